@@ -1,0 +1,47 @@
+-- Why: every later migration stands on this one. It makes the schema, the roles, and the one
+-- function through which row policies learn the tenant of the running transaction.
+--
+-- Roles belong to the whole server, so another database may have made them before: each is made
+-- only where it is missing. None of them can log in; a service's login is made by the operator:
+--   create role my_service login password '…' in role thea_app;
+
+do $$
+declare
+  missing text;
+begin
+  for missing in
+    select wanted.name
+    from unnest(array['thea_owner', 'thea_app', 'thea_readonly', 'thea_maintenance']) as wanted (name)
+    where not exists (select from pg_catalog.pg_roles r where r.rolname = wanted.name)
+  loop
+    execute format('create role %I nologin noinherit', missing);
+  end loop;
+  -- What follows is created by the login that migrates and then handed to thea_owner.
+  if not pg_catalog.pg_has_role(current_user, 'thea_owner', 'usage') then
+    execute format('grant thea_owner to %I', current_user);
+  end if;
+  -- Temporary tables would let a service keep rows of one tenant for the next.
+  execute format('revoke temporary on database %I from public', current_database());
+end
+$$;
+
+create schema thea;
+
+alter schema thea owner to thea_owner;
+
+grant usage on schema thea to thea_app, thea_readonly, thea_maintenance;
+
+-- `stable`, not `immutable`: a cached plan must ask again. `nullif`: an ended `set local` leaves an
+-- empty string. `return`, not a string body: names are resolved now, whatever the search path later.
+create function thea.tenant() returns text
+  language sql stable parallel safe
+  return nullif(current_setting('app.tenant_id', true), '');
+
+alter function thea.tenant() owner to thea_owner;
+
+revoke all on function thea.tenant() from public;
+
+grant execute on function thea.tenant() to thea_app, thea_readonly, thea_maintenance;
+
+-- Services compare the applied migrations with those they were built for.
+grant select on _yoyo_migration to thea_app, thea_readonly, thea_maintenance;

@@ -1,0 +1,7 @@
+drop function thea.touch();
+
+drop function thea.audit();
+
+drop table thea.audit_log;
+
+drop function thea.audit_is_append_only();

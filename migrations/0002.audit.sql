@@ -1,0 +1,123 @@
+-- Why: who changed what, when, on whose behalf. The table is written by a trigger function that runs
+-- as its owner; no other role may insert, and nobody may change or remove an entry.
+--
+-- The two trigger functions take the table's name from their first argument, because on a
+-- distributed server the trigger fires on a shard, which has another name.
+
+create table thea.audit_log (
+  tenant_id text not null,
+  id uuid not null default gen_random_uuid(),
+  at timestamptz not null default clock_timestamp(),
+  actor text,
+  request_id text,
+  table_name text not null,
+  row_id bigint not null,
+  action text not null,
+  before jsonb,
+  after jsonb,
+  constraint audit_log_pkey primary key (tenant_id, id),
+  constraint audit_log_tenant_id_check
+    check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
+  constraint audit_log_action_check
+    check (action in ('insert', 'update', 'delete', 'restore', 'purge'))
+);
+
+alter table thea.audit_log owner to thea_owner;
+
+create index audit_log_row_idx on thea.audit_log (tenant_id, table_name, row_id, at, id);
+comment on index thea.audit_log_row_idx is 'audit.get_for';
+
+create index audit_log_at_idx on thea.audit_log (tenant_id, at, id);
+comment on index thea.audit_log_at_idx is 'audit.get_all';
+
+create index audit_log_actor_idx on thea.audit_log (tenant_id, actor, at, id);
+comment on index thea.audit_log_actor_idx is 'audit.get_all';
+
+alter table thea.audit_log enable row level security;
+alter table thea.audit_log force row level security;
+
+create policy tenant on thea.audit_log for select to thea_app, thea_readonly
+  using (tenant_id = thea.tenant());
+
+create policy tenant_guard on thea.audit_log as restrictive to thea_app, thea_readonly
+  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
+
+-- The trigger function runs as the owner. It writes the tenant of the audited row, which that
+-- table's own policy has compared with the transaction's; retention runs without a tenant.
+create policy audit_trigger on thea.audit_log for insert to thea_owner
+  with check (tenant_id = coalesce(thea.tenant(), tenant_id));
+
+grant select on thea.audit_log to thea_app, thea_readonly;
+
+create function thea.audit_is_append_only() returns trigger
+  language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'the audit log is append-only' using errcode = 'insufficient_privilege';
+end
+$$;
+
+alter function thea.audit_is_append_only() owner to thea_owner;
+
+revoke all on function thea.audit_is_append_only() from public;
+
+create trigger append_only before update or delete or truncate on thea.audit_log
+  for each statement execute function thea.audit_is_append_only();
+
+-- Arguments: the table's name, then the columns whose change alone is no edit (search vectors, the
+-- time of the last activity). They appear in no entry.
+create function thea.audit() returns trigger
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  unseen constant text[] := array['tenant_id', 'updated_at'] || tg_argv[1:];
+  was jsonb := case when tg_op <> 'INSERT' then jsonb_strip_nulls(to_jsonb(old)) - unseen end;
+  is_now jsonb := case when tg_op <> 'DELETE' then jsonb_strip_nulls(to_jsonb(new)) - unseen end;
+  done text := case tg_op when 'INSERT' then 'insert' when 'DELETE' then 'purge' else 'update' end;
+begin
+  if tg_op = 'UPDATE' then
+    was := to_jsonb(old) - unseen;
+    is_now := to_jsonb(new) - unseen;
+    if was = is_now then
+      return null;
+    end if;
+    if old.deleted_at is null and new.deleted_at is not null then
+      done := 'delete';
+    elsif old.deleted_at is not null and new.deleted_at is null then
+      done := 'restore';
+    end if;
+    select jsonb_object_agg(o.key, o.value), jsonb_object_agg(n.key, n.value)
+      into was, is_now
+      from jsonb_each(was) o join jsonb_each(is_now) n using (key)
+      where o.value is distinct from n.value;
+  end if;
+  insert into thea.audit_log (tenant_id, actor, request_id, table_name, row_id, action, before, after)
+  values (
+    case when tg_op = 'DELETE' then old.tenant_id else new.tenant_id end,
+    nullif(current_setting('app.actor', true), ''),
+    nullif(current_setting('app.request_id', true), ''),
+    tg_argv[0],
+    case when tg_op = 'DELETE' then old.id else new.id end,
+    done, was, is_now
+  );
+  return null;
+end
+$$;
+
+alter function thea.audit() owner to thea_owner;
+
+revoke all on function thea.audit() from public;
+
+-- `updated_at` moves with every change, also with the second one of a transaction.
+create function thea.touch() returns trigger
+  language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.updated_at := greatest(clock_timestamp(), old.updated_at + interval '1 microsecond');
+  return new;
+end
+$$;
+
+alter function thea.touch() owner to thea_owner;
+
+revoke all on function thea.touch() from public;

@@ -1,0 +1,91 @@
+-- Why: a user's calendar and its reminders. A recurring event is one row; its occurrences are
+-- computed from `recurrence_rule` (RFC 5545) in the user's timezone.
+--
+-- `series_end` is the end of the last occurrence (null: endless), so that a range is found without
+-- reading every rule. `next_occurrence_at` and `next_reminder_at` are the next occurrence nobody was
+-- reminded of and the moment its reminder is due; a claim moves both on.
+
+create table thea.events (
+  tenant_id text not null,
+  id bigint generated always as identity,
+  user_id bigint not null,
+  title text not null,
+  description text,
+  start_datetime timestamptz not null,
+  end_datetime timestamptz,
+  location text,
+  event_type text not null default 'event',
+  category text,
+  status text not null default 'scheduled',
+  reminder_minutes integer,
+  recurrence_rule text,
+  external_id text,
+  extra_data jsonb,
+  series_end timestamptz,
+  next_occurrence_at timestamptz,
+  next_reminder_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  deleted_at timestamptz,
+  deleted_with text,
+  constraint events_pkey primary key (tenant_id, id),
+  constraint events_tenant_id_check
+    check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
+  constraint events_user_id_fkey foreign key (tenant_id, user_id)
+    references thea.users (tenant_id, id) on delete cascade,
+  constraint events_end_datetime_check check (end_datetime >= start_datetime),
+  constraint events_status_check check (status in ('scheduled', 'completed', 'cancelled')),
+  constraint events_reminder_minutes_check check (reminder_minutes >= 0),
+  constraint events_deleted_with_check
+    check (deleted_with is null or deleted_at is not null and deleted_with in ('user'))
+);
+
+alter table thea.events owner to thea_owner;
+
+create unique index events_external_id_key on thea.events (tenant_id, user_id, external_id)
+  where external_id is not null;
+comment on index thea.events_external_id_key is 'events.upsert_external';
+
+create index events_start_datetime_idx on thea.events (tenant_id, user_id, start_datetime, id);
+comment on index thea.events_start_datetime_idx is 'events.get_by_date_range, events.find_conflicts, users.delete, users.restore';
+
+create index events_series_idx on thea.events (tenant_id, user_id, series_end)
+  where recurrence_rule is not null;
+comment on index thea.events_series_idx is 'events.get_by_date_range, events.find_conflicts';
+
+create index events_category_idx on thea.events (tenant_id, user_id, category, start_datetime, id);
+comment on index thea.events_category_idx is 'events.get_by_category';
+
+create index events_next_reminder_at_idx on thea.events (tenant_id, next_reminder_at, id)
+  where next_reminder_at is not null and status = 'scheduled' and deleted_at is null;
+comment on index thea.events_next_reminder_at_idx is 'events.claim_due_reminders';
+
+create index events_created_at_idx on thea.events (tenant_id, created_at, id);
+comment on index thea.events_created_at_idx is 'events.get_all_newest, events.get_all_oldest';
+
+alter table thea.events enable row level security;
+alter table thea.events force row level security;
+
+create policy tenant on thea.events to thea_app, thea_readonly
+  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
+
+create policy tenant_guard on thea.events as restrictive to thea_app, thea_readonly
+  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
+
+create policy maintenance_reads on thea.events for select to thea_maintenance using (true);
+
+create policy maintenance_deletes on thea.events for delete to thea_maintenance using (true);
+
+grant select on thea.events to thea_readonly;
+grant select, delete on thea.events to thea_maintenance;
+grant select, insert, delete on thea.events to thea_app;
+grant update (title, description, start_datetime, end_datetime, location, event_type, category, status,
+    reminder_minutes, recurrence_rule, external_id, extra_data, series_end, next_occurrence_at,
+    next_reminder_at, deleted_at, deleted_with)
+  on thea.events to thea_app;
+
+create trigger touch before update on thea.events
+  for each row execute function thea.touch();
+
+create trigger audit after insert or update or delete on thea.events
+  for each row execute function thea.audit('events', 'series_end', 'next_occurrence_at', 'next_reminder_at');

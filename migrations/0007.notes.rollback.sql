@@ -1,0 +1,13 @@
+-- The extension stays: it may have been there before, and others may use it.
+
+drop table thea.notes;
+
+drop function thea.note_vector(text, text[], text);
+
+drop function thea.words(text, "char");
+
+drop text search configuration thea.plain;
+
+drop text search configuration thea.en;
+
+drop text search configuration thea.es;

@@ -1,0 +1,296 @@
+-- The sessions of users, each with the state of its state machine.
+
+-- name: get_by_id
+-- The conversation with this id; no row when there is none or it was deleted.
+select
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at
+from thea.conversations
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: get_by_session_id
+-- The conversation of this session, open or closed; no row when there is none or it was deleted.
+select
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at
+from thea.conversations
+where tenant_id = :tenant_id
+  and session_id = :session_id
+  and deleted_at is null;
+
+-- name: exists
+-- Whether there is a conversation with this id that is not deleted.
+-- not null: found
+select exists (
+  select from thea.conversations
+  where tenant_id = :tenant_id
+    and id = :id
+    and deleted_at is null
+) as found;
+
+-- name: count
+-- How many conversations there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.conversations
+where tenant_id = :tenant_id
+  and deleted_at is null
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:current_state::text is null or current_state = :current_state)
+  and (:is_active::boolean is null or is_active = :is_active);
+
+-- name: get_all_newest
+-- A page of conversations, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at
+from thea.conversations
+where tenant_id = :tenant_id
+  and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:current_state::text is null or current_state = :current_state)
+  and (:is_active::boolean is null or is_active = :is_active)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_oldest
+-- A page of conversations, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at
+from thea.conversations
+where tenant_id = :tenant_id
+  and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:current_state::text is null or current_state = :current_state)
+  and (:is_active::boolean is null or is_active = :is_active)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: get_all_of_user_newest
+-- A page of conversations of one user, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at
+from thea.conversations
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and (:include_deleted or deleted_at is null)
+  and (:current_state::text is null or current_state = :current_state)
+  and (:is_active::boolean is null or is_active = :is_active)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_of_user_oldest
+-- A page of conversations of one user, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at
+from thea.conversations
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and (:include_deleted or deleted_at is null)
+  and (:current_state::text is null or current_state = :current_state)
+  and (:is_active::boolean is null or is_active = :is_active)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: get_active
+-- The open conversations of the user, the one active last first; empty when all are closed.
+select
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at
+from thea.conversations
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and is_active
+  and deleted_at is null
+order by last_activity desc, id desc;
+
+-- name: get_inactive_since
+-- The open conversations without activity since the given moment, the longest silent first.
+select
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at
+from thea.conversations
+where tenant_id = :tenant_id
+  and is_active
+  and deleted_at is null
+  and last_activity < :since
+order by last_activity, id
+limit :limit;
+
+-- name: close_inactive
+-- The ids of the conversations that were closed, because they had no activity since the given moment.
+update thea.conversations
+set is_active = false
+where tenant_id = :tenant_id
+  and is_active
+  and deleted_at is null
+  and last_activity < :since
+returning id;
+
+-- name: create_many
+-- The new conversations, in the order of the rows; an error when a session id is taken or a user missing.
+with parents as (
+  select id
+  from thea.users
+  where tenant_id = :tenant_id
+    and id in (select (r.value ->> 'user_id')::bigint from jsonb_array_elements(:rows) r)
+    and deleted_at is null
+  for share
+)
+insert into thea.conversations (tenant_id, user_id, session_id, current_state, context_data)
+select
+  :tenant_id, (select id from parents where id = r.user_id), r.session_id, coalesce(r.current_state, 'idle'),
+  coalesce(r.context_data, '{}')
+from rows from (
+  jsonb_to_recordset(:rows) as (user_id bigint, session_id text, current_state text, context_data jsonb)
+) with ordinality as r (user_id, session_id, current_state, context_data, place)
+order by r.place
+returning
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at;
+
+-- name: open
+-- The conversation of this session, made where there is none and opened where it was closed; no row when
+-- it is deleted or another user's.
+with owner as (
+  select (
+    select id
+    from thea.users
+    where tenant_id = :tenant_id
+      and id = :user_id
+      and deleted_at is null
+    for share
+  ) as id
+)
+insert into thea.conversations as c (tenant_id, user_id, session_id)
+select :tenant_id, owner.id, :session_id
+from owner
+on conflict (tenant_id, session_id) do update
+set is_active = true,
+  last_activity = greatest(c.last_activity, excluded.last_activity)
+where c.user_id = excluded.user_id
+  and c.deleted_at is null
+returning
+  c.tenant_id, c.id, c.user_id, c.session_id, c.current_state, c.context_data, c.last_message_id,
+  c.is_active, c.started_at, c.last_activity, c.created_at, c.updated_at, c.deleted_at;
+
+-- name: get_deleted_id
+-- The id of the deleted conversation of this session and user; no row when there is none.
+select id
+from thea.conversations
+where tenant_id = :tenant_id
+  and session_id = :session_id
+  and user_id = :user_id
+  and deleted_at is not null;
+
+-- name: update
+-- The conversation with the given fields changed; no row when there is none.
+update thea.conversations
+set (
+  session_id, current_state, context_data, is_active, last_message_id, last_activity
+) = (
+  select
+    n.session_id, n.current_state, n.context_data, n.is_active, n.last_message_id, n.last_activity
+  from jsonb_populate_record(conversations, :changes) n
+)
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at;
+
+-- name: update_state
+-- The conversation in its new state, with the context merged; no row when there is none, or when it is
+-- in another state than the expected one.
+update thea.conversations
+set current_state = :new_state,
+  context_data = (context_data || :patch) - :removed::text[],
+  last_activity = greatest(last_activity, now())
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+  and current_state = coalesce(:expected_state, current_state)
+returning
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at;
+
+-- name: close
+-- The conversation, closed; no row when there is none.
+update thea.conversations
+set is_active = false
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning
+  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
+  started_at, last_activity, created_at, updated_at, deleted_at;
+
+-- name: lock
+-- The id of the conversation, whose row nobody else may change until the end of the transaction.
+select id
+from thea.conversations
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+for update;
+
+-- name: delete
+-- Nothing; hides the conversation and its messages, which remember with what they were hidden.
+with messages as (
+  update thea.message_history
+  set deleted_at = now(), deleted_with = 'conversation'
+  where tenant_id = :tenant_id
+    and conversation_id = :id
+    and deleted_at is null
+)
+update thea.conversations
+set deleted_at = now()
+where tenant_id = :tenant_id
+  and id = :id;
+
+-- name: restore
+-- The conversation, back with the messages that its delete hid; no row when it was not deleted, or when
+-- its user is.
+with returning_conversation as (
+  select c.id
+  from thea.conversations c
+  join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
+  where c.tenant_id = :tenant_id
+    and c.id = :id
+    and c.deleted_at is not null
+  for update of c
+  for share of u
+),
+messages as (
+  update thea.message_history m
+  set deleted_at = null, deleted_with = null
+  from returning_conversation r
+  where m.tenant_id = :tenant_id
+    and m.conversation_id = r.id
+    and m.deleted_with = 'conversation'
+)
+update thea.conversations c
+set deleted_at = null, deleted_with = null
+from returning_conversation r
+where c.tenant_id = :tenant_id
+  and c.id = r.id
+returning
+  c.tenant_id, c.id, c.user_id, c.session_id, c.current_state, c.context_data, c.last_message_id,
+  c.is_active, c.started_at, c.last_activity, c.created_at, c.updated_at, c.deleted_at;
+
+-- name: purge
+-- The id of the conversation, which is gone for good with its messages; no row when there was none.
+delete from thea.conversations
+where tenant_id = :tenant_id
+  and id = :id
+returning id;

@@ -1,0 +1,401 @@
+-- Every exchange of a conversation, with what the language model made of it.
+
+-- name: get_by_id
+-- The message with this id; no row when there is none or it was deleted.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: exists
+-- Whether there is a message with this id that is not deleted.
+-- not null: found
+select exists (
+  select from thea.message_history
+  where tenant_id = :tenant_id
+    and id = :id
+    and deleted_at is null
+) as found;
+
+-- name: count
+-- How many messages there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.message_history
+where tenant_id = :tenant_id
+  and deleted_at is null
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz);
+
+-- name: get_all_newest
+-- A page of messages, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_oldest
+-- A page of messages, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: get_all_of_user_newest
+-- A page of messages of one user, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and (:include_deleted or deleted_at is null)
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_of_user_oldest
+-- A page of messages of one user, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and (:include_deleted or deleted_at is null)
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: get_all_of_conversation_newest
+-- A page of messages of one conversation, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and conversation_id = :conversation_id
+  and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_of_conversation_oldest
+-- A page of messages of one conversation, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and conversation_id = :conversation_id
+  and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: get_context_window
+-- The newest messages of the session, the oldest of them first; empty when there is no such session.
+with newest as (
+  select
+    m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
+    m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,
+    m.updated_at, m.deleted_at
+  from thea.conversations c
+  join thea.message_history m on m.tenant_id = :tenant_id and m.conversation_id = c.id
+  where c.tenant_id = :tenant_id
+    and c.session_id = :session_id
+    and c.deleted_at is null
+    and m.deleted_at is null
+  order by m.created_at desc, m.id desc
+  limit :limit
+)
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from newest
+order by created_at, id;
+
+-- name: get_by_intent
+-- The newest messages with this intent, of one user or of all; empty when there are none.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and intent_detected = :intent
+  and (:user_id::bigint is null or user_id = :user_id)
+  and deleted_at is null
+order by created_at desc, id desc
+limit :limit;
+
+-- name: create_many
+-- The new messages, in the order of the rows; an error when a user or a conversation is missing.
+with parents as (
+  select c.id, c.user_id
+  from thea.conversations c
+  join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
+  where c.tenant_id = :tenant_id
+    and c.id in (select (r.value ->> 'conversation_id')::bigint from jsonb_array_elements(:rows) r)
+    and c.deleted_at is null
+  for share of c, u
+)
+insert into thea.message_history (
+  tenant_id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at
+)
+select
+  :tenant_id,
+  r.user_id,
+  (select id from parents where id = r.conversation_id and user_id = r.user_id),
+  r.message_id, r.user_message, r.bot_response, r.intent_detected, r.entities_extracted, r.confidence_score,
+  r.processing_time_ms, coalesce(r.created_at, now())
+from rows from (
+  jsonb_to_recordset(:rows) as (
+    user_id bigint, conversation_id bigint, message_id bigint, user_message text, bot_response text,
+    intent_detected text, entities_extracted jsonb, confidence_score double precision,
+    processing_time_ms integer,
+    created_at timestamptz
+  )
+) with ordinality as r (
+  user_id, conversation_id, message_id, user_message, bot_response, intent_detected, entities_extracted, confidence_score, processing_time_ms, created_at, place
+)
+order by r.place
+returning
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
+
+-- name: add
+-- The new message, at the end of its session, which is made where there is none and opened where it was
+-- closed; no row when it is deleted or another user's.
+with owner as (
+  select (
+    select id
+    from thea.users
+    where tenant_id = :tenant_id
+      and id = :user_id
+      and deleted_at is null
+    for share
+  ) as id
+),
+-- The conversation remembers the message, so the message's id is drawn before either is written.
+next_message as (
+  select nextval('thea.message_history_id_seq') as id
+),
+conversation as (
+  insert into thea.conversations as c (tenant_id, user_id, session_id, last_message_id)
+  select :tenant_id, owner.id, :session_id, coalesce(:message_id, next_message.id)
+  from owner, next_message
+  on conflict (tenant_id, session_id) do update
+  set last_message_id = excluded.last_message_id,
+    last_activity = greatest(c.last_activity, excluded.last_activity),
+    is_active = true
+  where c.user_id = excluded.user_id
+    and c.deleted_at is null
+  returning c.id, c.user_id
+)
+insert into thea.message_history (
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms
+)
+overriding system value
+select
+  :tenant_id, next_message.id, conversation.user_id, conversation.id, :message_id, :user_message, :bot_response,
+  :intent_detected, :entities_extracted, :confidence_score, :processing_time_ms
+from conversation, next_message
+returning
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
+
+-- name: prune
+-- The ids of the messages that were removed for good: all of the conversation but the newest.
+delete from thea.message_history m
+where m.tenant_id = :tenant_id
+  and m.conversation_id = :conversation_id
+  and (m.created_at, m.id) < (
+    select k.created_at, k.id
+    from thea.message_history k
+    where k.tenant_id = :tenant_id
+      and k.conversation_id = :conversation_id
+      and k.deleted_at is null
+    order by k.created_at desc, k.id desc
+    limit 1 offset :keep - 1
+  )
+returning m.id;
+
+-- name: update
+-- The message with the given fields changed; no row when there is none.
+update thea.message_history
+set (
+  message_id, user_message, bot_response, intent_detected, entities_extracted, confidence_score, processing_time_ms
+) = (
+  select
+    n.message_id, n.user_message, n.bot_response, n.intent_detected, n.entities_extracted,
+    n.confidence_score, n.processing_time_ms
+  from jsonb_populate_record(message_history, :changes) n
+)
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
+
+-- name: get_statistics
+-- One row: the totals of one user's messages, or of all; averages are null over nothing.
+-- not null: total_messages, unique_intents, intent_distribution
+with chosen as (
+  select intent_detected, confidence_score, processing_time_ms
+  from thea.message_history
+  where tenant_id = :tenant_id
+    and (:user_id::bigint is null or user_id = :user_id)
+    and deleted_at is null
+),
+intents as (
+  select intent_detected as intent, count(*) as total
+  from chosen
+  where intent_detected is not null
+  group by intent_detected
+)
+select
+  (select count(*) from chosen) as total_messages,
+  (select count(*) from intents) as unique_intents,
+  (select coalesce(jsonb_object_agg(intent, total), '{}') from intents) as intent_distribution,
+  (select avg(confidence_score) from chosen) as avg_confidence,
+  (select avg(processing_time_ms)::double precision from chosen) as avg_processing_time_ms;
+
+-- name: analyze_performance
+-- One row: how the messages of the last hours were handled; percentiles are null over nothing.
+-- not null: total_messages, messages_per_hour, slow_queries, low_confidence, failed_detections
+select
+  count(*) as total_messages,
+  count(*) / :hours::double precision as messages_per_hour,
+  count(*) filter (where processing_time_ms > :slow_ms) as slow_queries,
+  count(*) filter (where confidence_score < :low_confidence) as low_confidence,
+  count(*) filter (where intent_detected is null) as failed_detections,
+  percentile_cont(0.50) within group (order by processing_time_ms) as p50_ms,
+  percentile_cont(0.95) within group (order by processing_time_ms) as p95_ms,
+  percentile_cont(0.99) within group (order by processing_time_ms) as p99_ms
+from thea.message_history
+where tenant_id = :tenant_id
+  and created_at >= now() - make_interval(secs => :hours::double precision * 3600)
+  and deleted_at is null;
+
+-- name: delete_old
+-- The ids of the messages of one batch that were removed for good, the oldest first.
+delete from thea.message_history
+where tenant_id = :tenant_id
+  and id in (
+    select id
+    from thea.message_history
+    where tenant_id = :tenant_id
+      and created_at < :older_than
+    order by created_at, id
+    limit :batch_size
+  )
+returning id;
+
+-- name: import_many
+-- The ids of the messages that were new: those whose number the conversation does not hold yet.
+insert into thea.message_history (
+  tenant_id, user_id, conversation_id, message_id, user_message, bot_response, created_at
+)
+select :tenant_id, c.user_id, c.id, r.message_id, r.user_message, r.bot_response, r.created_at
+from thea.conversations c
+cross join rows from (
+  jsonb_to_recordset(:rows) as (
+    message_id bigint, user_message text, bot_response text, created_at timestamptz
+  )
+) with ordinality as r (message_id, user_message, bot_response, created_at, place)
+where c.tenant_id = :tenant_id
+  and c.id = :conversation_id
+  and c.deleted_at is null
+  and not exists (
+    select from thea.message_history k
+    where k.tenant_id = :tenant_id
+      and k.conversation_id = :conversation_id
+      and k.message_id = r.message_id
+  )
+order by r.place
+returning id;
+
+-- name: lock
+-- The id of the message, whose row nobody else may change until the end of the transaction.
+select id
+from thea.message_history
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+for update;
+
+-- name: delete
+-- Nothing; hides the message.
+update thea.message_history
+set deleted_at = now()
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: restore
+-- The message, back; no row when it was not deleted, or when its conversation is.
+update thea.message_history m
+set deleted_at = null, deleted_with = null
+from thea.conversations c
+where m.tenant_id = :tenant_id
+  and m.id = :id
+  and m.deleted_at is not null
+  and c.tenant_id = :tenant_id
+  and c.id = m.conversation_id
+  and c.deleted_at is null
+returning
+  m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
+  m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,
+  m.updated_at, m.deleted_at;
+
+-- name: purge
+-- The id of the message, which is gone for good; no row when there was none.
+delete from thea.message_history
+where tenant_id = :tenant_id
+  and id = :id
+returning id;

@@ -1,0 +1,241 @@
+-- The people a tenant serves.
+
+-- name: get_by_id
+-- The user with this id; no row when there is none or it was deleted.
+select
+  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
+  preferences, last_activity, created_at, updated_at, deleted_at
+from thea.users
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: get_by_telegram_id
+-- The user with this Telegram id; no row when there is none or it was deleted.
+select
+  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
+  preferences, last_activity, created_at, updated_at, deleted_at
+from thea.users
+where tenant_id = :tenant_id
+  and telegram_id = :telegram_id
+  and deleted_at is null;
+
+-- name: exists
+-- Whether there is a user with this id who is not deleted.
+-- not null: found
+select exists (
+  select from thea.users
+  where tenant_id = :tenant_id
+    and id = :id
+    and deleted_at is null
+) as found;
+
+-- name: count
+-- How many users there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.users
+where tenant_id = :tenant_id
+  and deleted_at is null
+  and (:is_active::boolean is null or is_active = :is_active)
+  and (:language_code::text is null or language_code = :language_code)
+  and (:active_since::timestamptz is null or last_activity >= :active_since);
+
+-- name: get_all_newest
+-- A page of users, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
+  preferences, last_activity, created_at, updated_at, deleted_at
+from thea.users
+where tenant_id = :tenant_id
+  and (:include_deleted or deleted_at is null)
+  and (:is_active::boolean is null or is_active = :is_active)
+  and (:language_code::text is null or language_code = :language_code)
+  and (:active_since::timestamptz is null or last_activity >= :active_since)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_oldest
+-- A page of users, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
+  preferences, last_activity, created_at, updated_at, deleted_at
+from thea.users
+where tenant_id = :tenant_id
+  and (:include_deleted or deleted_at is null)
+  and (:is_active::boolean is null or is_active = :is_active)
+  and (:language_code::text is null or language_code = :language_code)
+  and (:active_since::timestamptz is null or last_activity >= :active_since)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: create_many
+-- The new users, in the order of the rows; an error when a Telegram id is taken.
+insert into thea.users (
+  tenant_id, telegram_id, username, first_name, last_name, language_code, timezone, is_active, preferences, last_activity
+)
+select
+  :tenant_id, r.telegram_id, r.username, r.first_name, r.last_name, r.language_code,
+  coalesce(r.timezone, 'UTC'), coalesce(r.is_active, true), coalesce(r.preferences, '{}'), r.last_activity
+from rows from (
+  jsonb_to_recordset(:rows) as (
+    telegram_id bigint, username text, first_name text, last_name text, language_code text, timezone text,
+    is_active boolean, preferences jsonb, last_activity timestamptz
+  )
+) with ordinality as r (
+  telegram_id, username, first_name, last_name, language_code, timezone, is_active, preferences, last_activity, place
+)
+order by r.place
+returning
+  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
+  preferences, last_activity, created_at, updated_at, deleted_at;
+
+-- name: update
+-- The user with the given fields changed; no row when there is none.
+update thea.users
+set (
+  telegram_id, username, first_name, last_name, language_code, timezone, is_active, preferences, last_activity
+) = (
+  select
+    n.telegram_id, n.username, n.first_name, n.last_name, n.language_code, n.timezone, n.is_active,
+    n.preferences, n.last_activity
+  from jsonb_populate_record(users, :changes) n
+)
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning
+  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
+  preferences, last_activity, created_at, updated_at, deleted_at;
+
+-- name: get_or_create_from_telegram
+-- The user with this Telegram id, made where there is none; profile fields that are given replace what
+-- was there. No row when the user is deleted.
+insert into thea.users as u (tenant_id, telegram_id, username, first_name, last_name, language_code)
+values (:tenant_id, :telegram_id, :username, :first_name, :last_name, :language_code)
+on conflict (tenant_id, telegram_id) do update
+set username = coalesce(excluded.username, u.username),
+  first_name = coalesce(excluded.first_name, u.first_name),
+  last_name = coalesce(excluded.last_name, u.last_name),
+  language_code = coalesce(excluded.language_code, u.language_code)
+where u.deleted_at is null
+returning
+  u.tenant_id, u.id, u.telegram_id, u.username, u.first_name, u.last_name, u.language_code,
+  u.timezone, u.is_active, u.preferences, u.last_activity, u.created_at, u.updated_at, u.deleted_at;
+
+-- name: get_deleted_id
+-- The id of the deleted user with this Telegram id; no row when there is none.
+select id
+from thea.users
+where tenant_id = :tenant_id
+  and telegram_id = :telegram_id
+  and deleted_at is not null;
+
+-- name: update_last_activity
+-- The user, active at the given moment or now; an earlier moment than the last one changes nothing.
+update thea.users
+set last_activity = greatest(last_activity, coalesce(:at, now()))
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning
+  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
+  preferences, last_activity, created_at, updated_at, deleted_at;
+
+-- name: get_preferences
+-- The preferences of the user; no row when there is none.
+select preferences
+from thea.users
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: merge_preferences
+-- The preferences after the merge; no row when there is no such user.
+update thea.users
+set preferences = (preferences || :patch) - :removed::text[]
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning preferences;
+
+-- name: lock
+-- The id of the user, whose row nobody else may change or refer to until the end of the transaction.
+select id
+from thea.users
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+for update;
+
+-- name: delete
+-- Nothing; hides the user and what hangs on it, which remembers with whom it was hidden.
+with events as (
+  update thea.events set deleted_at = now(), deleted_with = 'user'
+  where tenant_id = :tenant_id and user_id = :id and deleted_at is null
+),
+notes as (
+  update thea.notes set deleted_at = now(), deleted_with = 'user'
+  where tenant_id = :tenant_id and user_id = :id and deleted_at is null
+),
+conversations as (
+  update thea.conversations set deleted_at = now(), deleted_with = 'user'
+  where tenant_id = :tenant_id and user_id = :id and deleted_at is null
+),
+messages as (
+  update thea.message_history set deleted_at = now(), deleted_with = 'user'
+  where tenant_id = :tenant_id and user_id = :id and deleted_at is null
+)
+update thea.users
+set deleted_at = now()
+where tenant_id = :tenant_id
+  and id = :id;
+
+-- name: restore
+-- The user, back with what its delete hid; no row when it was not deleted.
+with returning_user as (
+  select id
+  from thea.users
+  where tenant_id = :tenant_id
+    and id = :id
+    and deleted_at is not null
+  for update
+),
+events as (
+  update thea.events set deleted_at = null, deleted_with = null
+  from returning_user
+  where events.tenant_id = :tenant_id and events.user_id = returning_user.id and events.deleted_with = 'user'
+),
+notes as (
+  update thea.notes set deleted_at = null, deleted_with = null
+  from returning_user
+  where notes.tenant_id = :tenant_id and notes.user_id = returning_user.id and notes.deleted_with = 'user'
+),
+conversations as (
+  update thea.conversations set deleted_at = null, deleted_with = null
+  from returning_user
+  where conversations.tenant_id = :tenant_id and conversations.user_id = returning_user.id and conversations.deleted_with = 'user'
+),
+messages as (
+  update thea.message_history set deleted_at = null, deleted_with = null
+  from returning_user
+  where message_history.tenant_id = :tenant_id and message_history.user_id = returning_user.id and message_history.deleted_with = 'user'
+)
+-- Through the common table, so that the row is found before it changes.
+update thea.users u
+set deleted_at = null
+from returning_user
+where u.tenant_id = :tenant_id
+  and u.id = returning_user.id
+returning
+  u.tenant_id, u.id, u.telegram_id, u.username, u.first_name, u.last_name, u.language_code,
+  u.timezone, u.is_active, u.preferences, u.last_activity, u.created_at, u.updated_at, u.deleted_at;
+
+-- name: purge
+-- The id of the user, who is gone for good with all that hung on it; no row when there was none.
+delete from thea.users
+where tenant_id = :tenant_id
+  and id = :id
+returning id;

@@ -1,0 +1,67 @@
+"""The data layer of a multi-tenant assistant on PostgreSQL: SQL in files, records in Pydantic, no ORM."""
+
+from thea_store.conversations import Conversation
+from thea_store.errors import (
+    ConflictError,
+    DuplicateError,
+    EmbeddedServerError,
+    ExportFileError,
+    InvalidArgumentError,
+    InvalidReferenceError,
+    InvalidTenantError,
+    MigrationError,
+    MigrationRequiredError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PoolTimeoutError,
+    QueryFileError,
+    QueryMismatchError,
+    QueryTimeoutError,
+    SettingsError,
+    StoreError,
+    StoreUnavailableError,
+    TenantMismatchError,
+    UnsafeRoleError,
+)
+from thea_store.health import Health
+from thea_store.messages import Message, MessageStatistics, PerformanceReport
+from thea_store.repository import Page
+from thea_store.settings import Settings
+from thea_store.store import Store, StoreTransaction
+from thea_store.users import User
+
+__all__ = [
+    "ConflictError",
+    "Conversation",
+    "DuplicateError",
+    "EmbeddedServerError",
+    "ExportFileError",
+    "Health",
+    "InvalidArgumentError",
+    "InvalidReferenceError",
+    "InvalidTenantError",
+    "Message",
+    "MessageStatistics",
+    "MigrationError",
+    "MigrationRequiredError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "Page",
+    "PerformanceReport",
+    "PoolTimeoutError",
+    "QueryFileError",
+    "QueryMismatchError",
+    "QueryTimeoutError",
+    "Settings",
+    "SettingsError",
+    "Store",
+    "StoreError",
+    "StoreTransaction",
+    "StoreUnavailableError",
+    "TenantMismatchError",
+    "UnsafeRoleError",
+    "User",
+    "__version__",
+]
+
+__version__ = "0.1.0"

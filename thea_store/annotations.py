@@ -1,0 +1,83 @@
+"""Which Python annotations a PostgreSQL type fits, in a record or as a parameter."""
+
+from __future__ import annotations
+
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AwareDatetime, BaseModel
+from typing_extensions import is_typeddict
+
+__all__ = ["fits", "is_optional", "spelled"]
+
+_JSON = {"dict", "list", "Any"}
+
+# The oids of built-in types never change (PostgreSQL's pg_type.dat).
+_TYPES: dict[int, tuple[str, set[str]]] = {
+    16: ("boolean", {"bool"}),
+    17: ("bytea", {"bytes"}),
+    20: ("bigint", {"int"}),
+    21: ("smallint", {"int"}),
+    23: ("integer", {"int"}),
+    25: ("text", {"str"}),
+    114: ("json", _JSON),
+    700: ("real", {"float"}),
+    701: ("double precision", {"float"}),
+    1009: ("text[]", {"list[str]"}),
+    1016: ("bigint[]", {"list[int]"}),
+    1043: ("character varying", {"str"}),
+    1082: ("date", {"date"}),
+    1114: ("timestamp without time zone", set()),
+    1184: ("timestamp with time zone", {"datetime"}),
+    1186: ("interval", {"timedelta"}),
+    1700: ("numeric", {"Decimal"}),
+    2950: ("uuid", {"UUID"}),
+    3802: ("jsonb", _JSON),
+}
+
+
+def spelled(oid: int) -> str:
+    """The type's name, for messages."""
+    return _TYPES[oid][0] if oid in _TYPES else f"of a type with the oid {oid}"
+
+
+def fits(oid: int, annotation: Any) -> bool:
+    """Whether every value of this type has a place in the annotation, null apart."""
+    if oid not in _TYPES:
+        return False
+    takes = _TYPES[oid][1]
+    return all(_is_one_of(name, takes) for name in _names(annotation) - {"None"})
+
+
+def is_optional(annotation: Any) -> bool:
+    """Whether the annotation takes `None`."""
+    return "None" in _names(annotation) or annotation is Any
+
+
+def _is_one_of(name: str, takes: set[str]) -> bool:
+    return name in takes or (takes is _JSON and name.partition("[")[0] in takes)
+
+
+def _names(annotation: Any) -> set[str]:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _names(arguments[0])
+    if origin in (Union, types.UnionType):
+        return set().union(*(_names(argument) for argument in arguments))
+    if origin is Literal:
+        return {type(value).__name__ for value in arguments}
+    if origin in (list, tuple):
+        return {f"list[{name}]" for name in _names(arguments[0])}
+    if annotation is None or annotation is types.NoneType:
+        return {"None"}
+    if annotation is Any:
+        return {"Any"}
+    if origin is dict or is_typeddict(annotation) or _is_model(annotation):
+        return {"dict"}
+    if annotation is AwareDatetime:
+        return {"datetime"}
+    return {getattr(annotation, "__name__", str(annotation))}
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

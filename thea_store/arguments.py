@@ -1,0 +1,217 @@
+"""The types of arguments, checked strictly before any I/O: nothing is guessed, nothing coerced.
+
+A query declares the type of each of its parameters with these; `Query.bind` checks a call's values
+against them and names the argument that does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated, Any, NoReturn
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic_core import ErrorDetails
+
+from thea_store.errors import InvalidArgumentError, InvalidTenantError
+
+__all__ = [
+    "Confidence",
+    "Count",
+    "Id",
+    "JsonContainer",
+    "JsonObject",
+    "Key",
+    "Limit",
+    "LongText",
+    "Milliseconds",
+    "Moment",
+    "Name",
+    "Timezone",
+    "check",
+    "check_tenant",
+    "checker",
+    "refuse",
+    "split_patch",
+]
+
+_INT4, _INT8 = 2**31 - 1, 2**63 - 1
+
+
+# --- text ---------------------------------------------------------------------------------------
+
+
+def _storable(text: str) -> str:
+    # PostgreSQL's text cannot hold NUL; a lone surrogate is no Unicode character.
+    if "\0" in text:
+        raise ValueError("must not contain a NUL character")
+    return text
+
+
+Name = Annotated[str, Field(max_length=255), AfterValidator(_storable)]
+"""A short text, up to 255 characters."""
+
+Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
+"""A text that stands in an index: 1 to 255 characters."""
+
+LongText = Annotated[str, Field(max_length=1_000_000), AfterValidator(_storable)]
+"""Free text, up to a million characters."""
+
+
+def _known_timezone(name: str) -> str:
+    try:
+        ZoneInfo(_storable(name))
+    except (OSError, ValueError, KeyError):  # a directory's name, a path, no such zone
+        raise ValueError("must be a timezone of the IANA database, such as Europe/Madrid") from None
+    return name
+
+
+Timezone = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_known_timezone)]
+"""A timezone of the IANA database."""
+
+
+# --- numbers and time ---------------------------------------------------------------------------
+
+Id = Annotated[int, Field(ge=-_INT8 - 1, le=_INT8)]
+"""A row's id, or a foreign system's: any 64-bit integer."""
+
+Limit = Annotated[int, Field(ge=1, le=1000)]
+"""How many rows a call returns at most."""
+
+Count = Annotated[int, Field(ge=0, le=_INT4)]
+"""A 32-bit number that is not negative."""
+
+Milliseconds = Count
+
+Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""A probability, 0 to 1."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be between the years 1 and 9999 in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A datetime that knows its offset; goes on as UTC."""
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def _is_storable_json(value: object, is_json: ValidatorFunctionWrapHandler) -> Any:
+    # The place of a fault is not told, since a document's keys are data.
+    try:
+        checked = is_json(value)
+        text = json.dumps(checked, allow_nan=False)
+        json.dumps(checked, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ValueError("must be JSON: text keys, Unicode text, finite numbers, not nested deeply") from None
+    if _ESCAPED_NUL.search(text):
+        raise ValueError("must not contain a NUL character")
+    return checked
+
+
+JsonObject = Annotated[dict[str, JsonValue], WrapValidator(_is_storable_json)]
+"""A JSON object."""
+
+JsonContainer = Annotated[dict[str, JsonValue] | list[JsonValue], WrapValidator(_is_storable_json)]
+"""A JSON object or array."""
+
+
+def split_patch(argument: str, patch: object) -> tuple[dict[str, Any], list[str]]:
+    """The keys that a patch sets, and those that it removes by a `None`."""
+    if not isinstance(patch, Mapping) or not all(isinstance(key, str) for key in patch):
+        raise InvalidArgumentError(argument, "must be a mapping with text keys")
+    kept = {key: value for key, value in patch.items() if value is not None}
+    return check(argument, kept, JsonObject), [key for key, value in patch.items() if value is None]
+
+
+# --- checking -----------------------------------------------------------------------------------
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def check_tenant(tenant_id: object) -> str:
+    """Return the tenant id; `InvalidTenantError` unless it is one."""
+    # A subclass of str may compare as it likes, so only str itself will do.
+    if type(tenant_id) is not str or not _is_tenant(tenant_id):
+        raise InvalidTenantError(
+            "tenant_id must be a str of 1 to 50 characters without control characters and without blanks around it"
+        )
+    return tenant_id
+
+
+@lru_cache(maxsize=4096)
+def _is_tenant(text: str) -> bool:
+    return 1 <= len(text) <= 50 and text == text.strip() and not _CONTROL.search(text)
+
+
+def checker(kind: Any) -> Callable[[str, object], Any]:
+    """A function `(argument, value)` that returns the value where it is of this type.
+
+    It raises `InvalidArgumentError` otherwise, naming the argument and the place inside it.
+    """
+    adapter = TypeAdapter(kind)
+
+    def check_value(argument: str, value: object) -> Any:
+        try:
+            return adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            refuse(error, argument)
+
+    return check_value
+
+
+@lru_cache(maxsize=256)
+def _checker(kind: Any) -> Callable[[str, object], Any]:
+    return checker(kind)
+
+
+def check(argument: str, value: object, kind: Any) -> Any:
+    """Return `value` where it is of this (hashable) type, else raise `InvalidArgumentError`."""
+    return _checker(kind)(argument, value)
+
+
+def refuse(error: ValidationError, argument: str | None = None) -> NoReturn:
+    """Raise the `InvalidArgumentError` of a failed validation; never tells the value."""
+    first = error.errors(include_url=False, include_context=True, include_input=False)[0]
+    path = [part for part in first["loc"] if not (isinstance(part, str) and _is_branch(part))]
+    names = [argument, *path] if argument is not None else path
+    place = "".join(f"[{n}]" if isinstance(n, int) else f".{n}" for n in names[1:])
+    raise InvalidArgumentError(f"{names[0] if names else 'arguments'}{place}", _reason(first)) from None
+
+
+def _is_branch(part: str) -> bool:
+    # A union's branch appears in the location by its type's name.
+    return "[" in part or part in {"dict", "list", "str", "int", "float", "bool", "none"}
+
+
+def _reason(detail: ErrorDetails) -> str:
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    if detail["type"] == "extra_forbidden":
+        return "is no argument of this call"
+    message = detail["msg"]
+    for start in ("Input should ", "Value should ", "String should ", "List should "):
+        message = message.removeprefix(start) if message.startswith(start) else message
+    if message == detail["msg"]:
+        return message[0].lower() + message[1:]
+    return f"must {message}"

@@ -1,0 +1,49 @@
+"""A query's arguments checked and put in order, and its rows made records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from thea_store.arguments import refuse
+from thea_store.sql import Query
+
+__all__ = ["bind", "read"]
+
+R = TypeVar("R")
+
+
+def bind(query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> list[object]:
+    """The values for `$1`, `$2` …; `InvalidArgumentError` names the one that is not of its declared type."""
+    try:
+        checked = _validator(query)(values)
+    except ValidationError as error:
+        refuse(error)
+    return [tenant_id if name == "tenant_id" else checked[name] for name in query.parameters]
+
+
+def read(query: Query[R], rows: Sequence[Any]) -> list[R]:
+    """The record of each row, or the only column of each where the query returns no records."""
+    return _reader(query)(rows)
+
+
+# Built at the first call of each query, so that importing the library costs nothing for the others.
+@lru_cache(maxsize=None)
+def _validator(query: Query[Any]) -> Callable[[Mapping[str, object]], dict[str, Any]]:
+    fields = {name: kind for name, kind in query.types.items() if name != "tenant_id"}
+    arguments = with_config(ConfigDict(extra="forbid"))(TypedDict(query.name, fields))  # type: ignore[operator]
+    validate = TypeAdapter[dict[str, Any]](arguments).validator.validate_python
+    return lambda values: validate(values, strict=True)
+
+
+@lru_cache(maxsize=None)
+def _reader(query: Query[Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    record = query.record
+    if not (isinstance(record, type) and issubclass(record, BaseModel)):
+        return lambda rows: [row[0] for row in rows]
+    validate = TypeAdapter(list[record]).validator.validate_python  # type: ignore[valid-type]
+    return lambda rows: validate([dict(row) for row in rows])

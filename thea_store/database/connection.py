@@ -1,0 +1,164 @@
+"""One server connection that remembers its tenant, and how one is made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+from pydantic_core import to_json
+
+from thea_store.database.failures import is_unavailable, unreachable
+from thea_store.errors import StoreError, StoreUnavailableError
+from thea_store.urls import DatabaseUrl
+
+__all__ = ["Connection", "Connector", "literal", "set_local"]
+
+# Seconds: one attempt at one host; the driver's own patience beyond the server's statement timeout.
+_ATTEMPT = 5.0
+_GRACE = 5.0
+# A refused connection is tried again for as long as a server takes to start.
+_STARTING = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """A driver's connection and the tenant that its session carries; `None` is none, or not known."""
+
+    raw: asyncpg.Connection[asyncpg.Record]
+    tenant: str | None = None
+    born: float = field(default_factory=time.monotonic)
+    used: float = 0.0
+
+    async def carry(self, tenant_id: str) -> None:
+        """Make the session carry this tenant.
+
+        The tenant is unknown from before the message goes out until the answer is there, so that a
+        call cut short in between cannot leave a connection marked with the wrong one.
+        """
+        self.tenant = None
+        await self.raw.execute(f"set app.tenant_id = {literal(tenant_id)}")
+        self.tenant = tenant_id
+
+    async def fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
+        return await self.raw.fetch(sql, *values)
+
+
+def literal(text: str) -> str:
+    """A string constant that means `text` whatever `standard_conforming_strings` is."""
+    doubled = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{doubled}'"
+
+
+def set_local(**settings: str | None) -> str:
+    """The statements that give a transaction these `app.` settings; `None` gives none."""
+    return "".join(f"; set local app.{name} = {literal(value)}" for name, value in settings.items() if value is not None)
+
+
+@dataclass
+class Connector:
+    """Makes connections to the first host that takes one, with patience while a server starts."""
+
+    address: DatabaseUrl
+    command_timeout: float
+    direct_only: bool
+    """Refuse a pooler in between: a session's tenant would reach another client there."""
+    standby: bool = False
+    pooled: bool = False
+    """Found out at the first connection: a pooler refuses start-up settings that it does not know."""
+
+    async def __call__(self) -> Connection:
+        """A new connection; `StoreUnavailableError` names the server that cannot be reached."""
+        started = time.monotonic()
+        for attempt in range(1000):
+            try:
+                return Connection(await self._any_host())
+            except Exception as error:
+                waited = time.monotonic() - started
+                if not _may_come_up(error) or waited > _STARTING:
+                    if isinstance(error, StoreError):
+                        raise
+                    raise unreachable(error, str(self.address)) from error
+                await asyncio.sleep(min(1.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))
+        raise StoreUnavailableError(f"no PostgreSQL answers at {self.address}")
+
+    async def _any_host(self) -> asyncpg.Connection[asyncpg.Record]:
+        # The driver gives all hosts one timeout together, so that one silent host starves the rest.
+        hosts = self.address.each_host() or [self.address]
+        for host in hosts[:-1]:
+            try:
+                return await self._connect(host)
+            except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError):
+                continue
+        return await self._connect(hosts[-1])
+
+    async def _connect(self, host: DatabaseUrl) -> asyncpg.Connection[asyncpg.Record]:
+        if self.pooled:
+            return await self._open(host, {}, statement_cache_size=0)
+        server_settings = {
+            "app.tenant_id": "",
+            "jit": "off",
+            "statement_timeout": str(round(self.command_timeout * 1000)),
+        }
+        try:
+            return await self._open(host, server_settings, statement_cache_size=1024)
+        except asyncpg.PostgresError as error:
+            if "unsupported startup parameter" not in str(error):
+                raise
+            if self.direct_only:
+                raise StoreUnavailableError(
+                    f"there is a pooler at {self.address}, where a session's tenant could reach another client: "
+                    "set DATABASE_TENANT_SCOPE=transaction"
+                ) from error
+        self.pooled = True
+        return await self._connect(host)
+
+    async def _open(
+        self, host: DatabaseUrl, server_settings: dict[str, str], *, statement_cache_size: int
+    ) -> asyncpg.Connection[asyncpg.Record]:
+        named = host.with_options(application_name="thea_store", **self._attributes())
+        patience, named = named.without_option("connect_timeout")
+        connection = await asyncpg.connect(
+            named.render(),
+            timeout=float(patience or _ATTEMPT),
+            command_timeout=self.command_timeout + _GRACE,
+            statement_cache_size=statement_cache_size,
+            max_cached_statement_lifetime=0,
+            server_settings=server_settings,
+        )
+        try:
+            await connection.set_type_codec(
+                "jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary"
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _attributes(self) -> dict[str, str]:
+        if self.standby:
+            return {"target_session_attrs": "prefer-standby"}
+        return {"target_session_attrs": "read-write"} if len(self.address.hosts) > 1 else {}
+
+
+def _encode(value: object) -> bytes:
+    # Times inside become ISO 8601. What JSON cannot hold was refused by the arguments' types.
+    return b"\x01" + to_json(value)
+
+
+def _decode(payload: bytes) -> Any:
+    return json.loads(payload[1:])
+
+
+def _may_come_up(error: BaseException) -> bool:
+    # Refused, no socket yet, "the database system is starting up", no primary among the hosts yet.
+    if isinstance(error, StoreError):
+        return False
+    return isinstance(error, (ConnectionError, FileNotFoundError, TimeoutError)) or is_unavailable(error)
+
+

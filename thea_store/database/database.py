@@ -1,0 +1,198 @@
+"""The database as a store sees it: single queries, and transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Literal
+
+from thea_store.arguments import Key, check, check_tenant
+from thea_store.binding import bind
+from thea_store.database.connection import Connection, Connector, set_local
+from thea_store.database.executor import Executor, Row, Watch
+from thea_store.database.failures import answered, needs_new_connections, translate
+from thea_store.database.pool import Pool, PoolFigures
+from thea_store.database.transaction import Transaction
+from thea_store.errors import StoreError
+from thea_store.settings import Settings
+from thea_store.sql import Query
+
+__all__ = ["Database", "Isolation"]
+
+Isolation = Literal["read committed", "repeatable read", "serializable"]
+
+# A query that the server undid, or that surely never reached it, is tried this often.
+_ATTEMPTS = 3
+_CLOSING = 10.0
+
+
+class Database(Executor):
+    """Runs each query in its own transaction, on a pool of connections that remember their tenant."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._sticky = settings.tenant_scope == "session"
+        self._connector, self._pool = _pool(settings, None)
+        self._replicas = _pool(settings, settings.replica_url)[1] if settings.replica_url else None
+        self._watch = Watch(echo=settings.echo, slow_ms=settings.slow_query_ms)
+
+    async def start(self) -> None:
+        """Connect; `StoreUnavailableError` says what stops it."""
+        await self._pool.start()
+        if self._replicas is not None:
+            await self._replicas.start()
+
+    async def close(self, patience: float = _CLOSING) -> None:
+        """Wait up to `patience` seconds for running work, then end it. Idempotent."""
+        for pool in (self._pool, self._replicas):
+            if pool is not None:
+                await pool.close(patience)
+
+    async def ping(self) -> float:
+        """Milliseconds of one round trip to the server."""
+        connection = await self._pool.acquire(None)
+        started = time.perf_counter()
+        try:
+            await connection.raw.execute("select 1")
+        except BaseException as error:
+            self._take_back(connection, error)
+            if isinstance(error, Exception):
+                raise translate(error, "ping") from error
+            raise
+        took = time.perf_counter() - started
+        self._pool.release(connection)
+        return took * 1000
+
+    def figures(self) -> PoolFigures:
+        """The state of the primary's pool."""
+        return self._pool.figures()
+
+    def transaction(
+        self,
+        tenant_id: str,
+        *,
+        isolation: Isolation | None = None,
+        read_only: bool = False,
+        actor: str | None = None,
+        request_id: str | None = None,
+    ) -> TransactionScope:
+        """A transaction of this tenant, begun at the block's start; read-only ones go to a replica."""
+        tenant = check_tenant(tenant_id)
+        check("isolation", isolation, Isolation | None)
+        check("read_only", read_only, bool)
+        check("actor", actor, Key | None)
+        check("request_id", request_id, Key | None)
+        modes = f" isolation level {isolation}" if isolation else ""
+        modes += " read only" if read_only else ""
+        message = f"begin{modes}{set_local(tenant_id=tenant, actor=actor, request_id=request_id)}"
+        pool = self._replicas if read_only and self._replicas is not None else self._pool
+        return TransactionScope(self, pool, tenant, message)
+
+    def atomic(self, tenant_id: str) -> AbstractAsyncContextManager[Executor]:
+        """A transaction of its own."""
+        return self.transaction(tenant_id)
+
+    async def begin(self, pool: Pool, tenant_id: str, message: str) -> Transaction:
+        """Begin a transaction, again where the connection turns out to be dead."""
+        if self._connector.pooled:  # a pooler took no start-up settings, so each transaction brings its own
+            message += f"; set local statement_timeout = {round(self._settings.command_timeout * 1000)}"
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await Transaction.begin(pool, tenant_id, message, self._watch)
+            except StoreError as error:
+                if not error.repeatable or attempt == _ATTEMPTS:
+                    raise
+            await pause(attempt)
+        raise AssertionError
+
+    async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
+        tenant = check_tenant(tenant_id)
+        arguments = bind(query, tenant, values)
+        run = self._on_sticky if self._sticky else self._in_transaction
+        for attempt in range(1, _ATTEMPTS + 1):
+            started = time.perf_counter()
+            try:
+                return await run(query, tenant, arguments)
+            except StoreError as error:
+                if not error.repeatable or attempt == _ATTEMPTS:
+                    raise
+            finally:
+                self._watch.note(query.name, started)
+            await pause(attempt)
+        raise AssertionError
+
+    async def _on_sticky(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
+        connection = await self._pool.acquire(tenant)
+        sent = False
+        try:
+            if connection.tenant != tenant:
+                await connection.carry(tenant)
+            sent = True
+            rows = await connection.fetch(query.text, arguments)
+        except BaseException as error:
+            self._take_back(connection, error)
+            if isinstance(error, Exception):
+                raise translate(error, query.name, unknown=sent and query.writes) from error
+            raise
+        self._pool.release(connection)
+        return rows
+
+    async def _in_transaction(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
+        message = f"begin{set_local(tenant_id=tenant)}"
+        async with TransactionScope(self, self._pool, tenant, message) as transaction:
+            return await transaction.run(query, arguments)
+
+    def _take_back(self, connection: Connection, error: BaseException) -> None:
+        if needs_new_connections(error):
+            self._pool.expire()
+        if connection.tenant is None:  # the SET was cut short, so whose connection it is nobody knows
+            self._pool.end(connection)
+        elif answered(error):
+            self._pool.release(connection)
+        else:
+            self._pool.settle(connection)
+
+
+class TransactionScope(AbstractAsyncContextManager[Transaction]):
+    """Begins a transaction and commits it, or rolls it back when an exception leaves the block."""
+
+    def __init__(self, database: Database, pool: Pool, tenant_id: str, message: str) -> None:
+        self._database, self._pool, self._tenant_id, self._message = database, pool, tenant_id, message
+
+    async def __aenter__(self) -> Transaction:
+        self._transaction = await self._database.begin(self._pool, self._tenant_id, self._message)
+        return self._transaction
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self._transaction.commit()
+        else:
+            await self._transaction.roll_back()
+
+
+async def pause(attempt: int) -> None:
+    """Wait a little before the next attempt, longer each time, so that rivals do not meet again."""
+    await asyncio.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
+
+
+def _pool(settings: Settings, replica_url: str | None) -> tuple[Connector, Pool]:
+    connector = Connector(
+        settings.address(replica_url),
+        settings.command_timeout,
+        direct_only=settings.tenant_scope == "session",
+        standby=replica_url is not None,
+    )
+    pool = Pool(
+        connector,
+        size=settings.pool_size,
+        overflow=settings.max_overflow,
+        recycle=settings.pool_recycle,
+        timeout=settings.pool_timeout,
+    )
+    return connector, pool

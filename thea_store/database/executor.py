@@ -1,0 +1,85 @@
+"""The calls by which every repository runs its queries; the cardinality is in the call's name."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+from thea_store.binding import read
+from thea_store.errors import NotFoundError
+from thea_store.sql import Query
+
+__all__ = ["Executor", "Row", "Watch"]
+
+R = TypeVar("R")
+
+Row = Any  # asyncpg.Record: a mapping that is also a sequence
+
+_log = logging.getLogger("thea_store.queries")
+
+
+class Watch:
+    """Logs queries by name with their time, never with a value."""
+
+    def __init__(self, *, echo: bool, slow_ms: float) -> None:
+        self._echo, self._slow_ms = echo, slow_ms
+
+    def note(self, name: str, started: float) -> None:
+        """Log a query that began at `started` (`time.perf_counter`) and has ended now."""
+        took = (time.perf_counter() - started) * 1000
+        if took >= self._slow_ms:
+            _log.warning("slow query %s: %.1f ms", name, took)
+        elif self._echo:
+            _log.info("%s: %.1f ms", name, took)
+
+
+class Executor(ABC):
+    """Runs a query for one tenant: in a transaction of its own, or within an open one.
+
+    Every call raises `InvalidTenantError` and `InvalidArgumentError` before any I/O, and otherwise
+    the errors of `thea_store.errors` that the server's answer stands for.
+    """
+
+    async def fetch_all(self, query: Query[R], tenant_id: str, /, **values: object) -> list[R]:
+        """All records, in the query's order; empty when there are none."""
+        return read(query, await self._rows(query, tenant_id, values))
+
+    async def fetch_optional(self, query: Query[R], tenant_id: str, /, **values: object) -> R | None:
+        """The only record, or `None`."""
+        rows = await self._rows(query, tenant_id, values)
+        return read(query, _at_most_one(query, rows))[0] if rows else None
+
+    async def fetch_one(self, query: Query[R], tenant_id: str, /, **values: object) -> R:
+        """The only record; `NotFoundError` when there is none."""
+        rows = await self._rows(query, tenant_id, values)
+        if not rows:
+            raise NotFoundError(f"{query.name}: this tenant has no such row")
+        return read(query, _at_most_one(query, rows))[0]
+
+    async def fetch_value(self, query: Query[R], tenant_id: str, /, **values: object) -> R:
+        """The only column of the only row; `NotFoundError` when there is no row."""
+        rows = await self._rows(query, tenant_id, values)
+        if not rows:
+            raise NotFoundError(f"{query.name}: this tenant has no such row")
+        value: R = _at_most_one(query, rows)[0][0]
+        return value
+
+    async def execute(self, query: Query[None], tenant_id: str, /, **values: object) -> None:
+        """Run a query that returns nothing."""
+        await self._rows(query, tenant_id, values)
+
+    @abstractmethod
+    async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]: ...
+
+    @abstractmethod
+    def atomic(self, tenant_id: str) -> AbstractAsyncContextManager[Executor]:
+        """One transaction round several calls: the open one, or one of its own."""
+
+
+def _at_most_one(query: Query[Any], rows: Sequence[Row]) -> Sequence[Row]:
+    assert len(rows) == 1, f"{query.name} ({query.source}) promises one row and returned {len(rows)}"  # noqa: S101
+    return rows

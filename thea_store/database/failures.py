@@ -1,0 +1,150 @@
+"""What a driver's error means to the caller, told by SQLSTATE; nothing else translates errors."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from thea_store.errors import (
+    ConflictError,
+    DuplicateError,
+    InvalidArgumentError,
+    InvalidReferenceError,
+    OutcomeUnknownError,
+    QueryTimeoutError,
+    StoreError,
+    StoreUnavailableError,
+)
+
+__all__ = ["answered", "is_unavailable", "needs_new_connections", "translate", "unreachable"]
+
+# PostgreSQL manual, appendix A. The server undid the statement, and the same again may succeed.
+_DEMOTED = "25006"
+_UNDONE = {"40001", "40P01", _DEMOTED}
+_ENDING = {"57P01", "57P02", "57P03"}
+
+_LOGIN = {
+    "28000": "the server refuses this login (pg_hba.conf or TLS): check DATABASE_URL and DATABASE_SSL_MODE",
+    "28P01": "the server refuses the password: check the user and password in DATABASE_URL",
+    "3D000": "the database does not exist: create it, or correct the name in DATABASE_URL",
+    "42501": "the login may not connect to this database: `grant connect on database … to …`",
+}
+
+
+def answered(error: BaseException) -> bool:
+    """Whether the server itself refused the statement, and the connection stays in step with it."""
+    return (
+        isinstance(error, asyncpg.PostgresError)
+        and _state(error) not in _ENDING
+        and not _state(error).startswith("08")
+    )
+
+
+def needs_new_connections(error: BaseException) -> bool:
+    """Whether every pooled connection is on the wrong server or holds statements that no longer fit."""
+    return _state(error) == _DEMOTED or isinstance(error, asyncpg.InvalidCachedStatementError)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the connection is gone, or could not be made."""
+    if isinstance(error, asyncpg.PostgresError):
+        return _state(error) in _ENDING | {"53300"} or _state(error).startswith("08")
+    # InterfaceError "connection is closed" and InternalClientError "cannot switch to state …" are
+    # what asyncpg says when the socket went away between two messages.
+    return isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)) and not isinstance(
+        error, (TimeoutError, asyncpg.DataError)
+    )
+
+
+def unreachable(error: BaseException, place: str) -> StoreError:
+    """The error of a connection that could not be made."""
+    if hint := _LOGIN.get(_state(error)):
+        return StoreUnavailableError(f"{place}: {hint}")
+    if _state(error) == "53300":
+        return StoreUnavailableError(
+            f"{place}: the server has no connection left: lower DATABASE_POOL_SIZE or raise max_connections"
+        )
+    return StoreUnavailableError(
+        f"no PostgreSQL answers at {place} ({type(error).__name__}): start it, or correct DATABASE_URL"
+    )
+
+
+def translate(error: BaseException, query: str, *, unknown: bool = False) -> StoreError:
+    """The library's error for a driver's, raised while `query` ran.
+
+    `unknown` says that the statement or commit may have been done if the server did not answer.
+    """
+    failure = _meaning(error, query, unknown=unknown)
+    undone = _state(error) in _UNDONE or isinstance(error, asyncpg.InvalidCachedStatementError)
+    lost = isinstance(failure, StoreUnavailableError) and is_unavailable(error)
+    failure.repeatable = undone or lost
+    return failure
+
+
+def _meaning(error: BaseException, query: str, *, unknown: bool) -> StoreError:
+    if isinstance(error, asyncpg.DataError) and not _state(error).startswith("22P"):
+        return InvalidArgumentError(query, "an argument does not fit its column's type")
+    if answered(error):
+        return _refused(error, query)
+    if unknown:
+        return OutcomeUnknownError(
+            f"{query}: the connection ended before the server's answer; the write may or may not be there: "
+            "read it back before trying again"
+        )
+    if isinstance(error, TimeoutError):
+        return QueryTimeoutError(_TIMEOUT.format(query=query))
+    if is_unavailable(error):
+        return StoreUnavailableError(f"{query}: the connection to the server was lost; nothing was written: try again")
+    return StoreError(f"{query}: the driver failed with {type(error).__name__}")
+
+
+_TIMEOUT = "{query}: took longer than DATABASE_COMMAND_TIMEOUT and was cancelled; nothing was written"
+
+
+def _refused(error: BaseException, query: str) -> StoreError:
+    state = _state(error)
+    match state:
+        case "23505":
+            fields = _fields(error)
+            return DuplicateError(f"{query}: a row with the same {', '.join(fields) or 'key'} exists", fields)
+        case "23503" | "23502":
+            # Required values are checked before; what is still null is a parent that was not found.
+            fields = _fields(error) or ["the parent"]
+            return InvalidReferenceError(f"{query}: {', '.join(fields)} names no row of this tenant")
+        case "23514":
+            return InvalidArgumentError(", ".join(_fields(error)) or query, "does not fulfil the database's check")
+        case "57014" | "55P03":
+            return QueryTimeoutError(_TIMEOUT.format(query=query))
+        case "40001" | "40P01":
+            return ConflictError(
+                f"{query}: the server undid this work because of another transaction: run all of it again, "
+                "or use store.run(…, retry=3)"
+            )
+        case "25006":
+            return StoreUnavailableError(f"{query}: the server is read-only (a standby, or a read-only transaction)")
+        case "25P02":
+            return StoreError(
+                f"{query}: an earlier statement of this transaction failed, so nothing more can be done in it: "
+                "wrap what may fail in tx.savepoint()"
+            )
+        case "42501":
+            return StoreError(f"{query}: the login lacks a privilege: `grant thea_app to …`, then `thea-store doctor`")
+        case "42P01" | "42703" | "42883" | "42804":
+            return StoreError(f"{query}: the schema changed under the running service: run `thea-store check`")
+    if state.startswith("22"):
+        return InvalidArgumentError(query, f"the server refuses a value (SQLSTATE {state})")
+    return StoreError(f"{query}: the server refuses it with SQLSTATE {state} ({type(error).__name__})")
+
+
+def _state(error: BaseException) -> str:
+    return getattr(error, "sqlstate", None) or ""
+
+
+def _fields(error: BaseException) -> list[str]:
+    # Under row security the server does not tell the key; our constraints are named
+    # <table>_<column>_key, _fkey or _check. The name may be missing or changed on a distributed server.
+    if column := getattr(error, "column_name", None):
+        return [str(column)]
+    table, name = getattr(error, "table_name", None), getattr(error, "constraint_name", None)
+    if not table or not name or not name.startswith(f"{table}_"):
+        return []
+    return [name.removeprefix(f"{table}_").rpartition("_")[0]]

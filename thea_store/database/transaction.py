@@ -1,0 +1,157 @@
+"""One transaction of one tenant, with savepoints."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any
+
+from thea_store.arguments import check_tenant
+from thea_store.binding import bind
+from thea_store.database.connection import Connection
+from thea_store.database.executor import Executor, Row, Watch
+from thea_store.database.failures import answered, needs_new_connections, translate
+from thea_store.database.pool import Pool
+from thea_store.errors import StoreError, TenantMismatchError
+from thea_store.sql import Query
+
+__all__ = ["Transaction"]
+
+
+class Transaction(Executor):
+    """Runs queries on one connection, between its `begin` and the `commit` or `rollback`.
+
+    Calls of several tasks take turns. After the end every call is a `StoreError`.
+    """
+
+    def __init__(self, pool: Pool, connection: Connection, tenant_id: str, watch: Watch) -> None:
+        self._pool, self._connection, self._tenant_id, self._watch = pool, connection, tenant_id, watch
+        self._turn = asyncio.Lock()
+        self._savepoints = 0
+        self._wrote = False
+        self._in_step = True  # the last message was answered, so that the next can be sent
+        self._over = False
+
+    @classmethod
+    async def begin(cls, pool: Pool, tenant_id: str, message: str, watch: Watch) -> Transaction:
+        """Send the message that begins the transaction and tells the server its tenant."""
+        connection = await pool.acquire(tenant_id)
+        transaction = cls(pool, connection, tenant_id, watch)
+        try:
+            await transaction._command(message, "begin")
+        except BaseException:
+            transaction._give_back()
+            raise
+        return transaction
+
+    async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
+        if check_tenant(tenant_id) != self._tenant_id:
+            raise TenantMismatchError(f"{query.name}: this transaction belongs to another tenant")
+        arguments = bind(query, tenant_id, values)
+        started = time.perf_counter()
+        try:
+            return await self.run(query, arguments)
+        finally:
+            self._watch.note(query.name, started)
+
+    async def run(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
+        """The rows of a query whose arguments were checked before."""
+        async with self._turn:
+            self._check_open(query.name)
+            self._wrote = self._wrote or query.writes
+            with self._step(query.name):
+                return await self._connection.fetch(query.text, arguments)
+
+    def atomic(self, tenant_id: str) -> AbstractAsyncContextManager[Executor]:
+        """This transaction itself."""
+        if check_tenant(tenant_id) != self._tenant_id:
+            raise TenantMismatchError("this transaction belongs to another tenant")
+        return nullcontext(self)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what was done inside, and only that, when an exception leaves the block."""
+        self._savepoints += 1
+        name = f"thea_{self._savepoints}"
+        undo = f"rollback to savepoint {name}; release savepoint {name}"
+        await self._locked(f"savepoint {name}", "savepoint")
+        try:
+            yield
+            await self._locked(f"release savepoint {name}", "savepoint")
+        except Exception:
+            await self._locked(undo, "savepoint")
+            raise
+
+    async def commit(self) -> None:
+        """End the transaction; `OutcomeUnknownError` when the server's answer to a write got lost."""
+        async with self._turn:
+            self._check_open("commit")
+            try:
+                with self._step("commit", unknown=self._wrote):
+                    answer = await self._connection.raw.execute("commit")
+            finally:
+                self._give_back()
+        if answer != "COMMIT":
+            raise StoreError(
+                "the transaction was rolled back, because a statement in it had failed: let the error leave the "
+                "block, or wrap what may fail in tx.savepoint()"
+            )
+
+    async def roll_back(self) -> None:
+        """End the transaction with nothing written; never raises for a lost connection."""
+        async with self._turn:
+            if self._over:
+                return
+            try:
+                if self._in_step and not self._connection.raw.is_closed():
+                    await self._command("rollback", "rollback")
+            except StoreError:
+                pass  # the server rolls back what has lost its connection
+            finally:
+                self._give_back()
+
+    async def _locked(self, message: str, name: str) -> None:
+        async with self._turn:
+            self._check_open(name)
+            await self._command(message, name)
+
+    async def _command(self, message: str, name: str) -> None:
+        with self._step(name):
+            await self._connection.raw.execute(message)
+
+    def _step(self, name: str, *, unknown: bool = False) -> _Step:
+        return _Step(self, name, unknown=unknown)
+
+    def _check_open(self, name: str) -> None:
+        if self._over:
+            raise StoreError(f"{name}: this transaction has ended; call the store's own repositories, or begin another")
+
+    def _give_back(self) -> None:
+        self._over = True
+        if self._in_step:
+            self._pool.release(self._connection)
+        else:
+            self._pool.settle(self._connection)
+
+
+class _Step:
+    """One message and its answer: out of step until the answer is there; translates the driver's errors."""
+
+    __slots__ = ("_name", "_transaction", "_unknown")
+
+    def __init__(self, transaction: Transaction, name: str, *, unknown: bool) -> None:
+        self._transaction, self._name, self._unknown = transaction, name, unknown
+
+    def __enter__(self) -> None:
+        self._transaction._in_step = False
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        transaction = self._transaction
+        if error is None or answered(error):
+            transaction._in_step = True
+        if error is not None and needs_new_connections(error):
+            transaction._pool.expire()
+        if isinstance(error, Exception) and not isinstance(error, StoreError):
+            raise translate(error, self._name, unknown=self._unknown) from error

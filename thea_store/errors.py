@@ -1,0 +1,137 @@
+"""Every error of the library, each of which says what is wrong and what to do.
+
+No message carries row data, a parameter's value or a password. The driver's error, where there is
+one, is the `__cause__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ConflictError",
+    "DuplicateError",
+    "EmbeddedServerError",
+    "ExportFileError",
+    "InvalidArgumentError",
+    "InvalidReferenceError",
+    "InvalidTenantError",
+    "MigrationError",
+    "MigrationRequiredError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "PoolTimeoutError",
+    "QueryFileError",
+    "QueryMismatchError",
+    "QueryTimeoutError",
+    "SettingsError",
+    "StoreError",
+    "StoreUnavailableError",
+    "TenantMismatchError",
+    "UnsafeRoleError",
+]
+
+
+class StoreError(Exception):
+    """The base of all errors of this library."""
+
+    repeatable = False
+    """Whether surely nothing was written and the same work, all of it, may succeed at once: after a
+    serialization failure, a deadlock or a connection lost before the commit."""
+
+
+class InvalidTenantError(StoreError):
+    """The tenant id is not 1 to 50 characters without control characters and outer blanks."""
+
+
+class TenantMismatchError(StoreError):
+    """A call inside a transaction names another tenant than the transaction's."""
+
+
+class InvalidArgumentError(StoreError):
+    """An argument has a wrong type or is out of bounds; raised before any input or output."""
+
+    def __init__(self, argument: str, reason: str) -> None:
+        super().__init__(f"{argument}: {reason}")
+        self.argument = argument
+        self.reason = reason
+
+
+class SettingsError(InvalidArgumentError):
+    """A setting is missing or malformed; the message names its environment variable."""
+
+
+class NotFoundError(StoreError):
+    """This tenant has no such row, or it was deleted."""
+
+
+class DuplicateError(StoreError):
+    """A row with the same key exists; `fields` are the columns of that key, without the tenant."""
+
+    def __init__(self, message: str, fields: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
+
+
+class InvalidReferenceError(StoreError):
+    """A parent row does not exist for this tenant, or was deleted."""
+
+
+class ConflictError(StoreError):
+    """Another writer was first: the state is no longer the expected one."""
+
+
+class PoolTimeoutError(StoreError):
+    """No connection became free within `DATABASE_POOL_TIMEOUT` seconds."""
+
+
+class QueryTimeoutError(StoreError):
+    """A statement ran into `DATABASE_COMMAND_TIMEOUT`; the server cancelled it, nothing was written."""
+
+
+class StoreUnavailableError(StoreError):
+    """The server cannot be reached, after the bounded retries; surely nothing was written."""
+
+
+class OutcomeUnknownError(StoreError):
+    """The connection broke or timed out while a write was being committed; it may or may not be there."""
+
+
+class MigrationRequiredError(StoreError):
+    """The database's schema lacks migrations; `pending` are their names."""
+
+    def __init__(self, message: str, pending: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.pending = tuple(pending)
+
+
+class MigrationError(StoreError):
+    """A migration was refused or failed; nothing of it was applied."""
+
+
+class UnsafeRoleError(StoreError):
+    """The login could bypass row security."""
+
+
+class QueryFileError(StoreError):
+    """An SQL file is malformed, or its queries and the code that claims them differ (`file:line`)."""
+
+
+class QueryMismatchError(StoreError):
+    """Queries do not fit the live schema; `mismatches` has one `file:line: sentence` for each."""
+
+    def __init__(self, mismatches: Sequence[str]) -> None:
+        lines = "\n".join(f"  {mismatch}" for mismatch in mismatches)
+        super().__init__(
+            f"{len(mismatches)} mismatch(es) between the SQL files and this database:\n{lines}\n"
+            "Run `thea-store migrate` with the version of the library that the service uses."
+        )
+        self.mismatches = tuple(mismatches)
+
+
+class EmbeddedServerError(StoreError):
+    """The embedded PostgreSQL could not be installed, started or stopped."""
+
+
+class ExportFileError(StoreError):
+    """A chat export cannot be read (any further); the message names the place."""

@@ -1,0 +1,276 @@
+"""What all repositories share: their common queries, and pages of rows."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import struct
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict
+
+from thea_store.arguments import Id, Limit, Moment, check
+from thea_store.database import Executor
+from thea_store.errors import InvalidArgumentError
+from thea_store.sql import Query, SqlFile
+
+__all__ = ["Common", "Page", "Record", "Repository", "Stored", "common"]
+
+R = TypeVar("R", bound="Stored")
+T = TypeVar("T")
+
+
+class Record(BaseModel):
+    """A frozen row or result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stored(Record):
+    """The columns that every table has. Times are in UTC."""
+
+    tenant_id: str
+    id: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class Page(Record, Generic[T]):
+    """One page of rows; `next_cursor` is `None` on the last one."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Common(Generic[R]):
+    """The queries that every repository has, under these names in its SQL file."""
+
+    get_by_id: Query[R]
+    exists: Query[bool]
+    count: Query[int]
+    create_many: Query[R]
+    update: Query[R]
+    lock: Query[int]
+    delete: Query[None]
+    restore: Query[R]
+    purge: Query[int]
+    changes: frozenset[str]
+    filters: frozenset[str]
+    pages: Mapping[str, tuple[Query[R], Query[R]]]
+    """By the parent that narrows the page, or `""`: the newest first, and the oldest first."""
+
+
+def common(
+    sql: SqlFile,
+    record: type[R],
+    *,
+    rows: Any,
+    changes: Any,
+    filters: type,
+    parents: Iterable[str] = (),
+) -> Common[R]:
+    """Claim the common queries; the three typed dictionaries say what is written, changed and asked for.
+
+    `get_all_of_<parent>_newest` and `…_oldest` are the pages of one parent's rows, which another index
+    serves than all rows of a tenant.
+    """
+
+    asked = get_type_hints(filters, include_extras=True)
+
+    def pages(name: str, **narrowed: Any) -> tuple[Query[R], Query[R]]:
+        newest, oldest = (
+            sql.query(
+                f"{name}_{order}",
+                record,
+                **asked | narrowed,
+                include_deleted=bool,
+                after_at=Moment | None,
+                after_id=Id | None,
+                limit=int,
+            )
+            for order in ("newest", "oldest")
+        )
+        return newest, oldest
+
+    def of_parent(parent: str) -> tuple[Query[R], Query[R]]:
+        return pages(f"get_all_of_{parent}", **{f"{parent}_id": Id})
+
+    return Common(
+        get_by_id=sql.query("get_by_id", record, id=Id),
+        exists=sql.query("exists", bool, id=Id),
+        count=sql.query("count", int, **asked),
+        create_many=sql.query("create_many", record, rows=list[rows]),
+        update=sql.query("update", record, id=Id, changes=changes),
+        lock=sql.query("lock", int, id=Id),
+        delete=sql.query("delete", None, id=Id),
+        restore=sql.query("restore", record, id=Id),
+        purge=sql.query("purge", int, id=Id),
+        changes=frozenset(get_type_hints(changes)),
+        filters=frozenset(asked),
+        pages={"": pages("get_all"), **{f"{parent}_id": of_parent(parent) for parent in parents}},
+    )
+
+
+class Repository(Generic[R]):
+    """The functions that every repository has; each takes the tenant first."""
+
+    _common: Common[R]
+
+    def __init__(self, db: Executor) -> None:
+        self._db = db
+
+    async def get_by_id(self, tenant_id: str, id: int) -> R | None:  # noqa: A002 - the contract's name
+        """The row with this id, or `None`."""
+        return await self._db.fetch_optional(self._common.get_by_id, tenant_id, id=id)
+
+    async def exists(self, tenant_id: str, id: int) -> bool:  # noqa: A002
+        """Whether there is a row with this id that is not deleted."""
+        return await self._db.fetch_value(self._common.exists, tenant_id, id=id)
+
+    async def create_many(self, tenant_id: str, rows: Iterable[Mapping[str, Any]]) -> list[R]:
+        """All rows or none, as one statement; the records come back in the order of `rows`.
+
+        Each row is a mapping with the names of `create`'s arguments. `InvalidReferenceError` when a
+        parent does not exist, `DuplicateError` when a key does; either way nothing is written.
+        """
+        given = [dict(row) if isinstance(row, Mapping) else row for row in _listed(rows)]
+        return await self._db.fetch_all(self._common.create_many, tenant_id, rows=given)
+
+    async def delete(self, tenant_id: str, id: int) -> None:  # noqa: A002
+        """Hide the row, and all that hangs on it, from every read; `NotFoundError` when there is none."""
+        async with self._db.atomic(tenant_id) as db:
+            # Rows written under this one wait for the lock or are seen by the next statement.
+            await db.fetch_value(self._common.lock, tenant_id, id=id)
+            await db.execute(self._common.delete, tenant_id, id=id)
+
+    async def restore(self, tenant_id: str, id: int) -> R:  # noqa: A002
+        """Bring back a deleted row with exactly what that delete hid; a row that is there is returned.
+
+        `NotFoundError` when there is none, or when its parent is deleted.
+        """
+        async with self._db.atomic(tenant_id) as db:
+            restored = await db.fetch_optional(self._common.restore, tenant_id, id=id)
+            return restored or await db.fetch_one(self._common.get_by_id, tenant_id, id=id)
+
+    async def purge(self, tenant_id: str, id: int) -> None:  # noqa: A002
+        """Remove the row, deleted or not, and all that hangs on it, for good."""
+        await self._db.fetch_value(self._common.purge, tenant_id, id=id)
+
+    async def _create(self, tenant_id: str, row: Mapping[str, object]) -> R:
+        try:
+            return await self._db.fetch_one(self._common.create_many, tenant_id, rows=[row])
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(error.argument.removeprefix("rows[0]."), error.reason) from error.__cause__
+
+    async def _update(self, tenant_id: str, id: int, changes: Mapping[str, object]) -> R:  # noqa: A002
+        for name in changes.keys() - self._common.changes:
+            raise InvalidArgumentError(name, f"cannot be changed; these can: {', '.join(sorted(self._common.changes))}")
+        try:
+            return await self._db.fetch_one(self._common.update, tenant_id, id=id, changes=changes)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(error.argument.removeprefix("changes."), error.reason) from error.__cause__
+
+    async def _page(
+        self,
+        tenant_id: str,
+        filters: Mapping[str, object],
+        *,
+        newest_first: bool,
+        limit: int,
+        cursor: str | None,
+        include_deleted: bool,
+    ) -> Page[R]:
+        check("newest_first", newest_first, bool)
+        check("limit", limit, Limit)
+        asked = self._asked(filters)
+        query = self._choose(asked, newest_first=newest_first)
+        after_at, after_id = _decode(query.name, tenant_id, cursor)
+        rows = await self._db.fetch_all(
+            query,
+            tenant_id,
+            **asked,
+            include_deleted=include_deleted,
+            after_at=after_at,
+            after_id=after_id,
+            limit=limit + 1,
+        )
+        more = rows[limit - 1] if len(rows) > limit else None
+        return Page(items=rows[:limit], next_cursor=_encode(query.name, tenant_id, more) if more else None)
+
+    async def _iterate(self, tenant_id: str, filters: Mapping[str, object], batch_size: int) -> AsyncIterator[R]:
+        check("batch_size", batch_size, Limit)
+        cursor: str | None = None
+        while True:
+            page = await self._page(
+                tenant_id, filters, newest_first=False, limit=batch_size, cursor=cursor, include_deleted=False
+            )
+            for row in page.items:
+                yield row
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def _count(self, tenant_id: str, filters: Mapping[str, object]) -> int:
+        return await self._db.fetch_value(self._common.count, tenant_id, **self._asked(filters))
+
+    def _asked(self, filters: Mapping[str, object]) -> dict[str, object]:
+        known = self._common.filters
+        for name in filters.keys() - known:
+            raise InvalidArgumentError(name, f"is no filter of this call; there are {', '.join(sorted(known))}")
+        return {name: filters.get(name) for name in known}
+
+    def _choose(self, filters: Mapping[str, object], *, newest_first: bool) -> Query[R]:
+        pages = self._common.pages
+        narrowed = [parent for parent in pages if parent and filters.get(parent) is not None]
+        newest, oldest = pages[narrowed[-1] if narrowed else ""]
+        return newest if newest_first else oldest
+
+
+def _listed(rows: object) -> list[Any]:
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise InvalidArgumentError("rows", "must be a list of mappings")
+    return list(rows)
+
+
+# --- cursors ------------------------------------------------------------------------------------
+#
+# A cursor is the place of the last row, and a digest that ties it to its query and tenant. The digest
+# is no secret: row security, not the cursor, decides what a page may show. It is there so that a
+# cursor that was altered, or that belongs elsewhere, is refused instead of giving a senseless page.
+
+_PLACE = struct.Struct(">qq")
+_DIGEST = 8
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _encode(query: str, tenant_id: str, row: Stored) -> str:
+    place = _PLACE.pack((row.created_at - _EPOCH) // _MICROSECOND, row.id)
+    return base64.urlsafe_b64encode(_digest(query, tenant_id, place) + place).decode().rstrip("=")
+
+
+def _decode(query: str, tenant_id: str, cursor: object) -> tuple[datetime | None, int | None]:
+    if cursor is None:
+        return None, None
+    refused = InvalidArgumentError("cursor", "is not the next_cursor of a page of this very call: start without one")
+    if not isinstance(cursor, str) or len(cursor) != 32 or not isinstance(tenant_id, str):
+        raise refused
+    try:
+        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise refused from None
+    digest, place = raw[:_DIGEST], raw[_DIGEST:]
+    if digest != _digest(query, tenant_id, place):
+        raise refused
+    microseconds, id_ = _PLACE.unpack(place)
+    return _EPOCH + microseconds * _MICROSECOND, id_
+
+
+def _digest(query: str, tenant_id: str, place: bytes) -> bytes:
+    key = f"{query}\0{tenant_id}".encode(errors="surrogatepass")
+    return hashlib.blake2b(place, digest_size=_DIGEST, key=hashlib.blake2b(key, digest_size=32).digest()).digest()

@@ -1,0 +1,104 @@
+"""The settings of a store, from arguments, the environment and `.env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from thea_store.errors import SettingsError
+from thea_store.urls import DatabaseUrl
+
+__all__ = ["EMBEDDED", "Settings"]
+
+EMBEDDED = "embedded:"
+
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+class Settings(BaseSettings):
+    """What a store needs to know, each field from `DATABASE_` and its name in capitals.
+
+    Arguments win over the environment, the environment over `.env`. A missing or malformed value is
+    a `SettingsError` of one line that names the variable. Passwords appear in no `repr` and no error.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="DATABASE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+    url: str = Field(default="", repr=False)
+    """Where the database is: `postgresql://…`, `embedded:` or `embedded:/path`."""
+    replica_url: str | None = Field(default=None, repr=False)
+    """Read replicas, for read-only transactions."""
+    migrator_url: str | None = Field(default=None, repr=False)
+    """The login that migrates; `url` where it is not given."""
+    pool_size: int = Field(default=5, ge=1, le=10_000)
+    """Connections held."""
+    max_overflow: int = Field(default=10, ge=0, le=10_000)
+    """Connections beyond those, while they are needed."""
+    pool_recycle: float = Field(default=3600, gt=0, allow_inf_nan=False)
+    """Seconds after which a connection is replaced."""
+    pool_timeout: float = Field(default=30, gt=0, allow_inf_nan=False)
+    """Seconds to wait for a connection."""
+    command_timeout: float = Field(default=30, gt=0, le=86_400, allow_inf_nan=False)
+    """Seconds a statement may take."""
+    tenant_scope: Literal["session", "transaction"] = "session"
+    """How the tenant reaches the server: `transaction` behind PgBouncer's transaction mode."""
+    echo: bool = False
+    """Log each query by name with its time."""
+    ssl_mode: SslMode = "prefer"
+    """libpq's meanings; a URL's own `sslmode` wins."""
+    ssl_ca: Path | None = None
+    """The file of the certificate authority, for `verify-ca` and `verify-full`."""
+    slow_query_ms: float = Field(default=500, ge=0, allow_inf_nan=False)
+    """Slower queries are logged at warning."""
+    allow_unsafe_role: bool = False
+    """For development only: warn of a login that can bypass row security, instead of refusing it."""
+
+    @field_validator("url", "replica_url", "migrator_url")
+    @classmethod
+    def _is_database(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(EMBEDDED):
+            if not value.strip():
+                raise ValueError("is not set: give postgresql://user@host/database, or embedded: for a throwaway server")
+            DatabaseUrl.parse(value)
+        return value
+
+    @field_validator("ssl_ca")
+    @classmethod
+    def _is_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError("names no file")
+        return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_clear_line(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise _settings_error(error) from None
+
+    def address(self, url: str | None = None) -> DatabaseUrl:
+        """The database's address with the TLS settings applied: of `url`, or of `self.url`."""
+        address = DatabaseUrl.parse(url or self.url)
+        options = {"sslmode": self.ssl_mode}
+        if self.ssl_ca is not None:
+            options["sslrootcert"] = str(self.ssl_ca)
+        return address.with_options(**options)
+
+
+def _settings_error(error: ValidationError) -> SettingsError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "url"
+    if first["type"] == "value_error":
+        return SettingsError(f"DATABASE_{field.upper()}", str(first["ctx"]["error"]))
+    return SettingsError(f"DATABASE_{field.upper()}", first["msg"].replace("Input should", "must"))

@@ -1,0 +1,233 @@
+"""The store: where everything is put together, opened, checked and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from thea_store import conversations, health, messages, users, verify
+from thea_store.arguments import Count, check
+from thea_store.conversations import Conversations
+from thea_store.database import Database, Executor, Isolation, Transaction, pause
+from thea_store.embedded import EmbeddedPostgres
+from thea_store.errors import (
+    InvalidArgumentError,
+    MigrationRequiredError,
+    QueryMismatchError,
+    StoreError,
+    UnsafeRoleError,
+)
+from thea_store.health import Health
+from thea_store.messages import Messages
+from thea_store.migrations import available, migrate
+from thea_store.settings import EMBEDDED, Settings
+from thea_store.users import Users
+
+__all__ = ["SQL_FILES", "Store", "StoreTransaction"]
+
+T = TypeVar("T")
+
+SQL_FILES = (users.SQL, conversations.SQL, messages.SQL)
+
+_log = logging.getLogger("thea_store")
+
+
+class _Repositories:
+    """The repositories, over a pool or within a transaction."""
+
+    def __init__(self, db: Executor) -> None:
+        self.users = Users(db)
+        self.conversations = Conversations(db)
+        self.messages = Messages(db)
+
+
+class StoreTransaction(_Repositories):
+    """The same repositories as the store's, within one transaction of one tenant."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        super().__init__(transaction)
+        self._transaction = transaction
+
+    def savepoint(self) -> AbstractAsyncContextManager[None]:
+        """A part of the transaction that is undone alone when an exception leaves the block."""
+        return self._transaction.savepoint()
+
+
+class Store(_Repositories):
+    """The data of many tenants. Every call takes the tenant first, and is its own transaction.
+
+    `store.users`, `store.conversations` and `store.messages` are the repositories.
+    """
+
+    def __init__(self, database: Database, settings: Settings, resources: AsyncExitStack) -> None:
+        super().__init__(database)
+        self._database, self._settings, self._resources = database, settings, resources
+
+    @classmethod
+    def open(cls, source: str | Settings | None = None) -> _Opening:
+        """A store on a URL, on `Settings`, or on those of the environment; await it, or enter it.
+
+        Raises, in this order: `SettingsError`; `StoreUnavailableError` when no server answers;
+        `MigrationRequiredError` when the schema is older than the library; `UnsafeRoleError` when the
+        login could bypass row security; `QueryMismatchError` when a query does not fit the schema.
+        """
+        return _Opening(source)
+
+    async def close(self) -> None:
+        """Wait for running work, up to ten seconds, and end all connections. Idempotent."""
+        await self._resources.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def ping(self) -> float:
+        """Milliseconds of one round trip to the server; `StoreUnavailableError` when there is none."""
+        return await self._database.ping()
+
+    async def health(self) -> Health:
+        """What an operator asks first; a database that is down is an answer too, not an error."""
+        return await health.ask(self._settings, self._database.figures())
+
+    def transaction(
+        self,
+        tenant_id: str,
+        *,
+        actor: str | None = None,
+        request_id: str | None = None,
+        isolation: Isolation | None = None,
+        read_only: bool = False,
+        retry: int = 0,
+    ) -> AbstractAsyncContextManager[StoreTransaction]:
+        """One transaction of one tenant: committed at the end of the block, rolled back by an exception.
+
+        `actor` and `request_id` go into the audit log. A block cannot be run again, so `retry` is an
+        argument of `run` and refused here. `TenantMismatchError` when another tenant is named inside.
+        """
+        if retry:
+            raise InvalidArgumentError("retry", "a block cannot be run again: use `await store.run(tenant_id, fn, retry=…)`")
+        return _StoreTransactionScope(
+            self._database.transaction(
+                tenant_id, isolation=isolation, read_only=read_only, actor=actor, request_id=request_id
+            )
+        )
+
+    async def run(
+        self,
+        tenant_id: str,
+        work: Callable[[StoreTransaction], Awaitable[T]],
+        *,
+        retry: int = 3,
+        actor: str | None = None,
+        request_id: str | None = None,
+        isolation: Isolation | None = None,
+        read_only: bool = False,
+    ) -> T:
+        """What `work(tx)` returns, run in a transaction, and run anew up to `retry` times.
+
+        It is run anew only when surely nothing was written: after a serialization failure, a deadlock,
+        or a connection lost before the commit. So `work` should touch nothing but the transaction.
+        """
+        check("retry", retry, Count)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                async with self.transaction(
+                    tenant_id, isolation=isolation, read_only=read_only, actor=actor, request_id=request_id
+                ) as transaction:
+                    return await work(transaction)
+            except StoreError as error:
+                if not error.repeatable or attempt > retry:
+                    raise
+            await pause(min(attempt, 8))
+
+
+class _StoreTransactionScope(AbstractAsyncContextManager[StoreTransaction]):
+    def __init__(self, scope: AbstractAsyncContextManager[Transaction]) -> None:
+        self._scope = scope
+
+    async def __aenter__(self) -> StoreTransaction:
+        return StoreTransaction(await self._scope.__aenter__())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._scope.__aexit__(kind, error, trace)
+
+
+class _Opening:
+    """A store that is not open yet: `await` gives it, `async with` gives it and closes it."""
+
+    def __init__(self, source: str | Settings | None) -> None:
+        self._source = source
+        self._store: Store | None = None
+
+    def __await__(self) -> Generator[Any, None, Store]:
+        return _open(self._source).__await__()
+
+    async def __aenter__(self) -> Store:
+        self._store = await _open(self._source)
+        return self._store
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._store is not None:
+            await self._store.close()
+
+
+async def _open(source: str | Settings | None) -> Store:
+    settings = _settings(source)
+    async with AsyncExitStack() as resources:
+        if settings.url.startswith(EMBEDDED):
+            settings = await _start_embedded(settings, resources)
+        database = Database(settings)
+        resources.push_async_callback(database.close)
+        await database.start()
+        findings = await asyncio.to_thread(verify.inspect, settings.address(), SQL_FILES)
+        _check(findings, settings)
+        return Store(database, settings, resources.pop_all())
+
+
+def _settings(source: object) -> Settings:
+    if source is None:
+        return Settings()
+    if isinstance(source, Settings):
+        return source
+    if isinstance(source, str):
+        return Settings(url=source)
+    raise InvalidArgumentError("source", "must be a URL or Settings")
+
+
+async def _start_embedded(settings: Settings, resources: AsyncExitStack) -> Settings:
+    server = await resources.enter_async_context(EmbeddedPostgres(settings.url.removeprefix(EMBEDDED) or None))
+    await asyncio.to_thread(migrate, server.migrator_url)
+    return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
+
+
+def _check(findings: verify.Findings, settings: Settings) -> None:
+    pending = [migration.id for migration in available() if migration.id not in (findings.server.applied or ())]
+    if pending:
+        raise MigrationRequiredError(
+            f"{settings.address()}: the schema lacks {', '.join(pending)}: run `thea-store migrate`", pending
+        )
+    if findings.server.powers:
+        reason = f"the login {' and '.join(findings.server.powers)}, so row security would not bind it"
+        if not settings.allow_unsafe_role:
+            raise UnsafeRoleError(
+                f"{settings.address()}: {reason}: log in as a role made with "
+                "`create role … login password … in role thea_app` "
+                "(for development alone: DATABASE_ALLOW_UNSAFE_ROLE=true)"
+            )
+        _log.warning("%s (allowed by DATABASE_ALLOW_UNSAFE_ROLE)", reason)
+    if found := verify.mismatches(findings):
+        raise QueryMismatchError(found)

@@ -1,0 +1,275 @@
+"""Is this database the one that the library was written for? Asked once, when a store opens.
+
+Every query is prepared on the live schema, in a pipeline, and what the server says of its columns and
+parameters is compared with its record and its claim. The driver for it is libpq (psycopg), because it
+alone tells from which table a column comes, and so whether it can be null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from thea_store.annotations import fits, is_optional, spelled
+from thea_store.errors import QueryFileError, StoreUnavailableError
+from thea_store.sql import Query, SqlFile
+from thea_store.urls import DatabaseUrl
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from psycopg.pq.abc import PGresult
+
+__all__ = ["Column", "Described", "Findings", "Server", "identify", "inspect", "mismatches", "replica_lag"]
+
+# Queries in flight at once: what is sent meanwhile must fit into the sockets' buffers.
+_AHEAD = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A result column as the server describes it."""
+
+    name: str
+    type_oid: int
+    origin: tuple[int, int]
+    """The table's oid and the column's number in it; zeros for an expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A prepared query: its columns and parameter types, or why it cannot be prepared."""
+
+    query: Query[Any]
+    columns: tuple[Column, ...] = ()
+    parameter_oids: tuple[int, ...] = ()
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the server says of itself and of the login."""
+
+    version: str
+    applied: frozenset[str] | None
+    """The applied migrations; `None` where none ever was."""
+    powers: tuple[str, ...]
+    """Why the login could bypass row security; empty when it could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The server, and what it says of every query."""
+
+    server: Server
+    described: tuple[Described, ...]
+    not_null: frozenset[tuple[int, int]]
+    """The columns that are declared `not null`, by their table's oid and their number."""
+
+
+def inspect(address: DatabaseUrl, files: Sequence[SqlFile]) -> Findings:
+    """Ask the server; blocks, so asynchronous code calls it in a thread.
+
+    `QueryFileError` when a query is claimed by no code, `StoreUnavailableError` without a connection.
+    """
+    if unclaimed := [sentence for file in files for sentence in file.unclaimed()]:
+        raise QueryFileError("\n".join(unclaimed))
+    with _connected(address) as connection:
+        server = _identify(connection)
+        if server.applied is None:
+            return Findings(server, (), frozenset())
+        described = tuple(_describe(connection, [query for file in files for query in file.claimed]))
+        return Findings(server, described, _not_null(connection, described))
+
+
+def identify(address: DatabaseUrl) -> Server:
+    """Ask the server about itself alone; blocks. `StoreUnavailableError` without a connection."""
+    with _connected(address) as connection:
+        return _identify(connection)
+
+
+def replica_lag(address: DatabaseUrl) -> float | None:
+    """Seconds between now and the last transaction that a standby replayed; `None` on a primary. Blocks."""
+    with _connected(address) as connection:
+        row = connection.execute(
+            "select extract(epoch from now() - pg_last_xact_replay_timestamp())::double precision"
+        ).fetchone()
+        return row[0] if row else None
+
+
+def mismatches(findings: Findings) -> list[str]:
+    """A sentence with `file:line` for all that does not fit; empty when everything does."""
+    return [
+        f"{described.query.source}: {described.query.name}: {problem}"
+        for described in findings.described
+        for problem in _problems(described, findings.not_null)
+    ]
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _connected(address: DatabaseUrl) -> Iterator[Connection[Any]]:
+    import psycopg  # noqa: PLC0415 - 60 ms, and a store that is never opened does not need it
+
+    options = address.with_options(application_name="thea_store verify", connect_timeout="5")
+    try:
+        with psycopg.connect(options.render(), autocommit=True) as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise StoreUnavailableError(f"no PostgreSQL answers at {address}: start it, or correct DATABASE_URL") from error
+
+
+def _identify(connection: Connection[Any]) -> Server:
+    version = connection.info.parameter_status("server_version") or "unknown"
+    return Server(version, _applied(connection), _powers(connection))
+
+
+def _applied(connection: Connection[Any]) -> frozenset[str] | None:
+    exists = connection.execute("select to_regclass('public._yoyo_migration') is not null").fetchone()
+    if not exists or not exists[0]:
+        return None
+    return frozenset(row[0] for row in connection.execute("select migration_id from public._yoyo_migration"))
+
+
+_POWERS = """
+select r.rolsuper, r.rolbypassrls, exists (
+  select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'thea' and pg_catalog.pg_has_role(current_user, c.relowner, 'member')
+)
+from pg_catalog.pg_roles r where r.rolname = current_user
+"""
+
+
+def _powers(connection: Connection[Any]) -> tuple[str, ...]:
+    row = connection.execute(_POWERS).fetchone()
+    names = ("is a superuser", "has BYPASSRLS", "owns the tables or may become their owner")
+    found = [name for name, has in zip(names, row or (False, False, False), strict=True) if has]
+    return tuple(found[:1])
+
+
+def _describe(connection: Connection[Any], queries: Sequence[Query[Any]]) -> list[Described]:
+    pg = connection.pgconn
+    described: list[Described] = []
+    pg.enter_pipeline_mode()
+    try:
+        for start in range(0, len(queries), _AHEAD):
+            chunk = queries[start : start + _AHEAD]
+            for query in chunk:
+                pg.send_prepare(b"", query.text.encode())
+                pg.send_describe_prepared(b"")
+                pg.pipeline_sync()  # so that a failure stops at its own query
+            for query in chunk:
+                prepared, told = _result(connection), _result(connection)
+                pg.get_result()  # the sync
+                described.append(_described(query, prepared, told))
+    finally:
+        pg.exit_pipeline_mode()
+    return described
+
+
+def _result(connection: Connection[Any]) -> PGresult:
+    result = connection.pgconn.get_result()
+    if result is None:
+        raise StoreUnavailableError("the connection was lost while the schema was checked")
+    connection.pgconn.get_result()  # the end of this command
+    return result
+
+
+def _described(query: Query[Any], prepared: PGresult, told: PGresult) -> Described:
+    from psycopg.pq import DiagnosticField, ExecStatus  # noqa: PLC0415
+
+    if prepared.status != ExecStatus.COMMAND_OK:
+        message = prepared.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"the connection was lost"
+        return Described(query, failure=message.decode(errors="replace"))
+    columns = tuple(
+        Column((told.fname(i) or b"").decode(), told.ftype(i), (told.ftable(i), told.ftablecol(i)))
+        for i in range(told.nfields)
+    )
+    return Described(query, columns, tuple(told.param_type(i) for i in range(told.nparams)))
+
+
+def _not_null(connection: Connection[Any], described: Sequence[Described]) -> frozenset[tuple[int, int]]:
+    tables = sorted({column.origin[0] for one in described for column in one.columns})
+    rows = connection.execute(
+        "select attrelid::bigint, attnum::int from pg_catalog.pg_attribute"
+        " where attrelid = any(%s::oid[]) and attnum > 0 and attnotnull",
+        [tables],
+    )
+    return frozenset((table, number) for table, number in rows)
+
+
+# --- comparing ----------------------------------------------------------------------------------
+
+
+def _problems(described: Described, not_null: frozenset[tuple[int, int]]) -> list[str]:
+    if described.failure is not None:
+        return [f"the server refuses it: {described.failure}"]
+    return [*_parameter_problems(described), *_column_problems(described, not_null)]
+
+
+def _parameter_problems(described: Described) -> list[str]:
+    query = described.query
+    return [
+        f"the parameter :{name} is {spelled(oid)} on the server, which the declared type does not fit"
+        for name, oid in zip(query.parameters, described.parameter_oids, strict=True)
+        if not fits(oid, query.types[name])
+    ]
+
+
+def _column_problems(described: Described, not_null: frozenset[tuple[int, int]]) -> list[str]:
+    query, columns = described.query, described.columns
+    fields = _fields(query, columns)
+    if isinstance(fields, str):
+        return [fields]
+    problems = [f"the hint names {name}, which is no column" for name in sorted(_hinted(query) - _names(columns))]
+    for name in fields.keys() - _names(columns):
+        problems.append(f"{_record(query)}.{name} has no column")
+    for column in columns:
+        if column.name not in fields:
+            problems.append(f"the column {column.name} has no field in {_record(query)}")
+            continue
+        annotation = fields[column.name]
+        if not fits(column.type_oid, annotation):
+            problems.append(f"the column {column.name} is {spelled(column.type_oid)}, which {_record(query)} does not take")
+        elif _may_be_null(query, column, not_null) and not is_optional(annotation):
+            problems.append(
+                f"the column {column.name} can be null, but not in {_record(query)}: let it be None there, "
+                f"or write `-- not null: {column.name}` where the server cannot know better"
+            )
+    return problems
+
+
+def _fields(query: Query[Any], columns: Sequence[Column]) -> dict[str, Any] | str:
+    record = query.record
+    if record is None:
+        return {} if not columns else f"it returns the column {columns[0].name}, but is claimed for none"
+    if isinstance(record, type) and issubclass(record, BaseModel):
+        return {name: field.rebuild_annotation() for name, field in record.model_fields.items()}
+    if len(columns) != 1:
+        return f"it returns {len(columns)} columns, but is claimed for one value"
+    return {columns[0].name: record}
+
+
+def _may_be_null(query: Query[Any], column: Column, not_null: frozenset[tuple[int, int]]) -> bool:
+    if column.name in query.nullable:
+        return True
+    if column.name in query.not_null:
+        return False
+    return query.outer_join or column.origin not in not_null
+
+
+def _hinted(query: Query[Any]) -> frozenset[str]:
+    return query.not_null | query.nullable
+
+
+def _names(columns: Sequence[Column]) -> set[str]:
+    return {column.name for column in columns}
+
+
+def _record(query: Query[Any]) -> str:
+    return getattr(query.record, "__name__", str(query.record))
