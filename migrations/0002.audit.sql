@@ -1,3 +1,5 @@
+-- depends: 0001.tenancy
+
 -- Why: who changed what, when, on whose behalf. The table is written by a trigger function that runs
 -- as its owner; no other role may insert, and nobody may change or remove an entry.
 --

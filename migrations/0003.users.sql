@@ -1,3 +1,5 @@
+-- depends: 0002.audit
+
 -- Why: the people a tenant serves. Everything else hangs on a user.
 --
 -- Deleting is soft: `deleted_at` hides a row from every read. Its rows in other tables are hidden

@@ -1,3 +1,5 @@
+-- depends: 0003.users
+
 -- Why: one row for each session of a user, with the state machine's state and its context.
 
 create table thea.conversations (

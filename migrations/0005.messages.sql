@@ -1,3 +1,5 @@
+-- depends: 0004.conversations
+
 -- Why: every exchange with its machine-learning metadata. It is the largest table: each index is
 -- narrow and starts with what its query gives.
 --

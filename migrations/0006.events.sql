@@ -1,3 +1,5 @@
+-- depends: 0005.messages
+
 -- Why: a user's calendar and its reminders. A recurring event is one row; its occurrences are
 -- computed from `recurrence_rule` (RFC 5545) in the user's timezone.
 --

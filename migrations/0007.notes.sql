@@ -1,3 +1,5 @@
+-- depends: 0006.events
+
 -- Why: a user's notes, found again by any form of a word, in Spanish or English, with or without
 -- accents.
 --

@@ -192,6 +192,63 @@ where tenant_id = :tenant_id
   and user_id = :user_id
   and deleted_at is not null;
 
+-- name: import_many
+-- The ids of the conversations that were new. They are closed, since an imported chat is of the past until
+-- somebody writes in it again; one of a user who is not there is not made.
+insert into thea.conversations (tenant_id, user_id, session_id, is_active, started_at, last_activity)
+select :tenant_id, u.id, r.session_id, false, r.started_at, r.last_activity
+from jsonb_to_recordset(:rows) as r (
+  telegram_id bigint, session_id text, started_at timestamptz, last_activity timestamptz
+)
+join thea.users u on u.tenant_id = :tenant_id and u.telegram_id = r.telegram_id and u.deleted_at is null
+where not exists (
+  select from thea.conversations c
+  where c.tenant_id = :tenant_id
+    and c.session_id = r.session_id
+)
+order by r.session_id
+for share of u
+on conflict (tenant_id, session_id) do nothing
+returning id;
+
+-- name: lock_sessions
+-- The ids of the conversations of these sessions, which nobody else may change until the end of the
+-- transaction; none for a conversation that is deleted or another user's.
+select c.id, c.session_id
+from jsonb_to_recordset(:rows) as r (telegram_id bigint, session_id text)
+join thea.users u on u.tenant_id = :tenant_id and u.telegram_id = r.telegram_id and u.deleted_at is null
+join thea.conversations c on c.tenant_id = :tenant_id and c.session_id = r.session_id
+where c.user_id = u.id
+  and c.deleted_at is null
+order by c.session_id
+for share of u
+for update of c;
+
+-- name: advance
+-- The ids of the conversations that moved: their start to an earlier time, their last activity to a later
+-- one, their last message to the newest that they hold.
+update thea.conversations c
+set started_at = least(c.started_at, r.started_at),
+  last_activity = greatest(c.last_activity, r.last_activity),
+  last_message_id = newest.number
+from jsonb_to_recordset(:rows) as r (id bigint, started_at timestamptz, last_activity timestamptz)
+cross join lateral (
+  select coalesce(m.message_id, m.id) as number
+  from thea.message_history m
+  where m.tenant_id = :tenant_id
+    and m.conversation_id = r.id
+  order by m.created_at desc, m.id desc
+  limit 1
+) newest
+where c.tenant_id = :tenant_id
+  and c.id = r.id
+  and (
+    c.started_at > r.started_at
+    or c.last_activity < r.last_activity
+    or c.last_message_id is distinct from newest.number
+  )
+returning c.id;
+
 -- name: update
 -- The conversation with the given fields changed; no row when there is none.
 update thea.conversations

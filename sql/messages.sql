@@ -337,28 +337,53 @@ where tenant_id = :tenant_id
 returning id;
 
 -- name: import_many
--- The ids of the messages that were new: those whose number the conversation does not hold yet.
-insert into thea.message_history (
-  tenant_id, user_id, conversation_id, message_id, user_message, bot_response, created_at
-)
-select :tenant_id, c.user_id, c.id, r.message_id, r.user_message, r.bot_response, r.created_at
-from thea.conversations c
-cross join rows from (
-  jsonb_to_recordset(:rows) as (
-    message_id bigint, user_message text, bot_response text, created_at timestamptz
+-- The exchanges that were new, and those that got their answer or more of it; none for one that is there
+-- already, or was deleted. The caller has locked their conversations.
+-- not null: conversation_id, message_id, is_new
+with given as materialized (
+  select r.conversation_id, r.message_id, r.user_message, r.bot_response, r.created_at, r.place
+  from rows from (
+    jsonb_to_recordset(:rows) as (
+      conversation_id bigint, message_id bigint, user_message text, bot_response text, created_at timestamptz
+    )
+  ) with ordinality as r (conversation_id, message_id, user_message, bot_response, created_at, place)
+),
+added as (
+  insert into thea.message_history (
+    tenant_id, user_id, conversation_id, message_id, user_message, bot_response, created_at
   )
-) with ordinality as r (message_id, user_message, bot_response, created_at, place)
-where c.tenant_id = :tenant_id
-  and c.id = :conversation_id
-  and c.deleted_at is null
-  and not exists (
+  select :tenant_id, c.user_id, c.id, g.message_id, g.user_message, g.bot_response, g.created_at
+  from given g
+  join thea.conversations c on c.tenant_id = :tenant_id and c.id = g.conversation_id and c.deleted_at is null
+  where not exists (
     select from thea.message_history k
     where k.tenant_id = :tenant_id
-      and k.conversation_id = :conversation_id
-      and k.message_id = r.message_id
+      and k.conversation_id = g.conversation_id
+      and k.message_id = g.message_id
   )
-order by r.place
-returning id;
+  order by g.place
+  returning conversation_id, message_id
+),
+answered as (
+  update thea.message_history m
+  set bot_response = g.bot_response
+  from given g
+  where m.tenant_id = :tenant_id
+    and m.conversation_id = g.conversation_id
+    and m.message_id = g.message_id
+    and m.deleted_at is null
+    -- Answers are only ever appended: another beginning is not the chat's, and is left alone.
+    and (
+      m.bot_response is null and g.bot_response is not null
+      or starts_with(g.bot_response, m.bot_response || chr(10))
+    )
+  returning m.conversation_id, m.message_id
+)
+select conversation_id, message_id, true as is_new
+from added
+union all
+select conversation_id, message_id, false as is_new
+from answered;
 
 -- name: lock
 -- The id of the message, whose row nobody else may change until the end of the transaction.

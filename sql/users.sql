@@ -125,6 +125,20 @@ returning
   u.tenant_id, u.id, u.telegram_id, u.username, u.first_name, u.last_name, u.language_code,
   u.timezone, u.is_active, u.preferences, u.last_activity, u.created_at, u.updated_at, u.deleted_at;
 
+-- name: import_many
+-- The ids of the users that were new; one who is there, or was deleted, stays as they are.
+insert into thea.users (tenant_id, telegram_id, first_name)
+select :tenant_id, r.telegram_id, r.first_name
+from jsonb_to_recordset(:rows) as r (telegram_id bigint, first_name text)
+where not exists (
+  select from thea.users u
+  where u.tenant_id = :tenant_id
+    and u.telegram_id = r.telegram_id
+)
+order by r.telegram_id
+on conflict (tenant_id, telegram_id) do nothing
+returning id;
+
 -- name: get_deleted_id
 -- The id of the deleted user with this Telegram id; no row when there is none.
 select id

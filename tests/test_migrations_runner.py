@@ -397,8 +397,10 @@ def test_waiting_for_a_lock_ends_and_says_to_run_again(database_url: str, write:
 
     with psycopg.connect(database_url) as reader:
         reader.execute("select x from a")
+        began = time.monotonic()
         with pytest.raises(MigrationError, match=r"0002\.b \(.*0002\.b\.sql:2\).*55P03.*run again"):
             migrate(database_url, directory, lock_timeout=0.1)
+        assert time.monotonic() - began < 2.5
     assert tables(database_url) == {"a"}
     assert migrate(database_url, directory) == ["0002.b"]
 
@@ -421,6 +423,25 @@ def test_what_a_file_sets_ends_with_it(database_url: str, write: Write) -> None:
 
     assert migrate(database_url, directory) == ["0001.a", "0002.b"]
     assert tables(database_url) == {"b"}
+
+
+def test_the_databases_own_settings_do_not_count(database_url: str, write: Write) -> None:
+    name = conninfo_to_dict(database_url)["dbname"]
+    with psycopg.connect(database_url) as connection:
+        for setting in ("search_path = nowhere", "statement_timeout = '20ms'"):
+            connection.execute(f"alter database {name} set {setting}".encode())
+    directory = write(m0001a="create table a (x int); select pg_sleep(0.1);")
+
+    assert migrate(database_url, directory) == ["0001.a"]
+    assert tables(database_url) == {"a"}
+
+
+def test_a_migration_that_cannot_be_marked_is_not_applied(database_url: str, write: Write) -> None:
+    directory = write(m0001a="create table a (x int); alter table _yoyo_migration rename to gone;")
+
+    with pytest.raises(MigrationError, match=r"0001\.a .*42P01"):
+        migrate(database_url, directory)
+    assert (tables(database_url), marks(database_url)) == (set(), [])
 
 
 def test_a_login_without_privileges_is_told_what_it_needs(database_url: str, three: Path) -> None:
@@ -470,8 +491,13 @@ def test_a_migrator_that_waits_too_long_names_the_holder(database_url: str, thre
 def test_a_transaction_without_the_lock_does_nothing(database_url: str, write: Write) -> None:
     directory = write(m0001a="select pg_advisory_unlock(1952998753, 1);", m0002b="create table b (x int);")
 
-    with pytest.raises(MigrationError, match="pooler"):
-        migrate(database_url, directory)
+    with psycopg.connect(database_url, autocommit=True) as other:
+
+        def take_the_lock(_id: str, _seconds: float) -> None:
+            other.execute(LOCK)
+
+        with pytest.raises(MigrationError, match="pooler"):
+            migrate(database_url, directory, on_progress=take_the_lock)
     assert tables(database_url) == set()
 
 

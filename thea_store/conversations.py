@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +12,19 @@ from typing_extensions import Required, TypedDict, Unpack
 from thea_store.arguments import Id, JsonObject, Key, Limit, Moment, split_patch
 from thea_store.database import Executor
 from thea_store.errors import ConflictError, DuplicateError, NotFoundError
-from thea_store.repository import Page, Repository, Stored, common
+from thea_store.repository import Page, Record, Repository, Stored, common
 from thea_store.sql import SqlFile
 
-__all__ = ["Conversation", "ConversationChanges", "ConversationFilters", "Conversations", "restore_session", "session_is_taken"]
+__all__ = [
+    "Conversation",
+    "ConversationChanges",
+    "ConversationFilters",
+    "Conversations",
+    "ImportedSession",
+    "Progress",
+    "restore_session",
+    "session_is_taken",
+]
 
 
 class Conversation(Stored):
@@ -59,6 +68,31 @@ class _NewConversation(TypedDict, total=False):
     context_data: JsonObject | None
 
 
+@with_config(ConfigDict(extra="forbid"))
+class ImportedSession(TypedDict):
+    """A session of an imported chat, and the span of time of its messages."""
+
+    telegram_id: Id
+    session_id: Key
+    started_at: Moment
+    last_activity: Moment
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Progress(TypedDict):
+    """The span of time of messages that a conversation got."""
+
+    id: Id
+    started_at: Moment
+    last_activity: Moment
+
+
+class LockedSession(Record):
+    """The conversation of a session."""
+
+    id: int
+    session_id: str
+
 
 SQL = SqlFile("conversations")
 COMMON = common(
@@ -81,6 +115,9 @@ UPDATE_STATE = SQL.query(
     expected_state=Key | None,
 )
 CLOSE = SQL.query("close", Conversation, id=Id)
+IMPORT_MANY = SQL.query("import_many", int, rows=list[ImportedSession])
+LOCK_SESSIONS = SQL.query("lock_sessions", LockedSession, rows=list[ImportedSession])
+ADVANCE = SQL.query("advance", int, rows=list[Progress])
 
 
 async def restore_session(db: Executor, tenant_id: str, user_id: int, session_id: str) -> None:
@@ -221,3 +258,16 @@ class Conversations(Repository[Conversation]):
     async def close_inactive(self, tenant_id: str, since: datetime) -> int:
         """Close the open conversations whose last activity was before `since`; how many there were."""
         return len(await self._db.fetch_all(CLOSE_INACTIVE, tenant_id, since=since))
+
+    async def import_many(self, tenant_id: str, sessions: Sequence[ImportedSession]) -> int:
+        """Make the conversations of these sessions that are not there, closed; how many were new."""
+        return len(await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=list(sessions)))
+
+    async def lock_sessions(self, tenant_id: str, sessions: Sequence[ImportedSession]) -> dict[str, int]:
+        """The conversation of each session, locked until the transaction ends; deleted ones are missing."""
+        locked = await self._db.fetch_all(LOCK_SESSIONS, tenant_id, rows=list(sessions))
+        return {session.session_id: session.id for session in locked}
+
+    async def advance(self, tenant_id: str, progress: Sequence[Progress]) -> int:
+        """Widen the conversations' spans to include these, and look up their newest message; how many moved."""
+        return len(await self._db.fetch_all(ADVANCE, tenant_id, rows=list(progress)))

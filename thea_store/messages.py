@@ -27,6 +27,7 @@ from thea_store.repository import Page, Record, Repository, Stored, common
 from thea_store.sql import SqlFile
 
 __all__ = [
+    "ImportedExchange",
     "Message",
     "MessageChanges",
     "MessageFilters",
@@ -78,6 +79,14 @@ class PerformanceReport(Record):
     p99_ms: float | None
 
 
+class ImportedExchange(Record):
+    """An exchange that an import wrote: a new one, or one that got its answer or more of it."""
+
+    conversation_id: int
+    message_id: int
+    is_new: bool
+
+
 @with_config(ConfigDict(extra="forbid"))
 class MessageChanges(TypedDict, total=False):
     """What `update` may change."""
@@ -120,8 +129,9 @@ class _NewMessage(TypedDict, total=False):
 
 @with_config(ConfigDict(extra="forbid"))
 class NewExchange(TypedDict):
-    """One exchange of an imported chat."""
+    """One exchange of an imported chat, to a conversation that the caller has locked."""
 
+    conversation_id: Id
     message_id: Id
     user_message: LongText
     bot_response: LongText | None
@@ -160,7 +170,7 @@ ANALYZE_PERFORMANCE = SQL.query(
     "analyze_performance", PerformanceReport, hours=_Hours, slow_ms=Count, low_confidence=Confidence
 )
 DELETE_OLD = SQL.query("delete_old", int, older_than=Moment, batch_size=int)
-IMPORT_MANY = SQL.query("import_many", int, conversation_id=Id, rows=list[NewExchange])
+IMPORT_MANY = SQL.query("import_many", ImportedExchange, rows=list[NewExchange])
 
 
 class Messages(Repository[Message]):
@@ -328,9 +338,14 @@ class Messages(Repository[Message]):
             if len(removed) < _BATCH:
                 return total
 
-    async def import_many(self, tenant_id: str, conversation_id: int, rows: Sequence[NewExchange]) -> int:
-        """Add the exchanges of a chat that the conversation does not hold yet, by `message_id`; how many were new."""
-        return len(await self._db.fetch_all(IMPORT_MANY, tenant_id, conversation_id=conversation_id, rows=list(rows)))
+    async def import_many(self, tenant_id: str, rows: Sequence[NewExchange]) -> list[ImportedExchange]:
+        """Add the exchanges that their conversations do not hold yet, by `message_id`, and answers to those they do.
+
+        Returns what was written: empty when all of it was there. An answer that continues the stored
+        one replaces it; what was deleted, or has another answer, stays as it is. The conversations must
+        be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange.
+        """
+        return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=list(rows))
 
 
 async def _add(

@@ -24,7 +24,7 @@ from thea_store.tokens import SqlText, Token, spelling
 __all__ = ["number_parameters"]
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
-_VALUE_END = re.compile(r"""[A-Za-z0-9_$'")\]\x80-\U0010ffff]""")
+_VALUE_END = re.compile(r"""[A-Za-z0-9_$'")\]]|[^\x00-\x7f]""")
 _VALUES = frozenset({"word", "number", "string", "quoted", "parameter"})
 _COLONS = frozenset({"parameter", "colon", "cast", "bracket"})
 

@@ -19,6 +19,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 _NAME = re.compile(r"-- name: ([a-z][a-z0-9_]*)")
 _NEARLY_NAME = re.compile(r"--\s*name\s*:", re.IGNORECASE)
+_LINE_START = re.compile(r"^", re.MULTILINE)
 _HINT = re.compile(r"-- (not null|nullable|tenant|writes): *(.*)")
 _COLUMN = re.compile(r"[a-z_][a-z0-9_]*")
 _OPAQUE = frozenset({"comment", "string", "quoted"})
@@ -114,7 +115,7 @@ def _blocks(file: SqlText) -> Iterator[_Block]:
 
 def _name(file: SqlText, head: Token) -> str:
     match = _NAME.fullmatch(spelling(head).rstrip())
-    if match is None or file.text[: head.start()].rpartition("\n")[2]:
+    if match is None or not _LINE_START.match(file.text, head.start()):
         raise file.error(
             head.start(),
             "this is no name: write `-- name: <name>` on a line of its own, in lower-case letters, digits and _",

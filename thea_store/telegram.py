@@ -8,23 +8,24 @@ Both shapes are read, the export of one chat (the bare chat object) and of an ac
 - A chat's `id` stands before its `messages`, as Telegram Desktop writes it, else the file is refused.
   A `name` or `type` after them is not seen.
 - What PostgreSQL's text cannot hold, NUL and lone surrogates, becomes U+FFFD.
-- No string is longer than 1 MiB and no number has more than 100 digits (a message has at most 4,096
-  characters): what exceeds that is refused before it can fill the memory.
+- A string of more than 128 KiB or a number of more than 100 digits is refused, before it fills the memory
+  (a message has at most 4,096 characters).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from itertools import chain
+from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, TypeGuard
 
-from ijson import JSONError, basic_parse_coro, sendable_list  # type: ignore[import-untyped]
+from ijson import JSONError, basic_parse_coro, sendable_list
 
 from thea_store.errors import ExportFileError
 
@@ -34,8 +35,8 @@ _Events = Iterator[tuple[str, Any]]
 _Fields = dict[str, Any]
 
 _ADVICE = (
-    "Export the chat again in Telegram Desktop (Export chat history, format: Machine-readable JSON) and read the new "
-    "result.json."
+    "Export the chat again in Telegram Desktop (Export chat history, format: Machine-readable JSON) "
+    "and name the new result.json."
 )
 
 
@@ -64,7 +65,7 @@ class ExportReader:
 
     def __init__(self, path: str | os.PathLike[str], *, zone: tzinfo = UTC) -> None:
         """Raises `ExportFileError` where there is no such file."""
-        self.path = os.fspath(path)
+        self.path = Path(path)
         self.size = _size(self.path)
         self.bytes_read = 0
         """How far the iteration is, of `size` bytes."""
@@ -81,19 +82,20 @@ class ExportReader:
         self.skipped.clear()
         self.notes.clear()
         try:
-            with open(self.path, "rb") as file:
+            with self.path.open("rb") as file:
                 _refuse_other_formats(file)
                 yield from self._export(chain.from_iterable(self._batches(file)))
         except OSError as error:
-            raise ExportFileError(f"{self.path}: cannot be read ({error.strerror}), {self._place()}.") from error
+            raise ExportFileError(f"{self.path}: cannot be read ({error.strerror}). {self._progress()}") from error
         except _BrokenFileError as broken:
             # Without a cause: the parser's own message quotes the text around the place.
-            raise ExportFileError(f"{self.path}: {broken}, {self._place()}. {_ADVICE}") from None
+            raise ExportFileError(f"{self.path}: {broken}. {self._progress()} {_ADVICE}") from None
 
-    def _place(self) -> str:
+    def _progress(self) -> str:
         if self._last is None:
-            return "before the first message"
-        return "after message {1} of chat {0}; what stands before was read".format(*self._last)
+            return "No message was read."
+        chat_id, message_id = self._last
+        return f"Everything up to message {message_id} of chat {chat_id} was read."
 
     def _batches(self, file: BinaryIO) -> Iterator[list[tuple[str, Any]]]:
         for self.bytes_read, batch in _parse(file):
@@ -130,7 +132,7 @@ class ExportReader:
             raise _BrokenFileError("it is no chat export: its `chats` are not an object")
         for key, inner, _ in _entries(events):
             if key == "list":
-                for _ in _objects("list", inner, events):
+                for _ in self._objects(inner, events):
                     yield from self._chat(events)
             elif inner in _OPENING:
                 _skip(events)
@@ -162,13 +164,14 @@ class ExportReader:
     def _message(self, chat: _Fields, fields: _Fields) -> ExportedMessage | str:
         """The message, or the reason to skip it."""
         kind, message_id, text = fields.get("type"), fields.get("id"), fields.get("text")
-        if _is_id(message_id):
-            self._last = (chat["id"], message_id)
-        elif kind != "service":
+        if kind == "service":
+            return "service"
+        if not _is_id(message_id) or not isinstance(kind, str):
             return "malformed"
+        self._last = (chat["id"], message_id)
         if kind != "message":
-            return kind if kind == "service" else "unsupported" if isinstance(kind, str) else "malformed"
-        if text is None or (isinstance(text, str) and not text.strip()):
+            return "unsupported"
+        if text is None or text == "" or (isinstance(text, str) and text.isspace()):
             text = _placeholder(fields)
             if not text:
                 return "empty"
@@ -198,7 +201,7 @@ class ExportReader:
             moment = (moment.replace(tzinfo=self._zone) if local else moment).astimezone(UTC)
         except (KeyError, TypeError, ValueError, OverflowError, OSError):
             return None
-        if moment.year <= 1970:
+        if moment < _EARLIEST:
             return None
         if local:
             self.notes["local_time"] += 1
@@ -207,7 +210,12 @@ class ExportReader:
 
 # Values.
 
+_EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
+_SECONDS = re.compile(r"[0-9]{1,12}")
 _PEER = re.compile(r"(?:user|chat|channel)[0-9]{1,20}")
+# Exports before 2021 have numbers for senders: bare ids of users, later with the kind in bits 32 and up.
+_PEER_KINDS = {0: "user", 1: "user", 2: "channel"}
+_EMOJI_LENGTHS = range(1, 17)
 
 # What stands for a message without text, by its `media_type` or else by the first of these keys that it has.
 _MEDIA_TYPES = {
@@ -240,7 +248,7 @@ _MEDIA_KEYS = {
 def _placeholder(fields: _Fields) -> str:
     """What stands for a message without text; empty where it has no media either."""
     media_type, emoji = fields.get("media_type"), fields.get("sticker_emoji")
-    if media_type == "sticker" and isinstance(emoji, str) and 0 < len(emoji) <= 16:
+    if media_type == "sticker" and isinstance(emoji, str) and len(emoji) in _EMOJI_LENGTHS:
         return f"[sticker {emoji}]"
     if isinstance(media_type, str) and media_type in _MEDIA_TYPES:
         return _MEDIA_TYPES[media_type]
@@ -261,13 +269,12 @@ def _sender_id(value: object) -> str | None:
         return value if _PEER.fullmatch(value) else None
     if not _is_id(value) or value <= 0:
         return None
-    # Exports before 2021 have numbers: the bare id of a user, later with 1 (user) or 2 (channel) in bits 32 and up.
-    space, bare = divmod(value, 2**32)
-    return f"user{bare}" if space < 2 else f"channel{bare}" if space == 2 else None
+    kind, bare = divmod(value, 2**32)
+    return f"{_PEER_KINDS[kind]}{bare}" if kind in _PEER_KINDS else None
 
 
 def _seconds(value: object) -> int:
-    if isinstance(value, str) and len(value) <= 12 and value.isascii() and value.isdigit():
+    if isinstance(value, str) and _SECONDS.fullmatch(value):
         return int(value)
     if _is_id(value):
         return value
@@ -284,7 +291,6 @@ _WANTED = frozenset(
     | {"media_type", "sticker_emoji"}
     | _MEDIA_KEYS.keys()
 )
-_LONGEST_TEXT = 2**20
 _NESTED = object()
 """The value of a field that holds an object or a list."""
 
@@ -313,8 +319,8 @@ def _entries(events: _Events) -> Iterator[tuple[str, str, Any]]:
 def _fields(events: _Events) -> _Fields:
     """The wanted fields of the message that has just started, its text without markup."""
     fields: _Fields = {}
-    for event, key in events:
-        if event == "end_map":
+    for end, key in events:
+        if end == "end_map":
             break
         event, value = next(events)
         if event in _OPENING:
@@ -331,13 +337,10 @@ def _joined(events: _Events) -> object:
     for event, value in events:
         if event == "end_array":
             break
-        if event == "start_map":
-            value = _entity_text(events)
-        elif event == "start_array":
-            _skip(events)
-        if isinstance(value, str) and length <= _LONGEST_TEXT:
-            parts.append(value)
-            length += len(value)
+        part = _entity_text(events) if event == "start_map" else _skip(events) if event == "start_array" else value
+        if isinstance(part, str) and length <= _LONGEST_STRING:
+            parts.append(part)
+            length += len(part)
         else:
             sound = False
     return "".join(parts) if sound else _NESTED
@@ -358,7 +361,7 @@ def _entity_text(events: _Events) -> object:
 _CHUNK = 16 * 1024
 _SLICE = 512
 """Bytes that the parser gets at a time, and so how exactly the place of an error is known."""
-_LONGEST_STRING = 2**20
+_LONGEST_STRING = 128 * 1024
 _REFUSALS = (JSONError, ValueError, ArithmeticError)
 
 _OTHER_FORMATS = {
@@ -398,13 +401,13 @@ class _BrokenFileError(Exception):
     """The file cannot be read further, for the reason that the text tells."""
 
 
-def _size(path: str) -> int:
+def _size(path: Path) -> int:
     try:
-        status = os.stat(path)
+        status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise ExportFileError(f"{path}: cannot be read ({reason}). Name the result.json of an export.") from error
-    if not stat.S_ISREG(status.st_mode):
+    if not S_ISREG(status.st_mode):
         raise ExportFileError(f"{path}: is not a file. Name the result.json inside an export's directory.")
     return status.st_size
 
@@ -428,12 +431,16 @@ def _parse(file: BinaryIO) -> Iterator[tuple[int, list[tuple[str, Any]]]]:
     parser = basic_parse_coro(batch)
     try:
         for offset, piece in _pieces(file):
-            for start in range(0, len(piece), _SLICE):
-                refused = _refused(parser.send, piece[start : start + _SLICE])
+            # The parser takes a time that is quadratic in the parts of a string.
+            size = max(_SLICE, len(piece) // 32)
+            for start in range(0, len(piece), size):
+                part = piece[start : start + size]
+                refused = _refused(parser.send, part)
                 yield offset + start, batch
                 batch.clear()
                 if refused:
-                    raise _BrokenFileError(f"it is not JSON (or not UTF-8) from about byte {offset + start:,} on")
+                    place = f"between byte {offset + start:,} and {offset + start + len(part):,}"
+                    raise _BrokenFileError(f"it is not JSON (or not UTF-8) {place}")
         refused = _refused(parser.close)
         yield file.tell(), batch
         if refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from thea_store.arguments import Id, JsonObject, Moment, Name, Timezone, split_p
 from thea_store.repository import Page, Repository, Stored, common
 from thea_store.sql import SqlFile
 
-__all__ = ["User", "UserChanges", "UserFilters", "Users"]
+__all__ = ["ImportedUser", "User", "UserChanges", "UserFilters", "Users"]
 
 
 class User(Stored):
@@ -64,6 +64,13 @@ class _NewUser(TypedDict, total=False):
     preferences: JsonObject | None
 
 
+@with_config(ConfigDict(extra="forbid"))
+class ImportedUser(TypedDict):
+    """Somebody who wrote in an imported chat."""
+
+    telegram_id: Id
+    first_name: Name | None
+
 
 SQL = SqlFile("users")
 COMMON = common(SQL, User, rows=_NewUser, changes=UserChanges, filters=UserFilters)
@@ -79,6 +86,7 @@ GET_OR_CREATE = SQL.query(
     language_code=Name | None,
 )
 GET_DELETED_ID = SQL.query("get_deleted_id", int, telegram_id=Id)
+IMPORT_MANY = SQL.query("import_many", int, rows=list[ImportedUser])
 UPDATE_LAST_ACTIVITY = SQL.query("update_last_activity", User, id=Id, at=Moment | None)
 GET_PREFERENCES = SQL.query("get_preferences", dict[str, Any], id=Id)
 MERGE_PREFERENCES = SQL.query("merge_preferences", dict[str, Any], id=Id, patch=JsonObject, removed=list[str])
@@ -194,3 +202,7 @@ class Users(Repository[User]):
         """The preferences after the keys of `patch` were set, atomically; a `None` removes its key."""
         kept, removed = split_patch("patch", patch)
         return await self._db.fetch_value(MERGE_PREFERENCES, tenant_id, id=user_id, patch=kept, removed=removed)
+
+    async def import_many(self, tenant_id: str, people: Sequence[ImportedUser]) -> int:
+        """Make the users that are not there; how many were new. A deleted one stays deleted."""
+        return len(await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=list(people)))

@@ -7,7 +7,8 @@ alone tells from which table a column comes, and so whether it can be null.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import selectors
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,13 @@ from thea_store.urls import DatabaseUrl
 
 if TYPE_CHECKING:
     from psycopg import Connection
-    from psycopg.pq.abc import PGresult
+    from psycopg.pq.abc import PGconn, PGresult
 
 __all__ = ["Column", "Described", "Findings", "Server", "identify", "inspect", "mismatches", "replica_lag"]
 
 # Queries in flight at once: what is sent meanwhile must fit into the sockets' buffers.
 _AHEAD = 16
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +165,37 @@ def _describe(connection: Connection[Any], queries: Sequence[Query[Any]]) -> lis
                 pg.send_prepare(b"", query.text.encode())
                 pg.send_describe_prepared(b"")
                 pg.pipeline_sync()  # so that a failure stops at its own query
+            _wait(pg, pg.flush)
             for query in chunk:
-                prepared, told = _result(connection), _result(connection)
-                pg.get_result()  # the sync
+                prepared, told = _result(pg), _result(pg)
+                _next(pg)  # the sync
                 described.append(_described(query, prepared, told))
     finally:
         pg.exit_pipeline_mode()
     return described
 
 
-def _result(connection: Connection[Any]) -> PGresult:
-    result = connection.pgconn.get_result()
+def _result(pg: PGconn) -> PGresult:
+    result = _next(pg)
     if result is None:
-        raise StoreUnavailableError("the connection was lost while the schema was checked")
-    connection.pgconn.get_result()  # the end of this command
+        raise StoreUnavailableError("the connection was lost while the schema was checked: try again")
+    _next(pg)  # the end of this command
     return result
+
+
+def _next(pg: PGconn) -> PGresult | None:
+    _wait(pg, pg.is_busy)
+    return pg.get_result()
+
+
+def _wait(pg: PGconn, is_waiting: Callable[[], int]) -> None:
+    # libpq's own waiting would hold Python's lock, and with it every other thread.
+    with selectors.DefaultSelector() as selector:
+        selector.register(pg.socket, selectors.EVENT_READ)
+        while is_waiting():
+            if not selector.select(_PATIENCE):
+                raise StoreUnavailableError(f"the server fell silent for {_PATIENCE:g} s while the schema was checked")
+            pg.consume_input()
 
 
 def _described(query: Query[Any], prepared: PGresult, told: PGresult) -> Described:

@@ -26,7 +26,7 @@ class Account:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """The finished command, run by this account, standard error with its output."""
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603 - programs of PostgreSQL and the shell
             command,
             user=self.uid,
             group=self.gid,

@@ -105,7 +105,7 @@ def _spawn(plan: watchdog.Plan) -> subprocess.Popen[bytes]:
             "the embedded PostgreSQL needs a Python to run its watchdog, and `sys.executable` is empty: "
             "set it, or use a server of your own"
         )
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - our own watchdog
         [sys.executable, "-I", "-S", watchdog.__file__, json.dumps(plan)],
         cwd="/",
         env=clean_environment(),

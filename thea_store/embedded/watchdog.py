@@ -57,12 +57,14 @@ def main() -> int:
     server: subprocess.Popen[bytes] | None = None
     try:
         log = _prepare(plan)
+        if _is_over(plan, 0):
+            return 0
         if plan["initdb"] is not None:
             _initialise(plan, plan["initdb"], log)
         server = _spawn(plan, plan["server"], plan["data"], log)
         _wait(plan, server, "postgres", functools.partial(_is_ready, plan, server.pid))
         _say("ready")
-        while not _is_over(plan, 1.0):
+        while not _is_over(plan, 0.5):
             server.poll()
     except _Over:
         return 0
@@ -111,7 +113,10 @@ def _initialise(plan: Plan, command: list[str], log: int) -> None:
     initdb = _spawn(plan, [*command, "--locale", _locale()], partial, log)
     try:
         _wait(plan, initdb, "initdb", lambda: initdb.poll() == 0)
-    except BaseException:
+    except BaseException as error:
+        # Killed at its work it would leave shared memory behind, so it may finish that.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            initdb.wait(plan["seconds"] if isinstance(error, _Over) else 0)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(initdb.pid, signal.SIGKILL)
         initdb.wait()
@@ -137,7 +142,7 @@ def _spawn(plan: Plan, command: list[str], data: str, log: int) -> subprocess.Po
     if plan["uid"] is not None and Path("/proc/self/fd").is_dir():
         data = f"/proc/self/fd/{directory}"  # this way it may be below a directory that is closed to that account
     try:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - initdb or postgres
             [*command, "-D", data],
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -13,16 +13,15 @@ from typing import Any, Literal, LiteralString
 from uuid import uuid4
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from yoyo import default_migration_table, internalmigrations  # type: ignore[import-untyped]  # yoyo ships no types
-from yoyo.backends import PostgresqlPsycopgBackend  # type: ignore[import-untyped]
-from yoyo.connections import DatabaseURI  # type: ignore[import-untyped]
+from yoyo import default_migration_table, internalmigrations
+from yoyo.backends import PostgresqlPsycopgBackend
+from yoyo.connections import DatabaseURI
 
-from thea_store.errors import InvalidArgumentError, MigrationError, StoreUnavailableError
+from thea_store.errors import MigrationError, StoreUnavailableError
 from thea_store.migrations import queries
+from thea_store.migrations.connecting import connection_parameters
 from thea_store.migrations.failures import bookkeeping, failed, location, one_line
 from thea_store.migrations.files import Migration
-from thea_store.urls import DatabaseUrl
 
 __all__ = ["Backend"]
 
@@ -38,16 +37,17 @@ _PLAIN_YOYO = (
 class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has no types
     """One connection to the database to migrate; a context manager that closes it.
 
-    Every statement on yoyo's tables that yoyo has is yoyo's. Its lock is a row, which outlives a killed
-    process; here it is an advisory lock, which the server drops with the session.
+    yoyo's tables are written by yoyo's own methods. Its lock is a row, which outlives a killed process;
+    here it is an advisory lock, which the server drops with the session.
     """
 
     log_migration_sql = queries.LOG
     _is_locked: bool = False
+    _internal_schema_updated = True  # `prepare` sees to it, so yoyo need not ask within a migration
 
     def __init__(self, url: str, lock_timeout: float) -> None:
         """Connect; `StoreUnavailableError` where that fails, `InvalidArgumentError` for a malformed URL."""
-        address, parameters = _connection_parameters(url)
+        address, parameters = connection_parameters(url)
         target = DatabaseURI("postgresql+psycopg", None, None, None, None, parameters.pop("dbname", None), parameters)
         try:
             super().__init__(target, default_migration_table)
@@ -166,7 +166,8 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
     def _plain_yoyo_is_at_work(self) -> bool:
         with self._work():
             row = self.connection.execute(queries.PLAIN_LOCK).fetchone()
-            if row and not self.connection.execute(queries.OTHER_MIGRATORS).fetchone():
+            others = self.connection.execute(queries.OTHER_MIGRATORS, [queries.APPLICATION_NAME]).fetchone()
+            if row and not others:
                 self.connection.execute(queries.FORGET_PLAIN_LOCK, row)
                 _log.warning("removed the lock that a plain yoyo (its process %s) left behind", row[0])
                 row = None
@@ -195,23 +196,6 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
     def _value(self, query: LiteralString) -> Any:
         row = self.connection.execute(query).fetchone()
         return row and row[0]
-
-
-def _connection_parameters(url: str) -> tuple[DatabaseUrl, dict[str, Any]]:
-    try:
-        address = DatabaseUrl.parse(url)
-    except ValueError as error:
-        raise InvalidArgumentError("url", str(error)) from None
-    defaults = {"connect_timeout": "10"}
-    if len(address.hosts) > 1:
-        defaults["target_session_attrs"] = "read-write"
-    try:
-        parameters = conninfo_to_dict(address.with_options(**defaults).render())
-    except psycopg.Error:  # its text quotes the URL, password and all
-        raise InvalidArgumentError("url", "is not one that libpq understands") from None
-    # A server that vanishes is noticed within a minute, however long its statement takes.
-    watch = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "prepare_threshold": None}
-    return address, {**parameters, **watch, "application_name": queries.APPLICATION_NAME, "client_encoding": "utf8"}
 
 
 def _checksum(comment: str | None) -> str | None:

@@ -8,10 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yoyo.migrations import (  # type: ignore[import-untyped]  # yoyo ships no types
-    get_migration_hash,
-    parse_metadata_from_sql_comments,
-)
+from yoyo.migrations import get_migration_hash, parse_metadata_from_sql_comments
 
 from thea_store.errors import MigrationError
 from thea_store.migrations.splitting import Statement, split

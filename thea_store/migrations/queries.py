@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "APPLICATION_NAME",
     "APPLIED",
     "FORGET_PLAIN_LOCK",
     "HAS_LOCK_TABLE",
@@ -39,7 +40,7 @@ select h.pid, a.application_name, a.backend_start
 from (select l.pid {_LOCKS}) as h
 left join pg_stat_activity as a on a.pid = h.pid
 limit 1
-"""
+"""  # noqa: S608  # put together from constants
 
 HAS_MIGRATIONS = "select to_regclass('public._yoyo_migration') is not null"
 HAS_LOCK_TABLE = "select to_regclass('public.yoyo_lock') is not null"
@@ -60,18 +61,18 @@ order by m.migration_id
 """
 
 PLAIN_LOCK = "select pid, ctime from public.yoyo_lock"
-FORGET_PLAIN_LOCK = "delete from public.yoyo_lock where pid = %s and ctime = %s"
+FORGET_PLAIN_LOCK = "delete from public.yoyo_lock where pid = %s and ctime is not distinct from %s"
 SHUT_OUT_PLAIN_YOYO = "lock table public.yoyo_lock in share mode"
 
 # Sessions that could be a plain yoyo: who cannot write its lock is none (the services' logins cannot),
 # nor is one of ours.
-OTHER_MIGRATORS = f"""
+OTHER_MIGRATORS = """
 select a.pid
 from pg_stat_activity as a
 join pg_roles as r on r.oid = a.usesysid
 where a.datname = current_database()
 and a.pid <> pg_backend_pid()
-and a.application_name is distinct from '{APPLICATION_NAME}'
+and a.application_name is distinct from %s
 and has_table_privilege(a.usesysid, 'public.yoyo_lock', 'insert')
 order by a.pid
 """

@@ -6,15 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from thea_store.errors import InvalidArgumentError
-from thea_store.migrations.backend import Backend
 from thea_store.migrations.files import Migration, available
 from thea_store.migrations.plan import Status, compare, to_apply, to_roll_back
 
+if TYPE_CHECKING:
+    from thea_store.migrations.backend import Backend
+
 __all__ = ["migrate", "rollback", "status"]
 
+_DAY = 86_400
 _Progress = Callable[[str, float], None]
 
 
@@ -24,7 +27,7 @@ def status(url: str, directory: Path | None = None) -> Status:
     The login needs `select` on `public._yoyo_migration` and `public._yoyo_log`.
     """
     migrations = available(directory)
-    with Backend(url, lock_timeout=10) as backend:
+    with _session(url, lock_timeout=10, wait=0) as backend:
         return compare(migrations, backend.applied())
 
 
@@ -89,10 +92,13 @@ def rollback(
 
 @contextmanager
 def _session(url: str, lock_timeout: float, wait: float) -> Iterator[Backend]:
-    if not 0.001 <= lock_timeout <= 86_400:
-        raise InvalidArgumentError("lock_timeout", "must be from 0.001 to 86400 seconds")
-    if not 0 <= wait <= 86_400:
+    if not 0 < lock_timeout <= _DAY:
+        raise InvalidArgumentError("lock_timeout", "must be more than 0 and at most 86400 seconds")
+    if not 0 <= wait <= _DAY:
         raise InvalidArgumentError("wait", "must be from 0 to 86400 seconds")
+    # psycopg takes 70 ms to import: a service, which asks only what is `available`, goes without.
+    from thea_store.migrations.backend import Backend  # noqa: PLC0415
+
     with Backend(url, lock_timeout) as backend:
         yield backend
 

@@ -1,0 +1,124 @@
+"""The ground on which the peers meet: one server, one database, the same rows for all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import psycopg
+
+from thea_store.embedded import EmbeddedPostgres
+from thea_store.testing import TestServer
+from thea_store.urls import DatabaseUrl
+
+__all__ = ["TENANTS", "Ground", "Place", "Traffic", "one_tenant", "prepared_ground", "zipf"]
+
+TENANTS, USERS, MESSAGES = 100, 10, 60
+_PLAIN = "thea_bench_plain"
+
+# Filled without triggers, which would only make the filling slow; they fire for all that is measured.
+_FILL = f"""
+set session_replication_role = replica;
+
+insert into thea.users (tenant_id, telegram_id, username, first_name, last_name, language_code, preferences)
+select 'tenant-' || t, u, 'user_' || u, 'Ana', 'García', 'es', '{{"theme": "dark", "reminders": {{"sound": true}}}}'
+from generate_series(1, {TENANTS}) t, generate_series(1, {USERS}) u;
+
+insert into thea.conversations (tenant_id, user_id, session_id, context_data)
+select tenant_id, id, 'session-' || id, '{{"step": "date", "draft": {{"title": "dentist"}}}}'
+from thea.users;
+
+insert into thea.message_history (
+  tenant_id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at
+)
+select
+  c.tenant_id, c.user_id, c.id, m, 'Remind me of the dentist tomorrow at ten, please, and of what to bring.',
+  'Done: dentist, tomorrow at 10:00. I shall remind you an hour before.', 'create_event',
+  '{{"when": "tomorrow 10:00", "title": "dentist"}}', 0.93, 120, now() - make_interval(mins => {MESSAGES} - m, secs => c.id)
+from thea.conversations c, generate_series(1, {MESSAGES}) m;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a call goes: a user of a tenant, and that user's session."""
+
+    tenant_id: str
+    user_id: int
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traffic:
+    """Where calls go."""
+
+    draw: Callable[[random.Random], Place]
+    stretch: int = 1
+    """How many times as many calls make a fair sample, where some cost more than others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A filled database and its two logins."""
+
+    server: str
+    app_url: str
+    """The service's weak role, which row security binds."""
+    plain_url: str
+    """The same privileges on the same tables, with `bypassrls`: row security does not apply."""
+    places: tuple[tuple[Place, ...], ...]
+    """The users of each tenant."""
+
+
+@asynccontextmanager
+async def prepared_ground(superuser_url: str | None) -> AsyncIterator[Ground]:
+    """A new, filled database on that server, or on an embedded PostgreSQL; dropped at the end."""
+    if superuser_url is None:
+        async with EmbeddedPostgres() as server, prepared_ground(server.superuser_url) as ground:
+            yield ground
+        return
+    with ExitStack() as resources:
+        database = TestServer(superuser_url).new_database(resources)
+        with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+            connection.execute(_FILL)
+            connection.execute("vacuum analyze")
+            plain_url = _make_plain_login(connection, DatabaseUrl.parse(database.app_url))
+            yield Ground(_describe(connection, database.app_url), database.app_url, plain_url, _places(connection))
+
+
+def one_tenant(ground: Ground) -> Traffic:
+    """Every call goes to the same tenant, to any of its users."""
+    users = ground.places[0]
+    return Traffic(lambda rng: rng.choice(users))
+
+
+def zipf(ground: Ground) -> Traffic:
+    """Tenant number n is called 1/n as often as the first, whichever was called before."""
+    weights = list(accumulate(1 / n for n in range(1, len(ground.places) + 1)))
+    return Traffic(lambda rng: rng.choice(rng.choices(ground.places, cum_weights=weights)[0]), stretch=3)
+
+
+def _make_plain_login(connection: psycopg.Connection[tuple[object, ...]], service: DatabaseUrl) -> str:
+    password = service.password or ""
+    if connection.execute("select from pg_roles where rolname = %s", [_PLAIN]).fetchone() is None:
+        connection.execute(f"create role {_PLAIN} login bypassrls password '{password}' in role thea_app")
+    return replace(service, user=_PLAIN).render()
+
+
+def _places(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[tuple[Place, ...], ...]:
+    tenants: dict[str, list[Place]] = {f"tenant-{n}": [] for n in range(1, TENANTS + 1)}
+    for tenant_id, user_id, session_id in connection.execute(
+        "select tenant_id, user_id, session_id from thea.conversations order by id"
+    ):
+        tenants[str(tenant_id)].append(Place(str(tenant_id), int(str(user_id)), str(session_id)))
+    return tuple(map(tuple, tenants.values()))
+
+
+def _describe(connection: psycopg.Connection[tuple[object, ...]], url: str) -> str:
+    version, fsync = (connection.execute(f"show {name}").fetchone() or ("?",) for name in ("server_version", "fsync"))
+    way = "unix socket" if DatabaseUrl.parse(url).hosts[0][0].startswith("/") else "TCP"
+    return f"PostgreSQL {version[0]}, {way}, fsync {fsync[0]}"

@@ -1,0 +1,48 @@
+"""The project's own tests use the plugin that services get, with one store for a whole worker."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from thea_store import Settings, Store, User
+from thea_store.testing import TestDatabase
+
+
+@pytest_asyncio.fixture(scope="session")
+async def thea_store(thea_database: TestDatabase) -> AsyncIterator[Store]:
+    async with Store.open(Settings(url=thea_database.app_url, pool_size=3, max_overflow=7)) as store:
+        yield store
+
+
+@pytest.fixture
+def store(thea_store: Store) -> Store:
+    return thea_store
+
+
+@pytest.fixture
+def tenant(thea_tenant: str) -> str:
+    return thea_tenant
+
+
+@pytest.fixture
+def other_tenant() -> str:
+    import uuid
+
+    return f"other-{uuid.uuid4().hex[:16]}"
+
+
+@pytest_asyncio.fixture
+async def user(store: Store, tenant: str) -> User:
+    return await store.users.create(tenant, telegram_id=1001, first_name="Ana")
+
+
+@pytest.fixture
+def superuser(thea_database: TestDatabase) -> Iterator[psycopg.Connection[Any]]:
+    """A connection that sees everything, to look behind the scenes."""
+    with psycopg.connect(thea_database.superuser_url, autocommit=True) as connection:
+        yield connection
