@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -54,9 +56,9 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All that was measured."""
+    """All that was measured, and with what."""
 
-    server: str
+    versions: str
     contenders: Sequence[Contender]
     times: Times
 
@@ -80,7 +82,7 @@ async def measure(server_url: str | None, rounds: int, seed: int) -> Figures:
         with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("rounds", total=rounds)
             times = await run(contenders, rounds, seed, lambda: progress.advance(task))
-        return Figures(ground.server, contenders, times)
+        return Figures(_versions(ground), contenders, times)
 
 
 async def _contenders(ground: Ground, resources: AsyncExitStack) -> list[Contender]:
@@ -101,9 +103,15 @@ async def _contenders(ground: Ground, resources: AsyncExitStack) -> list[Contend
     ]
 
 
+def _versions(ground: Ground) -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("asyncpg", "pydantic", "SQLAlchemy"))
+    return f"{ground.server}; Python {platform.python_version()}, {packages}"
+
+
 def show(figures: Figures) -> None:
     """The table for people."""
-    table = Table(title=f"Times asyncpg's pool took, median and quartiles of {figures.times.rounds} rounds", show_lines=True)
+    title = f"Times what asyncpg's pool takes: median and quartiles of {figures.times.rounds} rounds"
+    table = Table(title=title, show_lines=True)
     table.add_column("")
     for operation in OPERATIONS:
         table.add_column(operation.name, justify="right")
@@ -114,7 +122,7 @@ def show(figures: Figures) -> None:
     console = Console(width=max(Console().width, 120))
     console.print(table)
     console.print(
-        f"{figures.server}; pools of {POOL_SIZE} connections. asyncpg's pool runs without row security (a role with "
+        f"{figures.versions}; pools of {POOL_SIZE} connections. asyncpg's pool runs without row security (a role with "
         "bypassrls, same tables, same triggers) and returns plain records; all others have row security.",
         highlight=False,
     )
@@ -136,7 +144,7 @@ def as_json(figures: Figures) -> str:
     """The same for machines."""
     return json.dumps(
         {
-            "server": figures.server,
+            "versions": figures.versions,
             "rounds": figures.times.rounds,
             "calls": [
                 {

@@ -38,7 +38,8 @@ insert into thea.message_history (
 select
   c.tenant_id, c.user_id, c.id, m, 'Remind me of the dentist tomorrow at ten, please, and of what to bring.',
   'Done: dentist, tomorrow at 10:00. I shall remind you an hour before.', 'create_event',
-  '{{"when": "tomorrow 10:00", "title": "dentist"}}', 0.93, 120, now() - make_interval(mins => {MESSAGES} - m, secs => c.id)
+  '{{"when": "tomorrow 10:00", "title": "dentist"}}', 0.93, 120,
+  now() - make_interval(mins => {MESSAGES} - m, secs => c.id)
 from thea.conversations c, generate_series(1, {MESSAGES}) m;
 """
 
@@ -84,7 +85,7 @@ async def prepared_ground(superuser_url: str | None) -> AsyncIterator[Ground]:
     with ExitStack() as resources:
         database = TestServer(superuser_url).new_database(resources)
         with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-            connection.execute(_FILL)
+            connection.execute(_FILL.encode())
             connection.execute("vacuum analyze")
             plain_url = _make_plain_login(connection, DatabaseUrl.parse(database.app_url))
             yield Ground(_describe(connection, database.app_url), database.app_url, plain_url, _places(connection))
@@ -105,7 +106,8 @@ def zipf(ground: Ground) -> Traffic:
 def _make_plain_login(connection: psycopg.Connection[tuple[object, ...]], service: DatabaseUrl) -> str:
     password = service.password or ""
     if connection.execute("select from pg_roles where rolname = %s", [_PLAIN]).fetchone() is None:
-        connection.execute(f"create role {_PLAIN} login bypassrls password '{password}' in role thea_app")
+        statement = f"create role {_PLAIN} login bypassrls password '{password}' in role thea_app"
+        connection.execute(statement.encode())
     return replace(service, user=_PLAIN).render()
 
 
@@ -119,6 +121,7 @@ def _places(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[tuple[P
 
 
 def _describe(connection: psycopg.Connection[tuple[object, ...]], url: str) -> str:
-    version, fsync = (connection.execute(f"show {name}").fetchone() or ("?",) for name in ("server_version", "fsync"))
+    row = connection.execute("select current_setting('server_version'), current_setting('fsync')").fetchone()
+    release, fsync = row or ("?", "?")
     way = "unix socket" if DatabaseUrl.parse(url).hosts[0][0].startswith("/") else "TCP"
-    return f"PostgreSQL {version[0]}, {way}, fsync {fsync[0]}"
+    return f"PostgreSQL {release}, {way}, fsync {fsync}"

@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import Any, Self
 
 import asyncpg
+from ground import Place
+from peers import ENTITIES, POOL_SIZE
 from sqlalchemy import BigInteger, DateTime, Identity, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-from ground import Place
-from peers import ENTITIES, POOL_SIZE
 
 __all__ = ["Orm"]
 

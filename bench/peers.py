@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol, Self
 
 import asyncpg
-
 from ground import Place
+
 from thea_store import Settings, Store
 from thea_store.messages import ADD, GET_CONTEXT_WINDOW
 from thea_store.users import COMMON
@@ -41,15 +41,19 @@ class Peer(Protocol):
 
     async def one_row(self, place: Place) -> Sequence[Any]:
         """The user."""
+        ...
 
     async def twenty_rows(self, place: Place) -> Sequence[Any]:
         """The tenant's twenty newest messages."""
+        ...
 
     async def insert(self, place: Place) -> Sequence[Any]:
         """The new message, at the end of its session, whose conversation moves."""
+        ...
 
     async def context_window(self, place: Place) -> Sequence[Any]:
         """The session's fifty newest messages, the oldest of them first."""
+        ...
 
     async def close(self) -> None: ...
 

@@ -348,35 +348,64 @@ with given as materialized (
     )
   ) with ordinality as r (conversation_id, message_id, user_message, bot_response, created_at, place)
 ),
+spans as (
+  select conversation_id, min(message_id) as lowest, max(message_id) as highest
+  from given
+  group by conversation_id
+),
+-- One index scan for each conversation, whatever the planner believes of a table that it has no statistics of.
+stored as materialized (
+  select m.id, m.conversation_id, m.message_id, m.bot_response, m.deleted_at
+  from spans s
+  cross join lateral (
+    select k.id, k.conversation_id, k.message_id, k.bot_response, k.deleted_at
+    from thea.message_history k
+    where k.tenant_id = :tenant_id
+      and k.conversation_id = s.conversation_id
+      and k.message_id between s.lowest and s.highest
+    offset 0
+  ) m
+),
 added as (
   insert into thea.message_history (
     tenant_id, user_id, conversation_id, message_id, user_message, bot_response, created_at
   )
-  select :tenant_id, c.user_id, c.id, g.message_id, g.user_message, g.bot_response, g.created_at
+  select
+    :tenant_id,
+    (
+      select c.user_id
+      from thea.conversations c
+      where c.tenant_id = :tenant_id
+        and c.id = g.conversation_id
+        and c.deleted_at is null
+    ),
+    g.conversation_id, g.message_id, g.user_message, g.bot_response, g.created_at
   from given g
-  join thea.conversations c on c.tenant_id = :tenant_id and c.id = g.conversation_id and c.deleted_at is null
   where not exists (
-    select from thea.message_history k
-    where k.tenant_id = :tenant_id
-      and k.conversation_id = g.conversation_id
-      and k.message_id = g.message_id
+    select from stored s
+    where s.conversation_id = g.conversation_id
+      and s.message_id = g.message_id
   )
   order by g.place
   returning conversation_id, message_id
 ),
 answered as (
   update thea.message_history m
-  set bot_response = g.bot_response
-  from given g
+  set bot_response = n.bot_response
+  from (
+    select s.id, g.bot_response
+    from given g
+    join stored s on s.conversation_id = g.conversation_id and s.message_id = g.message_id
+    where s.deleted_at is null
+      -- Answers are only ever appended: another beginning is not the chat's, and is left alone.
+      and (
+        s.bot_response is null and g.bot_response is not null
+        or starts_with(g.bot_response, s.bot_response || chr(10))
+      )
+    offset 0
+  ) n
   where m.tenant_id = :tenant_id
-    and m.conversation_id = g.conversation_id
-    and m.message_id = g.message_id
-    and m.deleted_at is null
-    -- Answers are only ever appended: another beginning is not the chat's, and is left alone.
-    and (
-      m.bot_response is null and g.bot_response is not null
-      or starts_with(g.bot_response, m.bot_response || chr(10))
-    )
+    and m.id = n.id
   returning m.conversation_id, m.message_id
 )
 select conversation_id, message_id, true as is_new

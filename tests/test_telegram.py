@@ -626,6 +626,16 @@ def test_deep_nesting_in_a_field_that_nobody_wants_costs_nothing(read: ReadBytes
     assert [one.text for one in messages] == ["hola"] * 3
 
 
+def test_an_account_within_an_account_is_none(read: ReadBytes) -> None:
+    depth = 10_000
+    nested = b'{"chats": {"list": [' * depth + dumped(chat(message())) + b"]}}" * depth
+
+    messages, error, _ = read(nested)
+
+    assert error is None
+    assert messages == []
+
+
 # Iterating
 
 
@@ -637,6 +647,19 @@ def test_every_iteration_starts_anew(tmp_path: Path) -> None:
     assert list(reader) == list(reader)
     assert reader.skipped == {"service": 1}
     assert reader.notes == {"local_time": 1}
+
+
+def test_a_later_iteration_says_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_bytes(dumped(chat(message())))
+    reader = ExportReader(path)
+    assert len(list(reader)) == 1
+    path.write_bytes(b"")
+
+    with pytest.raises(ExportFileError, match="No message was read"):
+        list(reader)
+
+    assert reader.bytes_read == 0
 
 
 def test_progress_grows_to_the_size_of_the_file(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from thea_store import conversations, health, messages, users, verify
 from thea_store.arguments import Count, check
 from thea_store.conversations import Conversations
 from thea_store.database import Database, Executor, Isolation, Transaction, pause
-from thea_store.embedded import EmbeddedPostgres
 from thea_store.errors import (
     InvalidArgumentError,
     MigrationRequiredError,
@@ -209,6 +208,8 @@ def _settings(source: object) -> Settings:
 
 
 async def _start_embedded(settings: Settings, resources: AsyncExitStack) -> Settings:
+    from thea_store.embedded import EmbeddedPostgres  # noqa: PLC0415 - not for Windows, nor needed elsewhere
+
     server = await resources.enter_async_context(EmbeddedPostgres(settings.url.removeprefix(EMBEDDED) or None))
     await asyncio.to_thread(migrate, server.migrator_url)
     return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
