@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from ground import TENANTS, Ground, one_tenant, prepared_ground, zipf
@@ -23,7 +23,7 @@ from peers import POOL_SIZE, AsyncpgPool, Peer, StorePeer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from rounds import OPERATIONS, Contender, Times, run
+from rounds import OPERATIONS, Contender, Operation, Times, run
 
 POOL = "asyncpg pool"
 POOL_ZIPF = f"asyncpg pool, {TENANTS} tenants"
@@ -132,7 +132,7 @@ def show(figures: Figures) -> None:
         console.print(f"{bar.what}, {bar.operation}: {bar.measured:.2f}, {limit}: {verdict}", highlight=False)
 
 
-def _cell(times: Times, operation: Any, who: Contender) -> str:
+def _cell(times: Times, operation: Operation, who: Contender) -> str:
     took = f"[dim]{times.microseconds(operation, who.name):.0f} µs[/]"
     if who.baseline is None:
         return f"1\n\n{took}"

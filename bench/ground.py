@@ -83,6 +83,7 @@ async def prepared_ground(superuser_url: str | None) -> AsyncIterator[Ground]:
             yield ground
         return
     with ExitStack() as resources:
+        resources.callback(_drop_plain_login, superuser_url)
         database = TestServer(superuser_url).new_database(resources)
         with psycopg.connect(database.superuser_url, autocommit=True) as connection:
             connection.execute(_FILL.encode())
@@ -109,6 +110,11 @@ def _make_plain_login(connection: psycopg.Connection[tuple[object, ...]], servic
         statement = f"create role {_PLAIN} login bypassrls password '{password}' in role thea_app"
         connection.execute(statement.encode())
     return replace(service, user=_PLAIN).render()
+
+
+def _drop_plain_login(superuser_url: str) -> None:
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        connection.execute(f"drop role if exists {_PLAIN}".encode())
 
 
 def _places(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[tuple[Place, ...], ...]:

@@ -1,1 +1,5 @@
+drop trigger look_at_reminders_again on thea.users;
+
+drop function thea.look_at_reminders_again();
+
 drop table thea.events;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -31,8 +32,6 @@ def tenant(thea_tenant: str) -> str:
 
 @pytest.fixture
 def other_tenant() -> str:
-    import uuid
-
     return f"other-{uuid.uuid4().hex[:16]}"
 
 

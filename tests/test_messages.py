@@ -69,9 +69,7 @@ async def test_a_message_opens_a_closed_conversation_and_restores_a_deleted_one(
 
 
 async def test_messages_at_once_share_one_conversation(store: Store, tenant: str, user: User) -> None:
-    await asyncio.gather(
-        *(store.messages.add_message(tenant, user.id, "s", user_message=str(n)) for n in range(30))
-    )
+    await asyncio.gather(*(store.messages.add_message(tenant, user.id, "s", user_message=str(n)) for n in range(30)))
 
     assert await store.conversations.count(tenant) == 1
     assert sorted(await said(store, tenant, "s"), key=int) == [str(n) for n in range(30)]
@@ -125,9 +123,7 @@ async def test_an_argument_that_does_not_fit_is_named(
 
 @pytest.mark.parametrize("entities", [None, {}, [], [{"tipo": "fecha"}], {"a": [1, {"b": None}]}])
 async def test_entities_may_be_any_object_or_list(store: Store, tenant: str, user: User, entities: Any) -> None:
-    message = await store.messages.add_message(
-        tenant, user.id, "s", user_message="hola", entities_extracted=entities
-    )
+    message = await store.messages.add_message(tenant, user.id, "s", user_message="hola", entities_extracted=entities)
 
     assert message.entities_extracted == entities
 
@@ -170,10 +166,7 @@ async def test_pruning_touches_no_other_conversation(store: Store, tenant: str, 
 
 async def test_pruning_writers_at_once_leave_exactly_what_they_keep(store: Store, tenant: str, user: User) -> None:
     await asyncio.gather(
-        *(
-            store.messages.add_message_with_prune(tenant, user.id, "s", user_message=str(n), keep=5)
-            for n in range(20)
-        )
+        *(store.messages.add_message_with_prune(tenant, user.id, "s", user_message=str(n), keep=5) for n in range(20))
     )
 
     assert await store.messages.count(tenant) == 5
@@ -235,7 +228,9 @@ async def test_statistics_over_nothing_are_zero_and_none(store: Store, tenant: s
     )
 
 
-async def test_statistics_count_average_and_distribute(store: Store, tenant: str, other_tenant: str, user: User) -> None:
+async def test_statistics_count_average_and_distribute(
+    store: Store, tenant: str, other_tenant: str, user: User
+) -> None:
     other = await store.users.create(tenant, telegram_id=2)
     foreign = await store.users.create(other_tenant, telegram_id=1)
     await store.messages.add_message(other_tenant, foreign.id, "s", user_message="x", intent_detected="z")
@@ -289,7 +284,8 @@ async def test_the_performance_report_counts_what_went_wrong(store: Store, tenan
 
 
 @pytest.mark.parametrize(
-    ("argument", "value"), [("hours", 0), ("hours", -1), ("hours", float("inf")), ("slow_ms", -1), ("low_confidence", 2)]
+    ("argument", "value"),
+    [("hours", 0), ("hours", -1), ("hours", float("inf")), ("slow_ms", -1), ("low_confidence", 2)],
 )
 async def test_a_senseless_report_is_refused(store: Store, tenant: str, argument: str, value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=f"^{argument}"):

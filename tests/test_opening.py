@@ -67,7 +67,7 @@ async def test_an_older_schema_names_the_pending_migration(thea_new_database: Ne
 
 
 async def test_a_login_that_row_security_would_not_bind_is_refused(
-    thea_database: TestDatabase, caplog: pytest.LogCaptureFixture, superuser: psycopg.Connection[Any]
+    thea_database: TestDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(UnsafeRoleError, match="superuser"):
         await Store.open(thea_database.superuser_url)
@@ -94,7 +94,7 @@ async def test_every_query_that_does_not_fit_the_schema_is_listed_with_its_place
 ) -> None:
     database = thea_new_database()
     with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-        connection.execute(change)  # type: ignore[arg-type]
+        connection.execute(change)
 
     with pytest.raises(QueryMismatchError, match=complaint) as caught:
         await Store.open(database.app_url)
@@ -211,7 +211,7 @@ async def test_health_of_a_database_that_is_gone_is_an_answer(thea_new_database:
     database = thea_new_database()
     async with Store.open(database.app_url) as store:
         with psycopg.connect(database.superuser_url.replace(database.name, "postgres"), autocommit=True) as connection:
-            connection.execute(f"drop database {database.name} with (force)")  # type: ignore[arg-type]
+            connection.execute(f"drop database {database.name} with (force)")
         health = await store.health()
 
     assert not health.reachable

@@ -211,7 +211,8 @@ async def test_a_read_survives_the_end_of_its_connection(
     async with opened(thea_database.app_url, pool_size=2, max_overflow=0) as store:
         user = await store.users.create(tenant, telegram_id=1)
         superuser.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and application_name = 'thea_store'",
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = %s and application_name = 'thea_store'",
             [thea_database.name],
         )
 

@@ -26,7 +26,7 @@ from thea_store import (
 Maker = Callable[[Store, str, int], Awaitable[dict[str, Any]]]
 
 
-async def _user_row(store: Store, tenant: str, n: int) -> dict[str, Any]:
+async def _user_row(_store: Store, _tenant: str, n: int) -> dict[str, Any]:
     return {"telegram_id": 5000 + n}
 
 
@@ -436,7 +436,7 @@ async def test_purging_a_user_removes_all_that_hung_on_it(
     await store.users.purge(tenant, user.id)
 
     for table in ("conversations", "message_history"):
-        count = superuser.execute(f"select count(*) from thea.{table} where tenant_id = %s", [tenant]).fetchone()  # type: ignore[arg-type]
+        count = superuser.execute(f"select count(*) from thea.{table} where tenant_id = %s", [tenant]).fetchone()
         assert count == (0,)
 
 

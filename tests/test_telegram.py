@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from thea_store import telegram
+from thea_store import json_stream
 from thea_store.errors import ExportFileError
 from thea_store.resources import sample_export
 from thea_store.telegram import ExportedMessage, ExportReader
@@ -36,7 +36,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         parser = ijson.get_backend(request.param)
     except ImportError:
         pytest.skip("ijson has no C parser on this machine")
-    monkeypatch.setattr(telegram, "basic_parse_coro", parser.basic_parse_coro)
+    monkeypatch.setattr(json_stream, "basic_parse_coro", parser.basic_parse_coro)
     return str(request.param)
 
 
@@ -438,7 +438,7 @@ def test_what_json_or_postgresql_cannot_hold_is_mended_wherever_the_file_is_cut(
     content = around(raw)
 
     for size in [*range(1, 40), len(content)]:
-        monkeypatch.setattr(telegram, "_CHUNK", size)
+        monkeypatch.setattr(json_stream, "_CHUNK", size)
         messages, error, _ = read(content)
 
         assert error is None
@@ -587,7 +587,7 @@ def test_the_place_is_named_to_half_a_kibibyte(read: ReadBytes) -> None:
 def test_cut_off_anywhere_the_messages_before_are_kept(
     read: ReadBytes, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(telegram, "_CHUNK", size)
+    monkeypatch.setattr(json_stream, "_CHUNK", size)
     second = message(id=2, text=["a", {"text": "ñ😀"}], date=...)
     content = dumped({"chats": {"list": [chat(message(), second), chat(message(text="adiós", date=...))]}})
     content = content.replace(b'"hola"', rb'"a\\\x0B\ud83d\ude00"', 1)
@@ -815,7 +815,7 @@ def test_any_export_cut_into_any_pieces_reads_as_by_the_oracle(
     content = json.dumps(export, indent=indent, ensure_ascii=ascii_only).encode()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(telegram, "_CHUNK", size)
+        patch.setattr(json_stream, "_CHUNK", size)
         messages, error, reader = read(content)
 
     assert error is None
@@ -857,7 +857,7 @@ def test_no_damage_raises_anything_but_the_one_error(
         content = content[:place] + replacement + content[place + length :]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(telegram, "_CHUNK", size)
+        patch.setattr(json_stream, "_CHUNK", size)
         messages, error, reader = read(content)
 
     assert all("\0" not in one.text and one.text.encode() for one in messages)
@@ -885,11 +885,11 @@ def test_no_file_at_all_raises_anything_but_the_one_error(read: ReadBytes, conte
 )
 @settings(max_examples=500, deadline=None)
 def test_the_mender_takes_whole_strings_and_numbers_only(data: bytes) -> None:
-    ready, taken = telegram._mended(data)
+    ready, taken = json_stream._mended(data)
 
-    assert telegram._mended(ready + b'"') == (ready, len(ready))
+    assert json_stream._mended(ready + b'"') == (ready, len(ready))
     assert data[taken : taken + 1] in (b"", b'"', *(b"%d" % digit for digit in range(10)))
     for cut in range(len(data)):  # taking it in two goes is taking it in one
-        first, start = telegram._mended(data[:cut])
-        second, end = telegram._mended(data[start:])
+        first, start = json_stream._mended(data[:cut])
+        second, end = json_stream._mended(data[start:])
         assert (first + second, start + end) == (ready, taken)

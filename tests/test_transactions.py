@@ -165,7 +165,7 @@ async def test_run_runs_the_whole_function_again_after_a_serialization_failure(
     async def add_one(tx: StoreTransaction) -> int:
         nonlocal runs
         runs += 1
-        before = (await tx.users.get_preferences(tenant, user.id)).get("n", 0)
+        before = int((await tx.users.get_preferences(tenant, user.id)).get("n", 0))
         if runs == 1:  # another writer comes in between
             await store.users.merge_preferences(tenant, user.id, {"n": before + 10})
         await tx.users.merge_preferences(tenant, user.id, {"n": before + 1})
@@ -220,9 +220,7 @@ async def test_two_rivals_in_a_deadlock_both_succeed_with_retries(store: Store, 
 
         return work
 
-    await asyncio.gather(
-        store.run(tenant, rival(1, first, second)), store.run(tenant, rival(2, second, first))
-    )
+    await asyncio.gather(store.run(tenant, rival(1, first, second)), store.run(tenant, rival(2, second, first)))
 
     assert sum(rounds.values()) == 3
     for user in (first, second):

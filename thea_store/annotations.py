@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import types
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel
 from typing_extensions import is_typeddict
 
-__all__ = ["fits", "is_optional", "spelled"]
+__all__ = ["fits", "is_model", "is_optional", "spelled"]
 
 _JSON = {"dict", "list", "Any"}
 
@@ -58,7 +58,7 @@ def _is_one_of(name: str, takes: set[str]) -> bool:
     return name in takes or (takes is _JSON and name.partition("[")[0] in takes)
 
 
-def _names(annotation: Any) -> set[str]:
+def _names(annotation: Any) -> set[str]:  # noqa: PLR0911 - one line for each form of annotation
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _names(arguments[0])
@@ -72,12 +72,13 @@ def _names(annotation: Any) -> set[str]:
         return {"None"}
     if annotation is Any:
         return {"Any"}
-    if origin is dict or is_typeddict(annotation) or _is_model(annotation):
+    if origin is dict or is_typeddict(annotation) or is_model(annotation):
         return {"dict"}
     if annotation is AwareDatetime:
         return {"datetime"}
     return {getattr(annotation, "__name__", str(annotation))}
 
 
-def _is_model(annotation: Any) -> bool:
+def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Whether the annotation is a record's class."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)

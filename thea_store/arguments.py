@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 _INT4, _INT8 = 2**31 - 1, 2**63 - 1
+_TENANT_LENGTH = 50
 
 
 # --- text ---------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def check_tenant(tenant_id: object) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_tenant(text: str) -> bool:
-    return 1 <= len(text) <= 50 and text == text.strip() and not _CONTROL.search(text)
+    return 1 <= len(text) <= _TENANT_LENGTH and text == text.strip() and not _CONTROL.search(text)
 
 
 def checker(kind: Any) -> Callable[[str, object], Any]:
@@ -206,7 +207,7 @@ def _is_branch(part: str) -> bool:
 
 def _reason(detail: ErrorDetails) -> str:
     if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
+        return str(detail.get("ctx", {}).get("error"))
     if detail["type"] == "extra_forbidden":
         return "is no argument of this call"
     message = detail["msg"]

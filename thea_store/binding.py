@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from thea_store.annotations import is_model
 from thea_store.arguments import refuse
 from thea_store.sql import Query
 
@@ -32,18 +33,18 @@ def read(query: Query[R], rows: Sequence[Any]) -> list[R]:
 
 
 # Built at the first call of each query, so that importing the library costs nothing for the others.
-@lru_cache(maxsize=None)
+@cache
 def _validator(query: Query[Any]) -> Callable[[Mapping[str, object]], dict[str, Any]]:
     fields = {name: kind for name, kind in query.types.items() if name != "tenant_id"}
     arguments = with_config(ConfigDict(extra="forbid"))(TypedDict(query.name, fields))  # type: ignore[operator]
-    validate = TypeAdapter[dict[str, Any]](arguments).validator.validate_python
+    validate: Callable[..., dict[str, Any]] = TypeAdapter(arguments).validator.validate_python
     return lambda values: validate(values, strict=True)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _reader(query: Query[Any]) -> Callable[[Sequence[Any]], list[Any]]:
     record = query.record
-    if not (isinstance(record, type) and issubclass(record, BaseModel)):
+    if not is_model(record):
         return lambda rows: [row[0] for row in rows]
     validate = TypeAdapter(list[record]).validator.validate_python  # type: ignore[valid-type]
     return lambda rows: validate([dict(row) for row in rows])

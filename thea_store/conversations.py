@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Required
 
 from pydantic import ConfigDict, with_config
-from typing_extensions import Required, TypedDict, Unpack
+from typing_extensions import TypedDict, Unpack
 
 from thea_store.arguments import Id, JsonObject, Key, Limit, Moment, split_patch
 from thea_store.database import Executor

@@ -13,8 +13,9 @@ import asyncio
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any, get_args
 
 from thea_store.arguments import check_tenant
 from thea_store.conversations import ImportedSession, Progress
@@ -53,6 +54,11 @@ class ImportReport:
     """Messages left out, by the reasons of `ExportReader` and `Exchanges`."""
     notes: Counter[str] = field(default_factory=Counter)
     """Messages taken on an assumption of `ExportReader`."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values, with all outcomes and without reasons that did not occur."""
+        exchanges = {outcome: self.exchanges[outcome] for outcome in get_args(Outcome)}
+        return asdict(self) | {"exchanges": exchanges, "skipped": dict(self.skipped), "notes": dict(self.notes)}
 
 
 class TelegramImport:

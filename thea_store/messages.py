@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Required
 
 from pydantic import ConfigDict, Field, with_config
-from typing_extensions import Required, TypedDict, Unpack
+from typing_extensions import TypedDict, Unpack
 
 from thea_store.arguments import (
     Confidence,
@@ -348,9 +348,7 @@ class Messages(Repository[Message]):
         return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=list(rows))
 
 
-async def _add(
-    db: Executor, tenant_id: str, user_id: int, session_id: str, message: Mapping[str, object]
-) -> Message:
+async def _add(db: Executor, tenant_id: str, user_id: int, session_id: str, message: Mapping[str, object]) -> Message:
     place = {"user_id": user_id, "session_id": session_id}
     if added := await db.fetch_optional(ADD, tenant_id, **place, **message):
         return added
@@ -359,4 +357,3 @@ async def _add(
         if added := await transaction.fetch_optional(ADD, tenant_id, **place, **message):
             return added
     raise session_is_taken()
-

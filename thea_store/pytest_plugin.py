@@ -67,7 +67,7 @@ if pytest_asyncio is not None:
 
 else:  # pragma: no cover
 
-    @pytest.fixture
-    def thea_store() -> None:
+    @pytest.fixture(name="thea_store")
+    def _needs_pytest_asyncio() -> None:
         """Tells that it needs pytest-asyncio."""
         pytest.fail("the fixture thea_store needs pytest-asyncio: pip install pytest-asyncio")

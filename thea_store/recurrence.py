@@ -13,6 +13,7 @@ interval that counts its steps.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -20,6 +21,7 @@ from functools import lru_cache
 from heapq import heappop, heappush
 from math import prod
 from types import MappingProxyType
+from typing import Any
 
 from dateutil.rrule import DAILY, FR, MO, MONTHLY, SA, SU, TH, TU, WE, WEEKLY, YEARLY, rrule
 
@@ -29,7 +31,7 @@ __all__ = ["SEARCH", "Rule", "Series", "TooMuchWork", "Work", "parse", "reach"]
 # --- reading ------------------------------------------------------------------------------------
 
 _LONGEST, _MOST, _TIMES_A_DAY = 512, 1000, 24
-_FREQUENCIES = {"DAILY": DAILY, "WEEKLY": WEEKLY, "MONTHLY": MONTHLY, "YEARLY": YEARLY}
+_FREQUENCIES: dict[str, Any] = {"DAILY": DAILY, "WEEKLY": WEEKLY, "MONTHLY": MONTHLY, "YEARLY": YEARLY}
 _WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _CLOCK = ("BYHOUR", "BYMINUTE", "BYSECOND")
 # The lowest number of a part, and the highest; where the lowest is negative, there is no 0.
@@ -227,17 +229,17 @@ _FIRST, _LAST = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 1, tzinfo=UTC)
 _MARGIN = timedelta(days=2)
 
 
-@dataclass(frozen=True, slots=True)
 class Series:
     """The occurrences of a rule that began at `start` in this timezone."""
 
-    rule: Rule
-    start: datetime
-    zone: tzinfo
+    def __init__(self, rule: Rule, start: datetime, zone: tzinfo) -> None:
+        self._rule, self._start, self._zone = rule, start, zone
+        self._local_start = self._local(start)
+        self._origin = self._number(self._local_start)
 
     def between(self, after: datetime, before: datetime, work: Work) -> Iterator[datetime]:
         """The occurrences' starts in UTC from `after` on and before `before`, in order; TooMuchWork."""
-        after, before = max(after, self.start), min(before, _LAST)
+        after, before = max(after, self._start), min(before, _LAST)
         if after >= before:
             return
         previous = None
@@ -258,15 +260,13 @@ class Series:
         while True:
             # From its end backwards, since a window may be long and hold very many.
             since = before - span if before - after > span else after
-            found = None
-            for found in self.between(since, before, work):
-                pass
-            if found is not None or since == after:
-                return found
+            found = deque(self.between(since, before, work), maxlen=1)
+            if found or since == after:
+                return found[0] if found else None
             span *= 8
 
     def _local_times(self, after: datetime, before: datetime, work: Work) -> Iterator[datetime]:
-        rule, start = self.rule, self._local(self.start)
+        rule, start = self._rule, self._local_start
         # A count begins at the start of the series; all else, in the period before the window.
         first = 0 if rule.count else max(0, self._period(after - _MARGIN))
         total = 0
@@ -283,7 +283,7 @@ class Series:
                 return
 
     def _candidates(self, first: int, last: int, work: Work) -> Iterator[datetime]:
-        rule = self.rule
+        rule = self._rule
         size = 4 + len(rule.days) + sum(map(len, rule.numbers.values()))
         remaining = last - first
 
@@ -303,7 +303,7 @@ class Series:
                 dtstart=datetime.combine(self._first_day(first), time.min),
                 interval=stride,
                 wkst=rule.week_start,
-                **_filters(rule, self._local(self.start)),
+                **_filters(rule, self._local_start),
             )
         except _PastTheWindow:
             return
@@ -314,48 +314,49 @@ class Series:
         for local in local_times:
             moment = self._moment(local)
             heappush(waiting, moment)
-            while self._local(moment) == local and waiting and waiting[0] <= moment:
+            is_skipped = self._local(moment) != local
+            while waiting and waiting[0] <= moment and not is_skipped:
                 yield heappop(waiting)
         while waiting:
             yield heappop(waiting)
 
     def _moment(self, local: datetime) -> datetime:
         # The start may be the second of a local time that comes twice.
-        return self.start if local == self._local(self.start) else local.replace(tzinfo=self.zone).astimezone(UTC)
+        return self._start if local == self._local_start else local.replace(tzinfo=self._zone).astimezone(UTC)
 
     def _local(self, moment: datetime) -> datetime:
-        return moment.astimezone(self.zone).replace(tzinfo=None, fold=0)
+        return moment.astimezone(self._zone).replace(tzinfo=None, fold=0)
 
     def _period(self, moment: datetime) -> int:
         """The number of the rule's period that this moment is in or after; the start's is 0."""
-        return (self._number(self._local(moment)) - self._number(self._local(self.start))) // self.rule.interval
+        return (self._number(self._local(moment)) - self._origin) // self._rule.interval
 
     def _number(self, day: date) -> int:
-        match self.rule.frequency:
+        match self._rule.frequency:
             case "DAILY":
                 return day.toordinal()
             case "WEEKLY":
-                return (day.toordinal() - 1 - self.rule.week_start) // 7
+                return (day.toordinal() - 1 - self._rule.week_start) // 7
             case "MONTHLY":
                 return day.year * 12 + day.month - 1
             case _:
                 return day.year
 
     def _first_day(self, period: int) -> date:
-        number = self._number(self._local(self.start)) + period * self.rule.interval
-        match self.rule.frequency:
+        number = self._origin + period * self._rule.interval
+        match self._rule.frequency:
             case "DAILY":
                 return date.fromordinal(number)
             case "WEEKLY":
-                return date.fromordinal(number * 7 + 1 + self.rule.week_start)
+                return date.fromordinal(number * 7 + 1 + self._rule.week_start)
             case "MONTHLY":
                 return date(number // 12, number % 12 + 1, 1)
             case _:
                 return date(number, 1, 1)
 
 
-def _filters(rule: Rule, start: datetime) -> dict[str, object]:
-    """dateutil's BY arguments; what the rule leaves open comes from the start, as the RFC has it."""
+def _filters(rule: Rule, start: datetime) -> dict[str, Any]:
+    """Dateutil's BY arguments; what the rule leaves open comes from the start, as the RFC has it."""
     numbers, days = dict(rule.numbers), rule.days
     for name, value in zip(_CLOCK, (start.hour, start.minute, start.second), strict=True):
         numbers.setdefault(name, (value,))
@@ -370,7 +371,7 @@ def _filters(rule: Rule, start: datetime) -> dict[str, object]:
         # dateutil wants days that are both in the list without numbers and in the one with them.
         days = tuple((n, day) for number, day in days for n in ([number] if number else range(1, _weeks(rule) + 1)))
     weekdays = (MO, TU, WE, TH, FR, SA, SU)
-    filters: dict[str, object] = {name.lower(): values for name, values in numbers.items()}
+    filters: dict[str, Any] = {name.lower(): values for name, values in numbers.items()}
     filters["byweekday"] = [weekdays[day](number) if number else weekdays[day] for number, day in days] or None
     return filters
 
@@ -388,13 +389,14 @@ def reach(text: str, start: datetime) -> datetime | None:
     rule = parse(text)
     if not _FIRST <= start < _LAST:
         raise ValueError("needs a start between the years 2 and 9998")
-    work, ends = Work(), []
+    work = Work()
+    ends: list[datetime] = []
     try:
         # The timezone is not known here, so neither is the local date: one of three.
         for day in (start, start + timedelta(days=1), start - timedelta(days=1)):
             series = Series(rule, day, UTC)
             if rule.count:
-                ends += list(series.between(day, _LAST, work))[-1:]
+                ends += deque(series.between(day, _LAST, work), maxlen=1)
             elif first := series.first(day, work):
                 ends.append(first)
                 break

@@ -80,7 +80,6 @@ def common(
     `get_all_of_<parent>_newest` and `…_oldest` are the pages of one parent's rows, which another index
     serves than all rows of a tenant.
     """
-
     asked = get_type_hints(filters, include_extras=True)
 
     def pages(name: str, **narrowed: Any) -> tuple[Query[R], Query[R]]:
@@ -156,7 +155,7 @@ class Repository(Generic[R]):
         """
         async with self._db.atomic(tenant_id) as db:
             restored = await db.fetch_optional(self._common.restore, tenant_id, id=id)
-            return restored or await db.fetch_one(self._common.get_by_id, tenant_id, id=id)
+            return restored if restored is not None else await db.fetch_one(self._common.get_by_id, tenant_id, id=id)
 
     async def purge(self, tenant_id: str, id: int) -> None:  # noqa: A002
         """Remove the row, deleted or not, and all that hangs on it, for good."""
@@ -245,6 +244,7 @@ def _listed(rows: object) -> list[Any]:
 
 _PLACE = struct.Struct(">qq")
 _DIGEST = 8
+_LENGTH = 4 * (_DIGEST + _PLACE.size) // 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -258,7 +258,7 @@ def _decode(query: str, tenant_id: str, cursor: object) -> tuple[datetime | None
     if cursor is None:
         return None, None
     refused = InvalidArgumentError("cursor", "is not the next_cursor of a page of this very call: start without one")
-    if not isinstance(cursor, str) or len(cursor) != 32 or not isinstance(tenant_id, str):
+    if not isinstance(cursor, str) or len(cursor) != _LENGTH or not isinstance(tenant_id, str):
         raise refused
     try:
         raw = base64.b64decode(cursor, altchars=b"-_", validate=True)

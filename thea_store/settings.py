@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     def _is_database(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(EMBEDDED):
             if not value.strip():
-                raise ValueError("is not set: give postgresql://user@host/database, or embedded: for a throwaway server")
+                raise ValueError("is not set: give postgresql://user@host/database, or embedded: for a throwaway one")
             DatabaseUrl.parse(value)
         return value
 
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     def address(self, url: str | None = None) -> DatabaseUrl:
         """The database's address with the TLS settings applied: of `url`, or of `self.url`."""
         address = DatabaseUrl.parse(url or self.url)
-        options = {"sslmode": self.ssl_mode}
+        options: dict[str, str] = {"sslmode": self.ssl_mode}
         if self.ssl_ca is not None:
             options["sslrootcert"] = str(self.ssl_ca)
         return address.with_options(**options)
@@ -100,5 +100,5 @@ def _settings_error(error: ValidationError) -> SettingsError:
     first = error.errors(include_url=False, include_input=False)[0]
     field = str(first["loc"][0]) if first["loc"] else "url"
     if first["type"] == "value_error":
-        return SettingsError(f"DATABASE_{field.upper()}", str(first["ctx"]["error"]))
+        return SettingsError(f"DATABASE_{field.upper()}", str(first.get("ctx", {}).get("error")))
     return SettingsError(f"DATABASE_{field.upper()}", first["msg"].replace("Input should", "must"))

@@ -112,7 +112,7 @@ class Store(_Repositories):
         argument of `run` and refused here. `TenantMismatchError` when another tenant is named inside.
         """
         if retry:
-            raise InvalidArgumentError("retry", "a block cannot be run again: use `await store.run(tenant_id, fn, retry=…)`")
+            raise InvalidArgumentError("retry", "a block cannot be run again: use `await store.run(tenant_id, fn)`")
         return _StoreTransactionScope(
             self._database.transaction(
                 tenant_id, isolation=isolation, read_only=read_only, actor=actor, request_id=request_id

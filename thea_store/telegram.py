@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from itertools import chain
@@ -25,9 +25,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO, TypeGuard
 
-from ijson import JSONError, basic_parse_coro, sendable_list
-
 from thea_store.errors import ExportFileError
+from thea_store.json_stream import LONGEST_STRING, BrokenFileError, parse, skip_to_json
 
 __all__ = ["ExportReader", "ExportedMessage"]
 
@@ -83,11 +82,11 @@ class ExportReader:
         self.notes.clear()
         try:
             with self.path.open("rb") as file:
-                _refuse_other_formats(file)
+                skip_to_json(file)
                 yield from self._export(chain.from_iterable(self._batches(file)))
         except OSError as error:
             raise ExportFileError(f"{self.path}: cannot be read ({error.strerror}). {self._progress()}") from error
-        except _BrokenFileError as broken:
+        except BrokenFileError as broken:
             # Without a cause: the parser's own message quotes the text around the place.
             raise ExportFileError(f"{self.path}: {broken}. {self._progress()} {_ADVICE}") from None
 
@@ -98,14 +97,14 @@ class ExportReader:
         return f"Everything up to message {message_id} of chat {chat_id} was read."
 
     def _batches(self, file: BinaryIO) -> Iterator[list[tuple[str, Any]]]:
-        for self.bytes_read, batch in _parse(file):
+        for self.bytes_read, batch in parse(file):
             yield batch
 
     # One method for each level of the file. They share `events`; each takes what belongs to its level.
 
     def _export(self, events: _Events) -> Iterator[ExportedMessage]:
         if next(events)[0] != "start_map":
-            raise _BrokenFileError("it is no chat export: its outermost value is not an object")
+            raise BrokenFileError("it is no chat export: its outermost value is not an object")
         yield from self._chat(events, outermost=True)
         for _ in events:  # there are none, but what follows the object is refused only when it is read
             pass
@@ -125,11 +124,11 @@ class ExportReader:
             elif key in ("id", "name", "type"):
                 chat[key] = value
         if not known:
-            raise _BrokenFileError("it is no chat export: it has neither `messages` nor `chats`")
+            raise BrokenFileError("it is no chat export: it has neither `messages` nor `chats`")
 
     def _chats(self, event: str, events: _Events) -> Iterator[ExportedMessage]:
         if event != "start_map":
-            raise _BrokenFileError("it is no chat export: its `chats` are not an object")
+            raise BrokenFileError("it is no chat export: its `chats` are not an object")
         for key, inner, _ in _entries(events):
             if key == "list":
                 for _ in self._objects(inner, events):
@@ -139,7 +138,7 @@ class ExportReader:
 
     def _messages(self, chat: _Fields, event: str, events: _Events) -> Iterator[ExportedMessage]:
         if not _is_id(chat.get("id")):
-            raise _BrokenFileError("a chat has no valid `id` before its `messages`")
+            raise BrokenFileError("a chat has no valid `id` before its `messages`")
         for _ in self._objects(event, events):
             message = self._message(chat, _fields(events))
             if isinstance(message, str):
@@ -150,7 +149,7 @@ class ExportReader:
     def _objects(self, event: str, events: _Events) -> Iterator[None]:
         """One None for each object of a list, right after its start."""
         if event != "start_array":
-            raise _BrokenFileError("it is no chat export: what should be a list is none")
+            raise BrokenFileError("it is no chat export: what should be a list is none")
         for start, _ in events:
             if start == "start_map":
                 yield
@@ -338,7 +337,7 @@ def _joined(events: _Events) -> object:
         if event == "end_array":
             break
         part = _entity_text(events) if event == "start_map" else _skip(events) if event == "start_array" else value
-        if isinstance(part, str) and length <= _LONGEST_STRING:
+        if isinstance(part, str) and length <= LONGEST_STRING:
             parts.append(part)
             length += len(part)
         else:
@@ -356,51 +355,6 @@ def _entity_text(events: _Events) -> object:
     return text
 
 
-# The file.
-
-_CHUNK = 16 * 1024
-_SLICE = 512
-"""Bytes that the parser gets at a time, and so how exactly the place of an error is known."""
-_LONGEST_STRING = 128 * 1024
-_REFUSALS = (JSONError, ValueError, ArithmeticError)
-
-_OTHER_FORMATS = {
-    b"<": "it is an HTML export",
-    b"PK": "it is an archive to be unpacked",
-    b"\x1f\x8b": "it is an archive to be unpacked",
-    b"\xff\xfe": "it is not in UTF-8",
-    b"\xfe\xff": "it is not in UTF-8",
-}
-
-# Telegram Desktop writes a control character as `\x0B`, which JSON does not know, and a parser may end the process
-# on a number of thousands of digits. So the parser gets whole strings and numbers only, each of them in order.
-# Possessive groups would be wrong here before Python 3.11.5 (gh-106052); possessive sets are right everywhere.
-_SOUND = re.compile(
-    rb"""(?: [^"0-9]++
-           | [0-9]{1,100}+ (?=[^0-9])
-           | " (?: [^"\\\x00-\x1f]++
-                 | \\ (?: ["\\/bfnrt]
-                        | u (?: (?! 0000 | [dD][89a-fA-F] ) [0-9a-fA-F]{4}
-                              | [dD][89abAB][0-9a-fA-F]{2} \\u [dD][c-fC-F][0-9a-fA-F]{2} ) ) )* "
-         )*""",
-    re.VERBOSE,
-)
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*"', re.DOTALL)
-_ENDLESS_NUMBER = re.compile(rb"[0-9]{101}")
-_CANDIDATE = re.compile(
-    rb"""(?P<right> \\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2} )
-       | (?P<wrong> \\u(?:0000 | [dD][89a-fA-F][0-9a-fA-F]{2}) | \\x00 | \x00 )
-       | \\x (?P<code> [0-9a-fA-F]{2} )
-       | (?P<raw> [\x01-\x1f] )
-       | \\.""",
-    re.VERBOSE | re.DOTALL,
-)
-
-
-class _BrokenFileError(Exception):
-    """The file cannot be read further, for the reason that the text tells."""
-
-
 def _size(path: Path) -> int:
     try:
         status = path.stat()
@@ -410,90 +364,3 @@ def _size(path: Path) -> int:
     if not S_ISREG(status.st_mode):
         raise ExportFileError(f"{path}: is not a file. Name the result.json inside an export's directory.")
     return status.st_size
-
-
-def _refuse_other_formats(file: BinaryIO) -> None:
-    """Leaves `file` at the start of its JSON, after a byte order mark."""
-    start = file.read(3)
-    if start == b"\xef\xbb\xbf":
-        return
-    file.seek(0)
-    if not start:
-        raise _BrokenFileError("it is empty")
-    for magic, what in _OTHER_FORMATS.items():
-        if start.startswith(magic):
-            raise _BrokenFileError(what)
-
-
-def _parse(file: BinaryIO) -> Iterator[tuple[int, list[tuple[str, Any]]]]:
-    """The parser's events in batches, each with the offset in the file that it begins at or after."""
-    batch: list[tuple[str, Any]] = sendable_list()
-    parser = basic_parse_coro(batch)
-    try:
-        for offset, piece in _pieces(file):
-            # The parser takes a time that is quadratic in the parts of a string.
-            size = max(_SLICE, len(piece) // 32)
-            for start in range(0, len(piece), size):
-                part = piece[start : start + size]
-                refused = _refused(parser.send, part)
-                yield offset + start, batch
-                batch.clear()
-                if refused:
-                    place = f"between byte {offset + start:,} and {offset + start + len(part):,}"
-                    raise _BrokenFileError(f"it is not JSON (or not UTF-8) {place}")
-        refused = _refused(parser.close)
-        yield file.tell(), batch
-        if refused:
-            raise _BrokenFileError(f"it ends too early, at byte {file.tell():,}")
-    finally:
-        _refused(parser.close)
-
-
-def _refused(step: Callable[..., object], *arguments: bytes) -> bool:
-    try:
-        step(*arguments)
-    except _REFUSALS:
-        return True
-    return False
-
-
-def _pieces(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The file mended and cut outside of strings and numbers, each piece with the offset that it begins at."""
-    offset, held = file.tell(), b""
-    while chunk := file.read(_CHUNK):
-        data = held + chunk
-        ready, taken = _mended(data)
-        yield offset, ready
-        offset, held = offset + taken, data[taken:]
-        if len(held) > _LONGEST_STRING:
-            raise _BrokenFileError(f"the string at byte {offset:,} is longer than {_LONGEST_STRING:,} bytes")
-        if _ENDLESS_NUMBER.match(held):
-            raise _BrokenFileError(f"the number at byte {offset:,} has more than 100 digits")
-    if held.startswith(b'"'):
-        raise _BrokenFileError(f"it ends too early, at byte {file.tell():,}")
-    yield offset, held
-
-
-def _mended(data: bytes) -> tuple[bytes, int]:
-    """What of `data` can be parsed, as JSON and PostgreSQL have it, and how many bytes of `data` that is."""
-    parts: list[bytes] = []
-    start = 0
-    while True:
-        sound = _SOUND.match(data, start)
-        end = sound.end() if sound else start
-        parts.append(data[start:end])
-        flawed = _STRING.match(data, end)
-        if not flawed:
-            return b"".join(parts), end
-        parts.append(_CANDIDATE.sub(_rewritten, flawed[0]))
-        start = flawed.end()
-
-
-def _rewritten(match: re.Match[bytes]) -> bytes:
-    if match["wrong"]:
-        return rb"\ufffd"
-    if match["code"]:
-        return rb"\u00" + match["code"]
-    if match["raw"]:
-        return b"\\u%04x" % ord(match["raw"])
-    return match[0]

@@ -52,9 +52,9 @@ class TestServer:
         template = self._template() if migrated else "template0"
         name = f"thea_test_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         with self._connected() as connection:
-            connection.execute(f"create database {name} template {template} owner {_MIGRATOR}")
+            _do(connection, f"create database {name} template {template} owner {_MIGRATOR}")
             # A template's privileges are not copied.
-            connection.execute(f"revoke temporary on database {name} from public")
+            _do(connection, f"revoke temporary on database {name} from public")
         resources.callback(self._drop, name)
         return self.database(name)
 
@@ -76,15 +76,15 @@ class TestServer:
             if connection.execute("select from pg_database where datname = %s", [name]).fetchone() is None:
                 # Under another name until it is complete: a run that dies leaves no half a template.
                 building = f"{name}_building"
-                connection.execute(f"drop database if exists {building} with (force)")
-                connection.execute(f"create database {building} template template0 owner {_MIGRATOR}")
+                _do(connection, f"drop database if exists {building} with (force)")
+                _do(connection, f"create database {building} template template0 owner {_MIGRATOR}")
                 migrate(self.database(building).migrator_url)
-                connection.execute(f"alter database {building} rename to {name}")
+                _do(connection, f"alter database {building} rename to {name}")
         return name
 
     def _drop(self, name: str) -> None:
         with self._connected() as connection:
-            connection.execute(f"drop database if exists {name} with (force)")
+            _do(connection, f"drop database if exists {name} with (force)")
 
     @contextmanager
     def _connected(self) -> Iterator[Connection[Any]]:
@@ -144,10 +144,15 @@ def _make_roles(connection: Connection[Any]) -> None:
     connection.execute("select pg_advisory_lock(%s)", [_LOCK])
     for role, powers in ((_MIGRATOR, "createrole"), (_SERVICE, "")):
         if connection.execute("select from pg_roles where rolname = %s", [role]).fetchone() is None:
-            connection.execute(f"create role {role} login {powers} password '{_PASSWORD}'")
+            _do(connection, f"create role {role} login {powers} password '{_PASSWORD}'")
     # The groups exist before the first migration, so that the service's login can be a member.
     for group in ("thea_owner", "thea_app", "thea_readonly", "thea_maintenance"):
         if connection.execute("select from pg_roles where rolname = %s", [group]).fetchone() is None:
-            connection.execute(f"create role {group} nologin noinherit")
-    connection.execute(f"grant thea_owner to {_MIGRATOR}")
-    connection.execute(f"grant thea_app to {_SERVICE}")
+            _do(connection, f"create role {group} nologin noinherit")
+    _do(connection, f"grant thea_owner to {_MIGRATOR}")
+    _do(connection, f"grant thea_app to {_SERVICE}")
+
+
+def _do(connection: Connection[Any], statement: str) -> None:
+    # Names and options cannot be parameters; here they are all this module's own.
+    connection.execute(statement.encode())

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 __all__ = ["DatabaseUrl"]
 
+_LAST_PORT = 65_535
 _SCHEMES = {"postgresql", "postgres", "postgresql+asyncpg"}
 
 # What both drivers understand in a URL's query.
@@ -47,7 +48,7 @@ class DatabaseUrl:
             raise ValueError("has a # in it: write it as %23")
         login, _, places = parts.netloc.rpartition("@")
         user, _, password = login.partition(":")
-        hosts = _hosts(query.pop("host", None) or places, query.pop("port", ""))
+        hosts = _hosts(query.pop("host", "") or places, query.pop("port", ""))
         user, password = query.pop("user", "") or unquote(user), query.pop("password", "") or unquote(password)
         database = query.pop("dbname", "") or unquote(parts.path.removeprefix("/"))
         unknown = sorted(query.keys() - _OPTIONS)
@@ -108,7 +109,7 @@ def _hosts(places: str, ports: str) -> tuple[tuple[str, int | None], ...]:
         host, port = _split_port(place)
         if not port and given:
             port = given[min(position, len(given) - 1)]
-        if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= _LAST_PORT):
             raise ValueError("has a port that is no number from 1 to 65535")
         hosts.append((unquote(host), int(port) if port else None))
     return tuple(hosts)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Required
 
 from pydantic import ConfigDict, with_config
-from typing_extensions import Required, TypedDict, Unpack
+from typing_extensions import TypedDict, Unpack
 
 from thea_store.arguments import Id, JsonObject, Moment, Name, Timezone, split_patch
 from thea_store.repository import Page, Repository, Stored, common
@@ -117,9 +117,7 @@ class Users(Repository[User]):
             include_deleted=include_deleted,
         )
 
-    def iterate(
-        self, tenant_id: str, *, batch_size: int = 500, **filters: Unpack[UserFilters]
-    ) -> AsyncIterator[User]:
+    def iterate(self, tenant_id: str, *, batch_size: int = 500, **filters: Unpack[UserFilters]) -> AsyncIterator[User]:
         """All users, the oldest first, read in batches; no connection is held in between."""
         return self._iterate(tenant_id, filters, batch_size)
 

@@ -13,9 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
-from thea_store.annotations import fits, is_optional, spelled
+from thea_store.annotations import fits, is_model, is_optional, spelled
 from thea_store.errors import QueryFileError, StoreUnavailableError
 from thea_store.sql import Query, SqlFile
 from thea_store.urls import DatabaseUrl
@@ -245,15 +243,15 @@ def _column_problems(described: Described, not_null: frozenset[tuple[int, int]])
     if isinstance(fields, str):
         return [fields]
     problems = [f"the hint names {name}, which is no column" for name in sorted(_hinted(query) - _names(columns))]
-    for name in fields.keys() - _names(columns):
-        problems.append(f"{_record(query)}.{name} has no column")
+    problems += [f"{_record(query)}.{name} has no column" for name in sorted(fields.keys() - _names(columns))]
     for column in columns:
         if column.name not in fields:
             problems.append(f"the column {column.name} has no field in {_record(query)}")
             continue
         annotation = fields[column.name]
         if not fits(column.type_oid, annotation):
-            problems.append(f"the column {column.name} is {spelled(column.type_oid)}, which {_record(query)} does not take")
+            found = spelled(column.type_oid)
+            problems.append(f"the column {column.name} is {found}, which {_record(query)} does not take")
         elif _may_be_null(query, column, not_null) and not is_optional(annotation):
             problems.append(
                 f"the column {column.name} can be null, but not in {_record(query)}: let it be None there, "
@@ -266,7 +264,7 @@ def _fields(query: Query[Any], columns: Sequence[Column]) -> dict[str, Any] | st
     record = query.record
     if record is None:
         return {} if not columns else f"it returns the column {columns[0].name}, but is claimed for none"
-    if isinstance(record, type) and issubclass(record, BaseModel):
+    if is_model(record):
         return {name: field.rebuild_annotation() for name, field in record.model_fields.items()}
     if len(columns) != 1:
         return f"it returns {len(columns)} columns, but is claimed for one value"

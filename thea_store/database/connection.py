@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ class Connection:
         self.tenant = tenant_id
 
     async def fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
+        """The rows of one statement."""
         return await self.raw.fetch(sql, *values)
 
 
@@ -57,7 +58,8 @@ def literal(text: str) -> str:
 
 def set_local(**settings: str | None) -> str:
     """The statements that give a transaction these `app.` settings; `None` gives none."""
-    return "".join(f"; set local app.{name} = {literal(value)}" for name, value in settings.items() if value is not None)
+    given = {name: value for name, value in settings.items() if value is not None}
+    return "".join(f"; set local app.{name} = {literal(value)}" for name, value in given.items())
 
 
 @dataclass
@@ -160,5 +162,3 @@ def _may_come_up(error: BaseException) -> bool:
     if isinstance(error, StoreError):
         return False
     return isinstance(error, (ConnectionError, FileNotFoundError, TimeoutError)) or is_unavailable(error)
-
-

@@ -33,9 +33,7 @@ _LOGIN = {
 def answered(error: BaseException) -> bool:
     """Whether the server itself refused the statement, and the connection stays in step with it."""
     return (
-        isinstance(error, asyncpg.PostgresError)
-        and _state(error) not in _ENDING
-        and not _state(error).startswith("08")
+        isinstance(error, asyncpg.PostgresError) and _state(error) not in _ENDING and not _state(error).startswith("08")
     )
 
 
@@ -100,7 +98,7 @@ def _meaning(error: BaseException, query: str, *, unknown: bool) -> StoreError:
 _TIMEOUT = "{query}: took longer than DATABASE_COMMAND_TIMEOUT and was cancelled; nothing was written"
 
 
-def _refused(error: BaseException, query: str) -> StoreError:
+def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR0911 - a line for each meaning
     state = _state(error)
     match state:
         case "23505":

@@ -144,11 +144,7 @@ class Pool:
 
     def _is_spent(self, connection: Connection) -> bool:
         born = connection.born
-        return (
-            connection.raw.is_closed()
-            or born < self._expired_before
-            or time.monotonic() - born > self._recycle
-        )
+        return connection.raw.is_closed() or born < self._expired_before or time.monotonic() - born > self._recycle
 
     async def _wait_or_open(self) -> Connection:
         if self._taken < self._limit:

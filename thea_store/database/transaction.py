@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
 from thea_store.arguments import check_tenant
@@ -121,8 +121,20 @@ class Transaction(Executor):
         with self._step(name):
             await self._connection.raw.execute(message)
 
-    def _step(self, name: str, *, unknown: bool = False) -> _Step:
-        return _Step(self, name, unknown=unknown)
+    @contextmanager
+    def _step(self, name: str, *, unknown: bool = False) -> Iterator[None]:
+        """One message and its answer: out of step until the answer is there."""
+        self._in_step = False
+        try:
+            yield
+        except BaseException as error:
+            self._in_step = answered(error)
+            if needs_new_connections(error):
+                self._pool.expire()
+            if isinstance(error, Exception):
+                raise translate(error, name, unknown=unknown) from error
+            raise
+        self._in_step = True
 
     def _check_open(self, name: str) -> None:
         if self._over:
@@ -134,24 +146,3 @@ class Transaction(Executor):
             self._pool.release(self._connection)
         else:
             self._pool.settle(self._connection)
-
-
-class _Step:
-    """One message and its answer: out of step until the answer is there; translates the driver's errors."""
-
-    __slots__ = ("_name", "_transaction", "_unknown")
-
-    def __init__(self, transaction: Transaction, name: str, *, unknown: bool) -> None:
-        self._transaction, self._name, self._unknown = transaction, name, unknown
-
-    def __enter__(self) -> None:
-        self._transaction._in_step = False
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        transaction = self._transaction
-        if error is None or answered(error):
-            transaction._in_step = True
-        if error is not None and needs_new_connections(error):
-            transaction._pool.expire()
-        if isinstance(error, Exception) and not isinstance(error, StoreError):
-            raise translate(error, self._name, unknown=self._unknown) from error

@@ -1,0 +1,51 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-15 test-docker lint types bench check clean wheel
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Replay a conversation onto an embedded PostgreSQL, through the public API
+	@$(BIN)/thea-store demo
+
+test: $(STAMP) ## Run all tests on the embedded PostgreSQL 18
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-15: ## The same tests on the PostgreSQL 15 of Debian
+	@THEA_TEST_SERVER=/usr/lib/postgresql/15/bin $(MAKE) --no-print-directory test
+
+test-docker: ## The same tests on a PostgreSQL in a container (THEA_TEST_POSTGRES_IMAGE)
+	@THEA_TEST_SERVER=docker $(MAKE) --no-print-directory test
+
+lint: $(STAMP) ## Ruff, the direction of imports, the linter of migrations
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: $(STAMP) ## mypy --strict and pyright
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+bench: $(STAMP) ## Compare the store with asyncpg's pool and SQLAlchemy, in one run
+	@$(BIN)/python -m bench.calls $(ARGS)
+
+check: lint types test ## All of the above but the benchmarks
+
+wheel: $(STAMP) ## Build the sdist and the wheel from it, and try both kinds of installation elsewhere
+	@.ci/wheel
+
+clean: ## Remove what was made here
+	@rm -rf $(VENV) dist build .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,413 @@
+-- The events of users' calendars and their reminders. A recurring event is one row.
+
+-- name: get_by_id
+-- The event with this id; no row when there is none or it was deleted.
+select
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+from thea.events
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: exists
+-- Whether there is an event with this id that is not deleted.
+-- not null: found
+select exists (
+  select from thea.events
+  where tenant_id = :tenant_id
+    and id = :id
+    and deleted_at is null
+) as found;
+
+-- name: count
+-- How many events there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.events
+where tenant_id = :tenant_id
+  and deleted_at is null
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:event_type::text is null or event_type = :event_type)
+  and (:category::text is null or category = :category)
+  and (:status::text is null or status = :status)
+  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
+  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz);
+
+-- name: get_all_newest
+-- A page of events, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+from thea.events
+where tenant_id = :tenant_id
+  and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:event_type::text is null or event_type = :event_type)
+  and (:category::text is null or category = :category)
+  and (:status::text is null or status = :status)
+  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
+  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_oldest
+-- A page of events, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+from thea.events
+where tenant_id = :tenant_id
+  and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:event_type::text is null or event_type = :event_type)
+  and (:category::text is null or category = :category)
+  and (:status::text is null or status = :status)
+  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
+  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: get_all_of_user_newest
+-- A page of events of one user, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+from thea.events
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and (:include_deleted or deleted_at is null)
+  and (:event_type::text is null or event_type = :event_type)
+  and (:category::text is null or category = :category)
+  and (:status::text is null or status = :status)
+  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
+  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_of_user_oldest
+-- A page of events of one user, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+from thea.events
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and (:include_deleted or deleted_at is null)
+  and (:event_type::text is null or event_type = :event_type)
+  and (:category::text is null or category = :category)
+  and (:status::text is null or status = :status)
+  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
+  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: get_by_location
+-- The user's events at a place whose name contains this text, whatever its case, by their start; empty
+-- when there are none.
+select
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+from thea.events
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and strpos(lower(location), lower(:location)) > 0
+  and deleted_at is null
+order by start_datetime, id;
+
+-- name: get_by_category
+-- The user's events of this category, by their start; empty when there are none.
+select
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+from thea.events
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and category = :category
+  and deleted_at is null
+order by start_datetime, id;
+
+-- name: in_range
+-- What may happen within a span of time, with the user's timezone: the first single events that begin in
+-- it, the first that run into it, and recurring events that may not have ended before it.
+with chosen as (
+  (
+    select id
+    from thea.events
+    where tenant_id = :tenant_id
+      and user_id = :user_id
+      and recurrence_rule is null
+      and start_datetime >= :after
+      and start_datetime < :before
+      and (not :scheduled_only or status = 'scheduled')
+      and (:exclude_id::bigint is null or id <> :exclude_id)
+      and deleted_at is null
+    order by start_datetime, id
+    limit :limit
+  )
+  union all
+  (
+    select id
+    from thea.events
+    where :running
+      and tenant_id = :tenant_id
+      and user_id = :user_id
+      and recurrence_rule is null
+      and start_datetime < :after
+      and end_datetime > :after
+      and (not :scheduled_only or status = 'scheduled')
+      and (:exclude_id::bigint is null or id <> :exclude_id)
+      and deleted_at is null
+    order by start_datetime, id
+    limit :limit
+  )
+  union all
+  (
+    select id
+    from thea.events
+    where tenant_id = :tenant_id
+      and user_id = :user_id
+      and recurrence_rule is not null
+      and series_end >= :after
+      and start_datetime < :before
+      and (not :scheduled_only or status = 'scheduled')
+      and (:exclude_id::bigint is null or id <> :exclude_id)
+      and deleted_at is null
+    order by series_end, id
+    limit :series_limit
+  )
+)
+select
+  e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
+  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.external_id,
+  e.extra_data, e.created_at, e.updated_at, e.deleted_at,
+  u.timezone
+from chosen c
+join thea.events e on e.tenant_id = :tenant_id and e.id = c.id
+join thea.users u on u.tenant_id = :tenant_id and u.id = e.user_id
+order by e.start_datetime, e.id;
+
+-- name: create_many
+-- The new events, in the order of the rows; an error when an external id is taken or a user missing.
+with parents as (
+  select id
+  from thea.users
+  where tenant_id = :tenant_id
+    and id in (select (r.value ->> 'user_id')::bigint from jsonb_array_elements(:rows) r)
+    and deleted_at is null
+  for share
+)
+insert into thea.events (
+  tenant_id, user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
+  reminder_minutes, recurrence_rule, external_id, extra_data, series_end, next_reminder_at
+)
+select
+  :tenant_id, (select id from parents where id = r.user_id), r.title, r.description, r.start_datetime,
+  r.end_datetime, r.location, coalesce(r.event_type, 'event'), r.category, coalesce(r.status, 'scheduled'),
+  r.reminder_minutes, r.recurrence_rule, r.external_id, r.extra_data,
+  case when r.recurrence_rule is not null then coalesce(r.series_end, 'infinity') end,
+  r.start_datetime - make_interval(mins => r.reminder_minutes)
+from rows from (
+  jsonb_to_recordset(:rows) as (
+    user_id bigint, title text, description text, start_datetime timestamptz, end_datetime timestamptz,
+    location text, event_type text, category text, status text, reminder_minutes integer, recurrence_rule text,
+    external_id text, extra_data jsonb, series_end timestamptz
+  )
+) with ordinality as r (
+  user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
+  reminder_minutes, recurrence_rule, external_id, extra_data, series_end, place
+)
+order by r.place
+returning
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at;
+
+-- name: upsert_external
+-- The user's event with this external id, made where there is none; its title, its time and the other
+-- fields that are given replace what was there. No row when the event is deleted.
+with owner as (
+  select (
+    select id
+    from thea.users
+    where tenant_id = :tenant_id
+      and id = (:row ->> 'user_id')::bigint
+      and deleted_at is null
+    for share
+  ) as id
+)
+insert into thea.events as e (
+  tenant_id, user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
+  reminder_minutes, recurrence_rule, external_id, extra_data, series_end, next_reminder_at
+)
+select
+  :tenant_id, owner.id, r.title, r.description, r.start_datetime, r.end_datetime, r.location,
+  coalesce(r.event_type, 'event'), r.category, coalesce(r.status, 'scheduled'), r.reminder_minutes,
+  r.recurrence_rule, r.external_id, r.extra_data,
+  case when r.recurrence_rule is not null then coalesce(r.series_end, 'infinity') end,
+  r.start_datetime - make_interval(mins => r.reminder_minutes)
+from owner
+cross join jsonb_to_record(:row) as r (
+  title text, description text, start_datetime timestamptz, end_datetime timestamptz, location text,
+  event_type text, category text, status text, reminder_minutes integer, recurrence_rule text,
+  external_id text, extra_data jsonb, series_end timestamptz
+)
+on conflict (tenant_id, user_id, external_id) where external_id is not null do update
+set title = excluded.title,
+  start_datetime = excluded.start_datetime,
+  end_datetime = excluded.end_datetime,
+  recurrence_rule = excluded.recurrence_rule,
+  series_end = excluded.series_end,
+  description = case when 'description' = any(:given::text[]) then excluded.description else e.description end,
+  location = case when 'location' = any(:given) then excluded.location else e.location end,
+  event_type = case when 'event_type' = any(:given) then excluded.event_type else e.event_type end,
+  category = case when 'category' = any(:given) then excluded.category else e.category end,
+  status = case when 'status' = any(:given) then excluded.status else e.status end,
+  extra_data = case when 'extra_data' = any(:given) then excluded.extra_data else e.extra_data end,
+  reminder_minutes = case
+    when 'reminder_minutes' = any(:given) then excluded.reminder_minutes
+    else e.reminder_minutes
+  end,
+  -- An event that moved is reminded of anew; of a series, what happens from now on.
+  reminded_until = case
+    when row(e.start_datetime, e.recurrence_rule) is not distinct from
+      row(excluded.start_datetime, excluded.recurrence_rule) then e.reminded_until
+    when excluded.recurrence_rule is not null then least(e.reminded_until, excluded.created_at)
+  end,
+  next_reminder_at = case
+    when row(e.start_datetime, e.recurrence_rule) is not distinct from
+      row(excluded.start_datetime, excluded.recurrence_rule)
+      and (e.reminder_minutes is not distinct from excluded.reminder_minutes or 'reminder_minutes' <> all(:given))
+      then e.next_reminder_at
+    else '-infinity'::timestamptz
+  end
+where e.deleted_at is null
+returning
+  e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
+  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.external_id,
+  e.extra_data, e.created_at, e.updated_at, e.deleted_at;
+
+-- name: get_deleted_id
+-- The id of the user's deleted event with this external id; no row when there is none.
+select id
+from thea.events
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and external_id = :external_id
+  and deleted_at is not null;
+
+-- name: lock_schedule
+-- When the event happens; its row nobody else may change until the end of the transaction.
+select start_datetime, end_datetime, recurrence_rule
+from thea.events
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+for update;
+
+-- name: update
+-- The event with the given fields changed; no row when there is none.
+update thea.events
+set (
+  title, description, start_datetime, end_datetime, location, event_type, category, status, reminder_minutes,
+  recurrence_rule, external_id, extra_data, series_end, reminded_until, next_reminder_at
+) = (
+  select
+    n.title, n.description, n.start_datetime, n.end_datetime, n.location, n.event_type, n.category, n.status,
+    n.reminder_minutes, n.recurrence_rule, n.external_id, n.extra_data,
+    case when n.recurrence_rule is not null then coalesce(n.series_end, 'infinity') end,
+    -- An event that moved is reminded of anew; of a series, what happens from now on.
+    case
+      when row(n.start_datetime, n.recurrence_rule) is not distinct from
+        row(events.start_datetime, events.recurrence_rule) then events.reminded_until
+      when n.recurrence_rule is not null then least(events.reminded_until, now())
+    end,
+    case
+      when row(n.start_datetime, n.recurrence_rule, n.reminder_minutes) is not distinct from
+        row(events.start_datetime, events.recurrence_rule, events.reminder_minutes) then events.next_reminder_at
+      else '-infinity'::timestamptz
+    end
+  from jsonb_populate_record(events, :changes) n
+)
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at;
+
+-- name: lock_due
+-- The events to look at for a reminder that is due, with the user's timezone, locked for this worker alone;
+-- empty when there are none that another worker does not look at.
+select
+  e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
+  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.external_id,
+  e.extra_data, e.created_at, e.updated_at, e.deleted_at,
+  e.reminded_until, u.timezone
+from thea.events e
+join thea.users u on u.tenant_id = :tenant_id and u.id = e.user_id and u.deleted_at is null
+where e.tenant_id = :tenant_id
+  and e.next_reminder_at <= :now
+  and e.status = 'scheduled'
+  and e.deleted_at is null
+order by e.next_reminder_at, e.id
+limit :limit
+for update of e skip locked;
+
+-- name: move_on
+-- Nothing; notes up to where the events were reminded of, and when to look at each again.
+update thea.events e
+set reminded_until = r.reminded_until,
+  next_reminder_at = r.next_reminder_at
+from jsonb_to_recordset(:rows) as r (id bigint, reminded_until timestamptz, next_reminder_at timestamptz)
+where e.tenant_id = :tenant_id
+  and e.id = r.id;
+
+-- name: lock
+-- The id of the event, whose row nobody else may change until the end of the transaction.
+select id
+from thea.events
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+for update;
+
+-- name: delete
+-- Nothing; hides the event.
+update thea.events
+set deleted_at = now()
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: restore
+-- The event, back; no row when it was not deleted, or when its user is.
+with returning_event as (
+  select e.id
+  from thea.events e
+  join thea.users u on u.tenant_id = :tenant_id and u.id = e.user_id and u.deleted_at is null
+  where e.tenant_id = :tenant_id
+    and e.id = :id
+    and e.deleted_at is not null
+  for update of e
+  for share of u
+)
+update thea.events e
+set deleted_at = null, deleted_with = null
+from returning_event r
+where e.tenant_id = :tenant_id
+  and e.id = r.id
+returning
+  e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
+  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.external_id,
+  e.extra_data, e.created_at, e.updated_at, e.deleted_at;
+
+-- name: purge
+-- The id of the event, which is gone for good; no row when there was none.
+delete from thea.events
+where tenant_id = :tenant_id
+  and id = :id
+returning id;

@@ -1,0 +1,167 @@
+"""Uses the public API as a service would; never run, but judged by mypy --strict and pyright.
+
+Each `assert_type` fails the type check when a signature changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from typing_extensions import assert_type
+
+from thea_store import (
+    Conversation,
+    DuplicateError,
+    Health,
+    Message,
+    MessageStatistics,
+    MigrationRequiredError,
+    Page,
+    PerformanceReport,
+    Settings,
+    Store,
+    StoreError,
+    StoreTransaction,
+    User,
+)
+from thea_store.embedded import EmbeddedPostgres
+
+
+async def opening() -> None:
+    async with Store.open() as store:
+        assert_type(store, Store)
+    async with Store.open(Settings(url="postgresql://…", pool_size=5, tenant_scope="transaction")) as store:
+        assert_type(await store.ping(), float)
+        assert_type(await store.health(), Health)
+    store = await Store.open("postgresql://…")
+    await store.close()
+    try:
+        await Store.open("embedded:")
+    except MigrationRequiredError as error:
+        assert_type(error.pending, tuple[str, ...])
+    except DuplicateError as error:
+        assert_type(error.fields, tuple[str, ...])
+    except StoreError as error:
+        assert_type(error.repeatable, bool)
+
+
+async def embedded() -> None:
+    async with EmbeddedPostgres("path") as server:
+        assert_type(server.superuser_url, str)
+        assert_type(server.app_url, str)
+        assert_type(server.migrator_url, str)
+
+
+async def transactions(store: Store) -> None:
+    async with store.transaction(
+        "acme", actor="user:12", request_id="r", isolation="serializable", read_only=False
+    ) as tx:
+        assert_type(tx, StoreTransaction)
+        assert_type(await tx.users.get_by_id("acme", 1), User | None)
+        async with tx.savepoint():
+            await tx.conversations.update_state("acme", 1, "idle")
+
+    async def work(tx: StoreTransaction) -> int:
+        return await tx.users.count("acme")
+
+    assert_type(await store.run("acme", work, retry=3, actor="user:12", read_only=True), int)
+
+
+async def users(store: Store, at: datetime) -> None:
+    u = store.users
+    assert_type(await u.get_by_id("acme", 1), User | None)
+    page = await u.get_all(
+        "acme",
+        is_active=True,
+        language_code="es",
+        active_since=at,
+        newest_first=False,
+        limit=10,
+        cursor=None,
+        include_deleted=True,
+    )
+    assert_type(page, Page[User])
+    assert_type(page.items, list[User])
+    assert_type(page.next_cursor, str | None)
+    assert_type(u.iterate("acme", is_active=True, batch_size=100), AsyncIterator[User])
+    async for user in u.iterate("acme"):
+        assert_type(user, User)
+    assert_type(await u.count("acme", language_code="es"), int)
+    assert_type(await u.exists("acme", 1), bool)
+    assert_type(
+        await u.create(
+            "acme",
+            telegram_id=1,
+            username=None,
+            first_name="Ana",
+            last_name=None,
+            language_code="es",
+            timezone="Europe/Madrid",
+            preferences={"a": 1},
+        ),
+        User,
+    )
+    assert_type(await u.create_many("acme", [{"telegram_id": 1}]), list[User])
+    assert_type(await u.update("acme", 1, first_name=None, preferences={"a": [1]}), User)
+    assert_type(await u.delete("acme", 1), None)
+    assert_type(await u.restore("acme", 1), User)
+    assert_type(await u.purge("acme", 1), None)
+    assert_type(await u.get_by_telegram_id("acme", 1), User | None)
+    assert_type(await u.get_or_create_from_telegram("acme", 1, username="ana"), User)
+    assert_type(await u.update_last_activity("acme", 1, at), User)
+    assert_type(await u.get_preferences("acme", 1), dict[str, Any])
+    assert_type(await u.merge_preferences("acme", 1, {"a": None}), dict[str, Any])
+
+
+async def conversations(store: Store, at: datetime) -> None:
+    c = store.conversations
+    assert_type(await c.get_by_id("acme", 1), Conversation | None)
+    assert_type(await c.get_all("acme", user_id=1, current_state="idle", is_active=True), Page[Conversation])
+    assert_type(c.iterate("acme", user_id=1), AsyncIterator[Conversation])
+    assert_type(await c.count("acme", is_active=False), int)
+    assert_type(await c.create("acme", 1, "s", current_state="x", context_data={}), Conversation)
+    assert_type(await c.create_many("acme", [{"user_id": 1, "session_id": "s"}]), list[Conversation])
+    assert_type(await c.update("acme", 1, context_data={"a": 1}, is_active=False), Conversation)
+    assert_type(await c.get_by_session_id("acme", "s"), Conversation | None)
+    assert_type(await c.get_or_create("acme", 1, "s"), Conversation)
+    assert_type(await c.update_state("acme", 1, "asking", {"a": None}, expected_state="idle"), Conversation)
+    assert_type(await c.get_active("acme", 1), list[Conversation])
+    assert_type(await c.close_conversation("acme", 1), Conversation)
+    assert_type(await c.get_inactive_since("acme", at, limit=10), list[Conversation])
+    assert_type(await c.close_inactive("acme", at), int)
+
+
+async def messages(store: Store, at: datetime) -> None:
+    m = store.messages
+    assert_type(await m.get_by_id("acme", 1), Message | None)
+    assert_type(
+        await m.get_all(
+            "acme", user_id=1, conversation_id=1, intent="x", created_from=at, created_before=at, limit=5
+        ),
+        Page[Message],
+    )
+    assert_type(await m.create("acme", 1, 2, "hola", bot_response="¡hola!", created_at=at), Message)
+    assert_type(await m.update("acme", 1, confidence_score=0.5, entities_extracted=None), Message)
+    assert_type(
+        await m.add_message(
+            "acme",
+            1,
+            "s",
+            user_message="hola",
+            bot_response=None,
+            message_id=77,
+            intent_detected="saludo",
+            entities_extracted={"a": 1},
+            confidence_score=0.9,
+            processing_time_ms=12,
+        ),
+        Message,
+    )
+    assert_type(await m.add_message_with_prune("acme", 1, "s", user_message="hola", keep=20), Message)
+    assert_type(await m.get_context_window("acme", "s", limit=10), list[Message])
+    assert_type(await m.get_by_intent("acme", "saludo", user_id=1, limit=10), list[Message])
+    assert_type(await m.get_statistics("acme", 1), MessageStatistics)
+    assert_type(await m.analyze_performance("acme", 24, slow_ms=500, low_confidence=0.4), PerformanceReport)
+    assert_type(await m.delete_old_messages("acme", at), int)
