@@ -39,7 +39,7 @@ types: $(STAMP) ## mypy --strict and pyright
 	@$(BIN)/pyright
 
 bench: $(STAMP) ## Compare the store with asyncpg's pool and SQLAlchemy, in one run
-	@$(BIN)/python -m bench.calls $(ARGS)
+	@$(BIN)/python bench/calls.py $(ARGS)
 
 check: lint types test ## All of the above but the benchmarks
 

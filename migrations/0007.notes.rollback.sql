@@ -2,9 +2,13 @@
 
 drop table thea.notes;
 
-drop function thea.note_vector(text, text[], text);
+drop function thea.index_note();
 
-drop function thea.words(text, "char");
+drop function thea.note_vector(bigint, text, text[], text);
+
+drop function thea.words(text, text, "char");
+
+drop function thea.quoted(text);
 
 drop text search configuration thea.plain;
 

@@ -1,11 +1,14 @@
 -- depends: 0006.events
 
--- Why: a user's notes, found again by any form of a word, in Spanish or English, with or without
--- accents.
+-- Why: a user's notes, and the words by which they are found again: in any form, in Spanish or English,
+-- with or without accents.
 --
--- Three text search configurations (Spanish, English, as written), each without accents, are joined
--- into one stored vector: title weight A, tags B, text D. Its function has a parsed body, so that the
--- configurations cannot be dropped under it. The text counts up to 20,000 characters.
+-- Three text search configurations (the words as written, their Spanish and their English stems), each
+-- without accents, are joined into one vector: title weight A, tags B, text D.
+--
+-- Every word in the vector begins with its user's id (`12:casa`), and every tag stands there as it is,
+-- too (`12#urgente`). So the index is sorted by user: a search, also for the first letters of a word,
+-- reads of it what is one user's, however many notes of others have the same words.
 
 create extension if not exists unaccent;
 
@@ -34,30 +37,57 @@ alter text search configuration thea.es owner to thea_owner;
 alter text search configuration thea.en owner to thea_owner;
 alter text search configuration thea.plain owner to thea_owner;
 
-create function thea.words(words text, weight "char") returns tsvector
+-- A lexeme as the texts of vectors and queries have it. 92 is the backslash.
+create function thea.quoted(lexeme text) returns text
   language sql immutable parallel safe
-  return setweight(
-    to_tsvector('thea.es'::regconfig, words) || to_tsvector('thea.en'::regconfig, words)
-      || to_tsvector('thea.plain'::regconfig, words),
-    weight
+  return '''' || replace(replace(lexeme, chr(92), chr(92) || chr(92)), '''', '''''') || '''';
+
+alter function thea.quoted(text) owner to thea_owner;
+
+revoke all on function thea.quoted(text) from public;
+
+-- The three forms of each word, one form after the other. The blank lexeme leaves a gap between them, so
+-- that no phrase reaches from one into the next; then it is left out. Parsed bodies, here and below, so
+-- that the configurations cannot be dropped under the functions.
+create function thea.words(scope text, words text, weight "char") returns tsvector
+  language sql immutable parallel safe
+  return (
+    select setweight(
+      coalesce(
+        string_agg(thea.quoted(scope || w.lexeme) || ':' || array_to_string(w.positions, ','), ' '), ''
+      )::tsvector,
+      weight
+    )
+    from unnest(
+      to_tsvector('thea.plain'::regconfig, words) || ''' '':1'::tsvector
+        || to_tsvector('thea.es'::regconfig, words) || ''' '':1'::tsvector
+        || to_tsvector('thea.en'::regconfig, words)
+    ) w
+    where w.lexeme <> ' '
+      and octet_length(w.lexeme) <= 1000
   );
 
-alter function thea.words(text, "char") owner to thea_owner;
+alter function thea.words(text, text, "char") owner to thea_owner;
 
-revoke all on function thea.words(text, "char") from public;
+revoke all on function thea.words(text, text, "char") from public;
 
-grant execute on function thea.words(text, "char") to thea_app;
-
-create function thea.note_vector(title text, tags text[], content text) returns tsvector
+-- The text counts up to 20,000 characters: a vector has an end.
+create function thea.note_vector(user_id bigint, title text, tags text[], content text) returns tsvector
   language sql immutable parallel safe
-  return thea.words(coalesce(title, ''), 'A') || thea.words(array_to_string(tags, ' '), 'B')
-    || thea.words("left"(content, 20000), 'D');
+  return ts_delete(
+    thea.words(user_id::text || ':', normalize("left"(coalesce(title, ''), 1000)), 'A') || ''' '':1'::tsvector
+      || thea.words(user_id::text || ':', normalize(array_to_string(tags, ' ')), 'B') || ''' '':1'::tsvector
+      || thea.words(user_id::text || ':', normalize("left"(content, 20000)), 'D'),
+    ' '
+  ) || array_to_tsvector(array(select user_id::text || '#' || t.tag from unnest(tags) as t (tag)));
 
-alter function thea.note_vector(text, text[], text) owner to thea_owner;
+alter function thea.note_vector(bigint, text, text[], text) owner to thea_owner;
 
-revoke all on function thea.note_vector(text, text[], text) from public;
+revoke all on function thea.note_vector(bigint, text, text[], text) from public;
 
-grant execute on function thea.note_vector(text, text[], text) to thea_app;
+grant execute on function thea.quoted(text), thea.words(text, text, "char"),
+    thea.note_vector(bigint, text, text[], text)
+  to thea_app;
 
 create table thea.notes (
   tenant_id text not null,
@@ -71,7 +101,7 @@ create table thea.notes (
   is_pinned boolean not null default false,
   reminder_datetime timestamptz,
   extra_data jsonb,
-  search_vector tsvector generated always as (thea.note_vector(title, tags, content)) stored,
+  search_vector tsvector not null,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   deleted_at timestamptz,
@@ -81,14 +111,35 @@ create table thea.notes (
     check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
   constraint notes_user_id_fkey foreign key (tenant_id, user_id)
     references thea.users (tenant_id, id) on delete cascade,
+  constraint notes_tags_check
+    check (cardinality(tags) <= 100 and array_position(tags, null) is null and array_position(tags, '') is null),
+  constraint notes_extra_data_check check (jsonb_typeof(extra_data) = 'object'),
   constraint notes_deleted_with_check
     check (deleted_with is null or deleted_at is not null and deleted_with in ('user'))
 );
 
 alter table thea.notes owner to thea_owner;
 
+-- No generated column: beside another trigger those are made anew with every update, and a vector is dear.
+create function thea.index_note() returns trigger
+  language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.search_vector := thea.note_vector(new.user_id, new.title, new.tags, new.content);
+  return new;
+end
+$$;
+
+alter function thea.index_note() owner to thea_owner;
+
+revoke all on function thea.index_note() from public;
+
+create trigger search_vector before insert or update of user_id, title, tags, content, search_vector on thea.notes
+  for each row execute function thea.index_note();
+
 create index notes_user_id_idx on thea.notes (tenant_id, user_id, created_at, id);
-comment on index thea.notes_user_id_idx is 'notes.get_all_newest, notes.search, users.delete, users.restore';
+comment on index thea.notes_user_id_idx
+  is 'notes.get_all_of_user_newest, notes.get_all_of_user_oldest, notes.tag_counts, users.delete, users.restore';
 
 create index notes_category_idx on thea.notes (tenant_id, user_id, category, created_at, id);
 comment on index thea.notes_category_idx is 'notes.get_by_category';
@@ -96,11 +147,9 @@ comment on index thea.notes_category_idx is 'notes.get_by_category';
 create index notes_created_at_idx on thea.notes (tenant_id, created_at, id);
 comment on index thea.notes_created_at_idx is 'notes.get_all_newest, notes.get_all_oldest';
 
-create index notes_search_vector_idx on thea.notes using gin (search_vector);
-comment on index thea.notes_search_vector_idx is 'notes.search';
-
-create index notes_tags_idx on thea.notes using gin (tags);
-comment on index thea.notes_tags_idx is 'notes.get_by_tags';
+-- Written at once: a list of pending entries would have to be read by every search.
+create index notes_search_vector_idx on thea.notes using gin (search_vector) with (fastupdate = off);
+comment on index thea.notes_search_vector_idx is 'notes.search, notes.get_by_tags';
 
 alter table thea.notes enable row level security;
 alter table thea.notes force row level security;

@@ -48,11 +48,14 @@ select
   started_at, last_activity, created_at, updated_at, deleted_at
 from thea.conversations
 where tenant_id = :tenant_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:current_state::text is null or current_state = :current_state)
   and (:is_active::boolean is null or is_active = :is_active)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
 order by created_at desc, id desc
 limit :limit;
 
@@ -63,11 +66,14 @@ select
   started_at, last_activity, created_at, updated_at, deleted_at
 from thea.conversations
 where tenant_id = :tenant_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:current_state::text is null or current_state = :current_state)
   and (:is_active::boolean is null or is_active = :is_active)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
 order by created_at, id
 limit :limit;
 
@@ -79,10 +85,13 @@ select
 from thea.conversations
 where tenant_id = :tenant_id
   and user_id = :user_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:current_state::text is null or current_state = :current_state)
   and (:is_active::boolean is null or is_active = :is_active)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
 order by created_at desc, id desc
 limit :limit;
 
@@ -94,10 +103,13 @@ select
 from thea.conversations
 where tenant_id = :tenant_id
   and user_id = :user_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:current_state::text is null or current_state = :current_state)
   and (:is_active::boolean is null or is_active = :is_active)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
 order by created_at, id
 limit :limit;
 

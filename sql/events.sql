@@ -31,8 +31,8 @@ where tenant_id = :tenant_id
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
-  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz);
+  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
+  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end;
 
 -- name: get_all_newest
 -- A page of events, the newest first, from after the given place; empty past the end.
@@ -41,14 +41,17 @@ select
   status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
 from thea.events
 where tenant_id = :tenant_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
-  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
+  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end
 order by created_at desc, id desc
 limit :limit;
 
@@ -59,14 +62,17 @@ select
   status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
 from thea.events
 where tenant_id = :tenant_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
-  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
+  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end
 order by created_at, id
 limit :limit;
 
@@ -78,13 +84,16 @@ select
 from thea.events
 where tenant_id = :tenant_id
   and user_id = :user_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
-  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
+  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end
 order by created_at desc, id desc
 limit :limit;
 
@@ -96,13 +105,16 @@ select
 from thea.events
 where tenant_id = :tenant_id
   and user_id = :user_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= coalesce(:starts_from, '-infinity'::timestamptz)
-  and start_datetime < coalesce(:starts_before, 'infinity'::timestamptz)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
+  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end
 order by created_at, id
 limit :limit;
 
@@ -234,7 +246,7 @@ with owner as (
     select id
     from thea.users
     where tenant_id = :tenant_id
-      and id = (:row ->> 'user_id')::bigint
+      and id = (:row::jsonb ->> 'user_id')::bigint
       and deleted_at is null
     for share
   ) as id

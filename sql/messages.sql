@@ -30,8 +30,8 @@ where tenant_id = :tenant_id
   and (:user_id::bigint is null or user_id = :user_id)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz);
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
 
 -- name: get_all_newest
 -- A page of messages, the newest first, from after the given place; empty past the end.
@@ -40,13 +40,16 @@ select
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
 from thea.message_history
 where tenant_id = :tenant_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at desc, id desc
 limit :limit;
 
@@ -57,13 +60,16 @@ select
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
 from thea.message_history
 where tenant_id = :tenant_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at, id
 limit :limit;
 
@@ -75,12 +81,15 @@ select
 from thea.message_history
 where tenant_id = :tenant_id
   and user_id = :user_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at desc, id desc
 limit :limit;
 
@@ -92,12 +101,15 @@ select
 from thea.message_history
 where tenant_id = :tenant_id
   and user_id = :user_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at, id
 limit :limit;
 
@@ -109,12 +121,15 @@ select
 from thea.message_history
 where tenant_id = :tenant_id
   and conversation_id = :conversation_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:intent::text is null or intent_detected = :intent)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at desc, id desc
 limit :limit;
 
@@ -126,12 +141,55 @@ select
 from thea.message_history
 where tenant_id = :tenant_id
   and conversation_id = :conversation_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:intent::text is null or intent_detected = :intent)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
+order by created_at, id
+limit :limit;
+
+-- name: get_all_of_intent_newest
+-- A page of messages of one intent, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and intent_detected = :intent
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
+  and (:include_deleted or deleted_at is null)
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_of_intent_oldest
+-- A page of messages of one intent, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and intent_detected = :intent
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
+  and (:include_deleted or deleted_at is null)
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and (:user_id::bigint is null or user_id = :user_id)
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at, id
 limit :limit;
 

@@ -48,11 +48,14 @@ select
   preferences, last_activity, created_at, updated_at, deleted_at
 from thea.users
 where tenant_id = :tenant_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:is_active::boolean is null or is_active = :is_active)
   and (:language_code::text is null or language_code = :language_code)
   and (:active_since::timestamptz is null or last_activity >= :active_since)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
 order by created_at desc, id desc
 limit :limit;
 
@@ -63,11 +66,14 @@ select
   preferences, last_activity, created_at, updated_at, deleted_at
 from thea.users
 where tenant_id = :tenant_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:is_active::boolean is null or is_active = :is_active)
   and (:language_code::text is null or language_code = :language_code)
   and (:active_since::timestamptz is null or last_activity >= :active_since)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
 order by created_at, id
 limit :limit;
 

@@ -1,5 +1,6 @@
 """The data layer of a multi-tenant assistant on PostgreSQL: SQL in files, records in Pydantic, no ORM."""
 
+from thea_store.audit import AuditEntry
 from thea_store.conversations import Conversation
 from thea_store.errors import (
     ConflictError,
@@ -23,18 +24,23 @@ from thea_store.errors import (
     TenantMismatchError,
     UnsafeRoleError,
 )
+from thea_store.events import Event, EventOccurrence
 from thea_store.health import Health
 from thea_store.messages import Message, MessageStatistics, PerformanceReport
+from thea_store.notes import Note, NoteHit
 from thea_store.repository import Page
 from thea_store.settings import Settings
 from thea_store.store import Store, StoreTransaction
 from thea_store.users import User
 
 __all__ = [
+    "AuditEntry",
     "ConflictError",
     "Conversation",
     "DuplicateError",
     "EmbeddedServerError",
+    "Event",
+    "EventOccurrence",
     "ExportFileError",
     "Health",
     "InvalidArgumentError",
@@ -45,6 +51,8 @@ __all__ = [
     "MigrationError",
     "MigrationRequiredError",
     "NotFoundError",
+    "Note",
+    "NoteHit",
     "OutcomeUnknownError",
     "Page",
     "PerformanceReport",

@@ -7,6 +7,7 @@ the last on a terminal only, go to standard error. What a command needs is impor
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import sys
 import traceback
@@ -62,6 +63,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 def main() -> None:
     """Run the command that the process was started with, and end with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no emoji shows something else
+            stream.reconfigure(errors="replace")
     try:
         app()
     except Exception as error:  # noqa: BLE001 - ours to mend, but nobody's traceback
@@ -104,6 +108,7 @@ def telegram(
             help="The assistant's Telegram id, for chats that are not a bot's.",
         ),
     ] = None,
+    *,
     as_json: AsJson = False,
 ) -> None:
     """Import a chat export of Telegram Desktop. Whatever stopped it, run it again: nothing comes in twice."""
@@ -122,6 +127,7 @@ def telegram(
 
 @app.command()
 def migrate(
+    *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Take back the newest migration.")] = False,
     to: Annotated[
@@ -151,7 +157,7 @@ def migrate(
 
 
 @app.command()
-def check(as_json: AsJson = False) -> None:
+def check(*, as_json: AsJson = False) -> None:
     """Hold every query of the library against the live schema."""
     from thea_store.printing import check_as_json, print_check, print_json  # noqa: PLC0415
     from thea_store.verify import mismatches  # noqa: PLC0415

@@ -96,7 +96,12 @@ class LockedSession(Record):
 
 SQL = SqlFile("conversations")
 COMMON = common(
-    SQL, Conversation, rows=_NewConversation, changes=ConversationChanges, filters=ConversationFilters, parents=["user"]
+    SQL,
+    Conversation,
+    rows=_NewConversation,
+    changes=ConversationChanges,
+    filters=ConversationFilters,
+    narrowed_by=["user_id"],
 )
 
 GET_BY_SESSION_ID = SQL.query("get_by_session_id", Conversation, session_id=Key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from heapq import merge
@@ -67,7 +68,7 @@ class _Due(_Candidate):
 
 # --- arguments ----------------------------------------------------------------------------------
 
-_Place = Annotated[str, Field(max_length=1000), AfterValidator(lambda text: check("location", text, LongText))]
+_Place = Annotated[LongText, Field(max_length=1000)]
 _Reminder = Annotated[int, Field(ge=0, le=366 * 24 * 60)]
 _Days = Annotated[int, Field(ge=1, le=3660)]
 
@@ -157,7 +158,13 @@ def _with_series_end(schedule: Mapping[str, Any]) -> dict[str, Any]:
     """The row with a moment after its last occurrence; `None` where there may be no last one."""
     rule, start, end = schedule.get("recurrence_rule"), schedule["start_datetime"], schedule.get("end_datetime")
     last = reach(rule, start) if rule is not None else None
-    return {**schedule, "series_end": _later(last, end - start if end else timedelta()) if last else None}
+    return {**schedule, "series_end": _plus(last, end - start if end else timedelta()) if last else None}
+
+
+class _Schedule(Record):
+    start_datetime: datetime
+    end_datetime: datetime | None
+    recurrence_rule: str | None
 
 
 # --- queries ------------------------------------------------------------------------------------
@@ -166,7 +173,7 @@ _NewRow = Annotated[_NewEvent, AfterValidator(_with_series_end)]
 
 SQL = SqlFile("events")
 COMMON = replace(
-    common(SQL, Event, rows=_NewRow, changes=_StoredChanges, filters=EventFilters, parents=["user"]),
+    common(SQL, Event, rows=_NewRow, changes=_StoredChanges, filters=EventFilters, narrowed_by=["user_id"]),
     changes=frozenset(get_type_hints(EventChanges)),
 )
 
@@ -188,14 +195,375 @@ UPSERT_EXTERNAL = SQL.query("upsert_external", Event, row=_NewRow, given=list[st
 GET_DELETED_ID = SQL.query("get_deleted_id", int, user_id=Id, external_id=Key)
 
 
-class _Schedule(Record):
-    start_datetime: datetime
-    end_datetime: datetime | None
-    recurrence_rule: str | None
-
-
 LOCK_SCHEDULE = SQL.query("lock_schedule", _Schedule, id=Id)
 LOCK_DUE = SQL.query("lock_due", _Due, now=Moment, limit=int)
 MOVE_ON = SQL.query("move_on", None, rows=list[_Move])
 
-_SCHEDULE = frozenset(_Schedule.model_fields)
+
+class Events(Repository[Event]):
+    """The events of a tenant.
+
+    Recurring events are worked out in their user's present timezone, so that 10:00 stays 10:00 across a
+    clock change. A window in which that takes too much work is refused with an `InvalidArgumentError`.
+    """
+
+    _common = COMMON
+
+    async def get_all(
+        self,
+        tenant_id: str,
+        *,
+        newest_first: bool = True,
+        limit: int = 50,
+        cursor: str | None = None,
+        include_deleted: bool = False,
+        **filters: Unpack[EventFilters],
+    ) -> Page[Event]:
+        """A page of events by the time they were made, from after `cursor`; empty past the end."""
+        return await self._page(
+            tenant_id,
+            filters,
+            newest_first=newest_first,
+            limit=limit,
+            cursor=cursor,
+            include_deleted=include_deleted,
+        )
+
+    def iterate(
+        self, tenant_id: str, *, batch_size: int = 500, **filters: Unpack[EventFilters]
+    ) -> AsyncIterator[Event]:
+        """All events, the oldest first, read in batches; no connection is held in between."""
+        return self._iterate(tenant_id, filters, batch_size)
+
+    async def count(self, tenant_id: str, **filters: Unpack[EventFilters]) -> int:
+        """How many events there are that are not deleted; a recurring one is one."""
+        return await self._count(tenant_id, filters)
+
+    async def create(
+        self,
+        tenant_id: str,
+        user_id: int,
+        title: str,
+        start_datetime: datetime,
+        *,
+        end_datetime: datetime | None = None,
+        description: str | None = None,
+        location: str | None = None,
+        event_type: str = "event",
+        category: str | None = None,
+        status: EventStatus = "scheduled",
+        reminder_minutes: int | None = None,
+        recurrence_rule: str | None = None,
+        external_id: str | None = None,
+        extra_data: Mapping[str, Any] | None = None,
+    ) -> Event:
+        """The new event; `InvalidReferenceError` without the user, `DuplicateError` when they have the external id.
+
+        `recurrence_rule` is RFC 5545 with FREQ=DAILY to YEARLY, COUNT and INTERVAL up to 1000, up to 512
+        characters; one that never fires is refused.
+        """
+        row = {
+            "user_id": user_id,
+            "title": title,
+            "start_datetime": start_datetime,
+            "end_datetime": end_datetime,
+            "description": description,
+            "location": location,
+            "event_type": event_type,
+            "category": category,
+            "status": status,
+            "reminder_minutes": reminder_minutes,
+            "recurrence_rule": recurrence_rule,
+            "external_id": external_id,
+            "extra_data": extra_data,
+        }
+        return await self._create(tenant_id, row)
+
+    async def upsert_external(
+        self,
+        tenant_id: str,
+        user_id: int,
+        external_id: str,
+        title: str,
+        start_datetime: datetime,
+        *,
+        end_datetime: datetime | None = None,
+        recurrence_rule: str | None = None,
+        **details: Unpack[EventDetails],
+    ) -> Event:
+        """The user's event with this id of another calendar, made where there is none, however many ask at once.
+
+        Title and time (start, end and rule) become what is given here. Of the other fields, those that are
+        not given stay as they are. A deleted event is restored. `InvalidReferenceError` without the user.
+        """
+        check("external_id", external_id, Key)
+        row = {
+            **details,
+            "user_id": user_id,
+            "external_id": external_id,
+            "title": title,
+            "start_datetime": start_datetime,
+            "end_datetime": end_datetime,
+            "recurrence_rule": recurrence_rule,
+        }
+        with _naming("row"):
+            if event := await self._db.fetch_optional(UPSERT_EXTERNAL, tenant_id, row=row, given=list(details)):
+                return event
+        async with self._db.atomic(tenant_id) as db:
+            for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, user_id=user_id, external_id=external_id):
+                await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
+            return await db.fetch_one(UPSERT_EXTERNAL, tenant_id, row=row, given=list(details))
+
+    async def update(self, tenant_id: str, id: int, /, **changes: Unpack[EventChanges]) -> Event:  # noqa: A002
+        """The event with the given fields changed; `None` is a value. `NotFoundError` when there is none.
+
+        A moved start moves no end. An event that moved is reminded of anew; of a recurring one, what
+        happens from now on.
+        """
+        if changes.keys() - COMMON.changes or not changes.keys() & _Schedule.model_fields.keys():
+            return await self._update(tenant_id, id, changes)
+        checked = _checked(changes)
+        async with self._db.atomic(tenant_id) as db:
+            # The end and the rule are checked against the start that stays, so it must not move meanwhile.
+            current = await db.fetch_one(LOCK_SCHEDULE, tenant_id, id=id)
+            whole = _with_series_end(_checked(current.model_dump() | checked))
+            return await db.fetch_one(COMMON.update, tenant_id, id=id, changes=whole)
+
+    async def complete(self, tenant_id: str, event_id: int) -> Event:
+        """The event, completed, with all its occurrences; `NotFoundError` when there is none."""
+        return await self._update(tenant_id, event_id, {"status": "completed"})
+
+    async def cancel(self, tenant_id: str, event_id: int) -> Event:
+        """The event, cancelled, with all its occurrences; `NotFoundError` when there is none."""
+        return await self._update(tenant_id, event_id, {"status": "cancelled"})
+
+    async def get_by_location(self, tenant_id: str, user_id: int, location: str) -> list[Event]:
+        """The user's events whose location contains this text, whatever its case, by their start."""
+        return await self._db.fetch_all(GET_BY_LOCATION, tenant_id, user_id=user_id, location=location)
+
+    async def get_by_category(self, tenant_id: str, user_id: int, category: str) -> list[Event]:
+        """The user's events of exactly this category, by their start; empty when there are none."""
+        return await self._db.fetch_all(GET_BY_CATEGORY, tenant_id, user_id=user_id, category=category)
+
+    async def get_upcoming(
+        self, tenant_id: str, user_id: int, days_ahead: int = 7, *, now: datetime | None = None, limit: int = 100
+    ) -> list[EventOccurrence]:
+        """What is scheduled to start from `now` on within so many days (1 to 3660), by the start; the first `limit`."""
+        check("days_ahead", days_ahead, _Days)
+        after = _now(now)
+        before = _plus(after, timedelta(days=days_ahead))
+        with _bounded("days_ahead"):
+            return await self._in_window(tenant_id, user_id, after, before, limit=limit, running=False)
+
+    async def get_by_date_range(
+        self, tenant_id: str, user_id: int, start: datetime, end: datetime, *, limit: int = 1000
+    ) -> list[EventOccurrence]:
+        """What happens, of whatever status, from `start` on and before `end`, by the start; the first `limit`.
+
+        What began before and is still under way belongs to it; an event without an end, where it starts.
+        """
+        after, before = _window(start, end)
+        with _bounded("end"):
+            return await self._in_window(tenant_id, user_id, after, before, limit=limit, scheduled_only=False)
+
+    async def find_conflicts(
+        self, tenant_id: str, user_id: int, start: datetime, end: datetime, *, exclude_event_id: int | None = None
+    ) -> list[EventOccurrence]:
+        """What is scheduled at any moment from `start` on and before `end`, by the start; the first 1000.
+
+        What ends at `start` or starts at `end` is no conflict. An instant (an event without an end, or
+        `start` equal to `end`) conflicts with what is under way then or starts then.
+        """
+        after, before = _window(start, end)
+        with _bounded("end"):
+            return await self._in_window(tenant_id, user_id, after, before, limit=1000, exclude_id=exclude_event_id)
+
+    async def claim_due_reminders(
+        self, tenant_id: str, *, now: datetime | None = None, limit: int = 100
+    ) -> list[EventOccurrence]:
+        """The scheduled occurrences whose reminder is due, by their start, each to one of all workers, once.
+
+        After an absence of the workers each event is handed out once, as its latest occurrence that is
+        due, and not once for every occurrence that was missed; it may have started or ended by then. So may
+        what is created, restored or scheduled again after its reminder's moment.
+
+        The claim is committed before this returns, so a worker that dies then loses its reminders. Called in
+        a transaction it is committed, or undone, with it.
+        """
+        check("limit", limit, Limit)
+        moment = _now(now)
+        claimed: list[EventOccurrence] = []
+        spent = 0
+        async with self._db.atomic(tenant_id) as db:
+            # An event that was looked at too early makes room for another one.
+            while len(claimed) < limit and spent < _CLAIMING:
+                due = await db.fetch_all(LOCK_DUE, tenant_id, now=moment, limit=limit - len(claimed))
+                moves: list[_Move] = []
+                for event in due:
+                    if spent >= _CLAIMING:
+                        break
+                    work = Work()
+                    occurrence, move = _claim(event, moment, work)
+                    claimed += [occurrence] if occurrence else []
+                    moves.append(move)
+                    spent += work.done
+                if not due:
+                    break
+                await db.execute(MOVE_ON, tenant_id, rows=moves)
+        return sorted(claimed, key=lambda occurrence: (occurrence.start_datetime, occurrence.id))
+
+    async def _in_window(
+        self,
+        tenant_id: str,
+        user_id: int,
+        after: datetime,
+        before: datetime,
+        *,
+        limit: int,
+        running: bool = True,
+        scheduled_only: bool = True,
+        exclude_id: int | None = None,
+    ) -> list[EventOccurrence]:
+        check("limit", limit, Limit)
+        candidates = await self._db.fetch_all(
+            IN_RANGE,
+            tenant_id,
+            user_id=user_id,
+            after=after,
+            before=before,
+            running=running,
+            scheduled_only=scheduled_only,
+            exclude_id=exclude_id,
+            limit=limit,
+            series_limit=_SERIES + 1,
+        )
+        if sum(event.recurrence_rule is not None for event in candidates) > _SERIES:
+            raise TooMuchWork
+        return list(islice(_occurrences(candidates, after, before, running=running), limit))
+
+
+# --- windows ------------------------------------------------------------------------------------
+
+# Units of work (see thea_store.recurrence) that a call may do, below half a second of them.
+_READING = _CLAIMING = 10_000_000
+# How many recurring events one window may have to look at.
+_SERIES = 5000
+_INSTANT = timedelta(microseconds=1)
+
+
+@contextmanager
+def _bounded(argument: str) -> Iterator[None]:
+    try:
+        yield
+    except TooMuchWork:
+        reason = "the recurring events take too long to work out: ask for a shorter time"
+        raise InvalidArgumentError(argument, reason) from None
+
+
+def _now(now: datetime | None) -> datetime:
+    moment: datetime | None = check("now", now, Moment | None)
+    return moment or datetime.now(UTC)
+
+
+def _window(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    after: datetime = check("start", start, Moment)
+    before: datetime = check("end", end, Moment)
+    if before < after:
+        raise InvalidArgumentError("end", "must not be before start")
+    return after, max(before, _plus(after, _INSTANT))
+
+
+def _occurrences(
+    candidates: Sequence[_Candidate], after: datetime, before: datetime, *, running: bool
+) -> Iterator[EventOccurrence]:
+    """What happens in the window, by the start; works out no more than what is asked for."""
+    work = Work(_READING)
+
+    def starts(event: _Candidate) -> Iterator[tuple[datetime, int, _Candidate]]:
+        length = _length(event)
+        since = _minus(after, length) if running else after
+        series = _series(event).between(since, before, work) if event.recurrence_rule else [event.start_datetime]
+        for start in series:
+            if start >= after or (running and _plus(start, length) > after):
+                yield start, event.id, event
+
+    for start, _, event in merge(*map(starts, candidates)):
+        yield _occurrence(event, start)
+
+
+def _occurrence(event: Event, start: datetime) -> EventOccurrence:
+    fields = {name: getattr(event, name) for name in Event.model_fields}
+    end = event.end_datetime and _plus(start, _length(event))
+    return EventOccurrence.model_validate(
+        fields | {"start_datetime": start, "end_datetime": end, "is_recurring": event.recurrence_rule is not None}
+    )
+
+
+_ONCE = parse("FREQ=DAILY;COUNT=1")
+
+
+def _series(event: _Candidate) -> Series:
+    """The event's occurrences; a single event is a series of one."""
+    rule, zone = _ONCE, None
+    try:
+        rule = parse(event.recurrence_rule) if event.recurrence_rule else _ONCE
+        zone = ZoneInfo(event.timezone)
+    except (ValueError, OSError, KeyError):
+        # Written past this library, or by another version: one such row must not stop all reminders.
+        _log.warning("event %d: its recurrence rule or its user's timezone cannot be read: set it again", event.id)
+    return Series(rule, event.start_datetime, zone or UTC)
+
+
+def _claim(event: _Due, now: datetime, work: Work) -> tuple[EventOccurrence | None, _Move]:
+    """The latest occurrence that is due and was not claimed, and where that leaves the event."""
+    move: _Move = {"id": event.id, "reminded_until": event.reminded_until, "next_reminder_at": None}
+    if event.reminder_minutes is None:
+        return None, move
+    notice = timedelta(minutes=event.reminder_minutes)
+    series = _series(event)
+    unclaimed = _plus(event.reminded_until, _INSTANT) if event.reminded_until else event.start_datetime
+    not_due = _plus(_plus(now, notice), _INSTANT)
+    latest = None
+    try:
+        latest = series.last(unclaimed, not_due, work)
+        move["reminded_until"] = latest or event.reminded_until
+        following = series.first(max(unclaimed, not_due), work)
+    except TooMuchWork:  # there is none in a lifetime
+        following = None
+    move["next_reminder_at"] = following and _minus(following, notice)
+    return _occurrence(event, latest) if latest else None, move
+
+
+def _length(event: Event) -> timedelta:
+    return event.end_datetime - event.start_datetime if event.end_datetime else timedelta()
+
+
+def _plus(moment: datetime, span: timedelta) -> datetime:
+    """The moment after this span, or the last there is."""
+    try:
+        return moment + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _minus(moment: datetime, span: timedelta) -> datetime:
+    """The moment before this span, or the first there is."""
+    try:
+        return moment - span
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _checked(changes: Mapping[str, object]) -> dict[str, Any]:
+    with _naming("changes"):
+        checked: dict[str, Any] = check("changes", dict(changes), EventChanges)
+        return checked
+
+
+@contextmanager
+def _naming(prefix: str) -> Iterator[None]:
+    """Name the caller's argument, not the parameter that it is sent in."""
+    try:
+        yield
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(error.argument.removeprefix(f"{prefix}."), error.reason) from error.__cause__

@@ -146,7 +146,12 @@ _BATCH = 1000
 
 SQL = SqlFile("messages")
 COMMON = common(
-    SQL, Message, rows=_NewMessage, changes=MessageChanges, filters=MessageFilters, parents=["user", "conversation"]
+    SQL,
+    Message,
+    rows=_NewMessage,
+    changes=MessageChanges,
+    filters=MessageFilters,
+    narrowed_by=["user_id", "intent", "conversation_id"],
 )
 
 GET_CONTEXT_WINDOW = SQL.query("get_context_window", Message, session_id=Key, limit=Limit)

@@ -26,12 +26,9 @@ _REFRESH = 0.1
 
 _SKIPPED = {
     "service": "service messages",
-    "unsupported": "not supported by Telegram's export",
-    "empty": "empty",
-    "malformed": "malformed",
-    "no_person": "not sent by a person",
+    "unsupported": "messages that Telegram's export does not support",
+    "no_person": "not by a person",
     "unaddressed": "answers where nobody wrote",
-    "repeated": "repeated",
 }
 _NOTES = {"local_time": "without a time zone, taken for UTC"}
 
@@ -89,7 +86,7 @@ def print_import(report: ImportReport) -> None:
 
 
 def _counted(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
-    return ", ".join(f"{count:,} {words.get(key, key)}" for key, count in counts.items() if count)
+    return ", ".join(f"{words.get(key, key)} ({count:,})" for key, count in counts.items() if count)
 
 
 # --- check --------------------------------------------------------------------------------------

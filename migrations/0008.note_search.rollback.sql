@@ -1,0 +1,17 @@
+-- The role stays: other databases of the server may use it.
+
+drop function thea.tagged_notes(text, bigint, text[], boolean);
+
+drop function thea.search_notes(text, bigint, jsonb, integer);
+
+drop function thea.note_snippet(text, text, tsquery);
+
+drop function thea.note_query(text, jsonb, boolean);
+
+drop policy search_reads on thea.notes;
+
+revoke select on thea.notes from thea_search;
+
+revoke execute on function thea.tenant(), thea.quoted(text) from thea_search;
+
+revoke usage on schema thea from thea_search;

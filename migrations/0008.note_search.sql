@@ -1,0 +1,211 @@
+-- depends: 0007.notes
+
+-- Why: under row security an index serves only leakproof operators, and `@@` is none: a search would read
+-- all notes of its user. So two functions look for notes as a role that may read them all, and that nobody
+-- can log in as. Each checks the tenant itself, names it in its statement, and does nothing else.
+--
+-- `plan_cache_mode`: the plan depends on what is looked for. `jit`: compiling takes longer than any search.
+
+do $$
+begin
+  if not exists (select from pg_catalog.pg_roles where rolname = 'thea_search') then
+    create role thea_search nologin noinherit;
+  end if;
+end
+$$;
+
+grant usage on schema thea to thea_search;
+
+grant execute on function thea.tenant(), thea.quoted(text) to thea_search;
+
+create policy search_reads on thea.notes for select to thea_search using (true);
+
+grant select on thea.notes to thea_search;
+
+-- `groups` are alternatives, each a list of terms that must all match; a term's words are a user's text, so
+-- the server itself splits and stems them. A term is the "or" of its three forms. A stop word, which one of
+-- the languages drops, counts only where a group has nothing else. `for_marks`: the "or" of all that is asked
+-- for, whatever is excluded. Null when there is no word at all.
+create function thea.note_query(scope text, groups jsonb, for_marks boolean) returns tsquery
+  language sql immutable parallel safe
+  return (
+    select string_agg('(' || alternative.terms || ')', ' | ')::tsquery
+    from (
+      select string_agg(
+        case when term.negated then '!(' else '(' end || term.forms || ')',
+        case when for_marks then ' | ' else ' & ' end
+      ) as terms
+      from (
+        select
+          g.place, t.negated, form.is_stop_word,
+          case when t.phrase then form.phrase else concat_ws(' | ', form.es, form.en, form.plain) end as forms,
+          bool_and(t.negated or form.is_stop_word) over (partition by g.place) as without_others
+        from jsonb_array_elements(groups) with ordinality as g (terms, place)
+        cross join jsonb_to_recordset(g.terms) as t (words text, phrase boolean, prefix boolean, negated boolean)
+        cross join lateral (
+          select
+            normalize(t.words) as words,
+            case when t.prefix then ':*' else '' end as suffix
+        ) as given
+        cross join lateral (
+          select
+            (
+              select string_agg(thea.quoted(scope || l), ' & ')
+              from unnest(tsvector_to_array(to_tsvector('thea.es'::regconfig, given.words))) l
+            ) as es,
+            (
+              select string_agg(thea.quoted(scope || l), ' & ')
+              from unnest(tsvector_to_array(to_tsvector('thea.en'::regconfig, given.words))) l
+            ) as en,
+            (
+              select string_agg(thea.quoted(scope || l) || given.suffix, ' & ')
+              from unnest(tsvector_to_array(to_tsvector('thea.plain'::regconfig, given.words))) l
+            ) as plain,
+            (
+              select string_agg(thea.quoted(scope || l.lexeme) || given.suffix, ' <-> ' order by p)
+              from unnest(to_tsvector('thea.plain'::regconfig, given.words)) l, unnest(l.positions) p
+            ) as phrase
+        ) as forms
+        cross join lateral (
+          select
+            forms.es, forms.en, forms.plain, forms.phrase,
+            not t.phrase and (forms.es is null or forms.en is null) as is_stop_word
+        ) as form
+        where form.plain is not null
+          and not (for_marks and t.negated)
+      ) as term
+      where term.negated or not term.is_stop_word or term.without_others
+      group by term.place
+    ) as alternative
+  );
+
+alter function thea.note_query(text, jsonb, boolean) owner to thea_owner;
+
+revoke all on function thea.note_query(text, jsonb, boolean) from public;
+
+grant execute on function thea.note_query(text, jsonb, boolean) to thea_search;
+
+-- The part of the text with the most marks, or of the title where the text has none, or the beginning.
+-- Marks are U+E000 and U+E001, which are taken out of the text first; each language marks its own forms.
+create function thea.note_snippet(title text, content text, marks tsquery) returns text
+  language sql immutable parallel safe
+  return coalesce(
+    (
+      select headline.text
+      from unnest(array['thea.plain', 'thea.es', 'thea.en']::regconfig[]) with ordinality as c (config, place)
+      cross join lateral ts_headline(
+        c.config, translate(normalize("left"(content, 20000)), chr(57344) || chr(57345), ''), marks,
+        'MinWords=10, MaxWords=30, ShortWord=0, StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
+      ) as headline (text)
+      where strpos(headline.text, chr(57344)) > 0
+      order by char_length(replace(headline.text, chr(57344), '')) - char_length(headline.text), c.place
+      limit 1
+    ),
+    (
+      select headline.text
+      from unnest(array['thea.plain', 'thea.es', 'thea.en']::regconfig[]) with ordinality as c (config, place)
+      cross join lateral ts_headline(
+        c.config, translate(normalize("left"(title, 1000)), chr(57344) || chr(57345), ''), marks,
+        'HighlightAll=true, StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
+      ) as headline (text)
+      where strpos(headline.text, chr(57344)) > 0
+      order by char_length(replace(headline.text, chr(57344), '')) - char_length(headline.text), c.place
+      limit 1
+    ),
+    translate("left"(content, 200), chr(57344) || chr(57345), '')
+  );
+
+alter function thea.note_snippet(text, text, tsquery) owner to thea_owner;
+
+revoke all on function thea.note_snippet(text, text, tsquery) from public;
+
+grant execute on function thea.note_snippet(text, text, tsquery) to thea_search;
+
+-- Ranked and limited first, since snippets are dear. A title that answers alone is above all that do not.
+create function thea.search_notes(p_tenant text, p_user bigint, p_groups jsonb, p_limit integer)
+  returns table (note thea.notes, rank real, snippet text)
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  asked constant tsquery := thea.note_query(p_user::text || ':', p_groups, false);
+  marks constant tsquery := thea.note_query('', p_groups, true);
+begin
+  if (p_tenant = thea.tenant()) is not true then
+    raise exception 'this is not the tenant of the transaction' using errcode = 'insufficient_privilege';
+  end if;
+  return query
+    select n, best.rank, thea.note_snippet(n.title, n.content, marks)
+    from (
+      select
+        f.id, f.created_at,
+        ts_rank(f.search_vector, asked) + (ts_filter(f.search_vector, '{a}') @@ asked)::integer::real as rank
+      from thea.notes f
+      where f.tenant_id = p_tenant
+        and f.user_id = p_user
+        and f.search_vector @@ asked
+        and f.deleted_at is null
+      order by rank desc, f.created_at desc, f.id desc
+      limit p_limit
+    ) best
+    join thea.notes n on n.tenant_id = p_tenant and n.id = best.id
+    order by best.rank desc, best.created_at desc, best.id desc;
+end
+$$;
+
+-- Tags as they are, any of them or all; the newest first.
+create function thea.tagged_notes(p_tenant text, p_user bigint, p_tags text[], p_all boolean)
+  returns setof thea.notes
+  language plpgsql stable security definer
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_custom_plan
+  set jit = off
+as $$
+declare
+  asked constant tsquery := (
+    select string_agg(thea.quoted(p_user::text || '#' || t.tag), case when p_all then ' & ' else ' | ' end)
+    from unnest(p_tags) as t (tag)
+  );
+begin
+  if (p_tenant = thea.tenant()) is not true then
+    raise exception 'this is not the tenant of the transaction' using errcode = 'insufficient_privilege';
+  end if;
+  return query
+    select n.*
+    from thea.notes n
+    where n.tenant_id = p_tenant
+      and n.user_id = p_user
+      and n.search_vector @@ asked
+      and n.deleted_at is null
+    order by n.created_at desc, n.id desc;
+end
+$$;
+
+revoke all on function thea.search_notes(text, bigint, jsonb, integer),
+    thea.tagged_notes(text, bigint, text[], boolean)
+  from public;
+
+grant execute on function thea.search_notes(text, bigint, jsonb, integer),
+    thea.tagged_notes(text, bigint, text[], boolean)
+  to thea_app, thea_readonly;
+
+-- To hand a function over one must be a member of its new owner, and that owner must be allowed to create
+-- in the schema: both for this moment only.
+do $$
+declare
+  joined constant boolean := not pg_catalog.pg_has_role(current_user, 'thea_search', 'usage');
+begin
+  if joined then
+    execute format('grant thea_search to %I', current_user);
+  end if;
+  grant create on schema thea to thea_search;
+  alter function thea.search_notes(text, bigint, jsonb, integer) owner to thea_search;
+  alter function thea.tagged_notes(text, bigint, text[], boolean) owner to thea_search;
+  revoke create on schema thea from thea_search;
+  if joined then
+    execute format('revoke thea_search from %I', current_user);
+  end if;
+end
+$$;

@@ -1,0 +1,287 @@
+-- What users want to remember, found again by words, tags and categories.
+
+-- name: get_by_id
+-- The note with this id; no row when there is none or it was deleted.
+select
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at
+from thea.notes
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: exists
+-- Whether there is a note with this id that is not deleted.
+-- not null: found
+select exists (
+  select from thea.notes
+  where tenant_id = :tenant_id
+    and id = :id
+    and deleted_at is null
+) as found;
+
+-- name: count
+-- How many notes there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.notes
+where tenant_id = :tenant_id
+  and deleted_at is null
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:category::text is null or category = :category)
+  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
+  and (:tags::text[] is null or tags && :tags)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz);
+
+-- name: get_all_newest
+-- A page of notes, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at
+from thea.notes
+where tenant_id = :tenant_id
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:include_deleted or deleted_at is null)
+  and (:category::text is null or category = :category)
+  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
+  and (:tags::text[] is null or tags && :tags)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_oldest
+-- A page of notes, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at
+from thea.notes
+where tenant_id = :tenant_id
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:include_deleted or deleted_at is null)
+  and (:category::text is null or category = :category)
+  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
+  and (:tags::text[] is null or tags && :tags)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: get_all_of_user_newest
+-- A page of notes of one user, the newest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at
+from thea.notes
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and (:include_deleted or deleted_at is null)
+  and (:category::text is null or category = :category)
+  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
+  and (:tags::text[] is null or tags && :tags)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: get_all_of_user_oldest
+-- A page of notes of one user, the oldest first, from after the given place; empty past the end.
+select
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at
+from thea.notes
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and (:include_deleted or deleted_at is null)
+  and (:category::text is null or category = :category)
+  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
+  and (:tags::text[] is null or tags && :tags)
+  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
+  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
+  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+order by created_at, id
+limit :limit;
+
+-- name: search
+-- The notes that answer the query, best first, with the marked part that does; empty when none does.
+-- not null: tenant_id, id, user_id, content, priority, tags, is_pinned, created_at, updated_at, rank, snippet
+select
+  (h.note).tenant_id, (h.note).id, (h.note).user_id, (h.note).title, (h.note).content, (h.note).category,
+  (h.note).priority, (h.note).tags, (h.note).is_pinned, (h.note).reminder_datetime, (h.note).extra_data,
+  (h.note).created_at, (h.note).updated_at, (h.note).deleted_at,
+  h.rank, h.snippet
+from thea.search_notes(:tenant_id, :user_id, :groups, :limit) h
+where (h.note).tenant_id = :tenant_id
+order by h.rank desc, (h.note).created_at desc, (h.note).id desc;
+
+-- name: get_by_tags
+-- The user's notes with any of the tags, or with all of them, the newest first; empty when there are none.
+-- not null: tenant_id, id, user_id, content, priority, tags, is_pinned, created_at, updated_at
+select
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at
+from thea.tagged_notes(:tenant_id, :user_id, :tags, :match_all)
+where tenant_id = :tenant_id
+order by created_at desc, id desc;
+
+-- name: get_by_category
+-- The user's notes of this category, the newest first; empty when there are none.
+select
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at
+from thea.notes
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and category = :category
+  and deleted_at is null
+order by created_at desc, id desc;
+
+-- name: tag_counts
+-- How many of the user's notes have each tag, the most used first; empty when there are no tags.
+-- not null: tag, total
+select t.tag, count(*) as total
+from thea.notes n
+cross join unnest(n.tags) as t (tag)
+where n.tenant_id = :tenant_id
+  and n.user_id = :user_id
+  and n.deleted_at is null
+group by t.tag
+order by total desc, t.tag;
+
+-- name: create_many
+-- The new notes, in the order of the rows; an error when a user is missing.
+with parents as (
+  select id
+  from thea.users
+  where tenant_id = :tenant_id
+    and id in (select (r.value ->> 'user_id')::bigint from jsonb_array_elements(:rows) r)
+    and deleted_at is null
+  for share
+)
+insert into thea.notes (
+  tenant_id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data
+)
+select
+  :tenant_id, (select id from parents where id = r.user_id), r.title, r.content, r.category,
+  coalesce(r.priority, 0), coalesce(r.tags, '{}'), coalesce(r.is_pinned, false), r.reminder_datetime, r.extra_data
+from rows from (
+  jsonb_to_recordset(:rows) as (
+    user_id bigint, title text, content text, category text, priority integer, tags text[], is_pinned boolean,
+    reminder_datetime timestamptz, extra_data jsonb
+  )
+) with ordinality as r (
+  user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, place
+)
+order by r.place
+returning
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at;
+
+-- name: update
+-- The note with the given fields changed; no row when there is none.
+update thea.notes
+set (
+  title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data
+) = (
+  select
+    n.title, n.content, n.category, n.priority, n.tags, n.is_pinned, n.reminder_datetime, n.extra_data
+  from jsonb_populate_record(notes, :changes) n
+)
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at;
+
+-- name: add_tags
+-- The note with the tags that it did not have put after its own; no row when there is none.
+update thea.notes n
+set tags = n.tags || array(
+  select t.tag
+  from unnest(:tags::text[]) with ordinality as t (tag, place)
+  where t.tag <> all (n.tags)
+  order by t.place
+)
+where n.tenant_id = :tenant_id
+  and n.id = :note_id
+  and n.deleted_at is null
+returning
+  n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at;
+
+-- name: remove_tags
+-- The note without the tags; no row when there is none.
+update thea.notes n
+set tags = array(
+  select t.tag
+  from unnest(n.tags) with ordinality as t (tag, place)
+  where t.tag <> all (:tags::text[])
+  order by t.place
+)
+where n.tenant_id = :tenant_id
+  and n.id = :note_id
+  and n.deleted_at is null
+returning
+  n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at;
+
+-- name: toggle_pin
+-- The note, pinned where it was not, and the other way round; no row when there is none.
+update thea.notes
+set is_pinned = not is_pinned
+where tenant_id = :tenant_id
+  and id = :note_id
+  and deleted_at is null
+returning
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at;
+
+-- name: lock
+-- The id of the note, whose row nobody else may change until the end of the transaction.
+select id
+from thea.notes
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+for update;
+
+-- name: delete
+-- Nothing; hides the note.
+update thea.notes
+set deleted_at = now()
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
+
+-- name: restore
+-- The note, back; no row when it was not deleted, or when its user is.
+with returning_note as (
+  select n.id
+  from thea.notes n
+  join thea.users u on u.tenant_id = :tenant_id and u.id = n.user_id and u.deleted_at is null
+  where n.tenant_id = :tenant_id
+    and n.id = :id
+    and n.deleted_at is not null
+  for update of n
+  for share of u
+)
+update thea.notes n
+set deleted_at = null, deleted_with = null
+from returning_note r
+where n.tenant_id = :tenant_id
+  and n.id = r.id
+returning
+  n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at;
+
+-- name: purge
+-- The id of the note, which is gone for good; no row when there was none.
+delete from thea.notes
+where tenant_id = :tenant_id
+  and id = :id
+returning id;

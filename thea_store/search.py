@@ -1,0 +1,67 @@
+"""What a user types to search notes, taken apart: alternatives of terms, in the syntax of web searches.
+
+`"several words"` must stand together, in this order, as written; `-word` and `-"several words"` must not be
+there; `or` stands between alternatives; every other word must be there in any of its forms, which the server
+knows, and the last one may be the beginning of a word. What has no meaning by these rules is taken for words,
+so every text is a query.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from typing_extensions import TypedDict
+
+__all__ = ["Term", "parse"]
+
+# So that the time of a search has a bound: what is beyond is not looked for.
+_CHARACTERS, _TERMS = 256, 16
+
+_TOKEN = re.compile(r'(?P<minus>-?)"(?P<phrase>[^"]*)(?P<end>"?)|(?P<no>-(?=[^\s"-]))?(?P<words>[^\s"]+)')
+# What telephones and Spanish typists write.
+_QUOTES = str.maketrans(dict.fromkeys("“”„«»", '"'))
+
+
+class Term(TypedDict):
+    """Words that must be there, or must not (`negated`)."""
+
+    words: str
+    phrase: bool
+    """They stand together, in this order, as written."""
+    prefix: bool
+    """They may be the beginnings of words."""
+    negated: bool
+
+
+def parse(query: str) -> list[list[Term]]:
+    """The alternatives, each a list of terms that must all match; empty when there is no word."""
+    terms = list(_terms(query[:_CHARACTERS].translate(_QUOTES)))
+    if terms and not terms[-1]["phrase"] and not terms[-1]["negated"]:
+        terms[-1]["prefix"] = True
+    return _alternatives(terms[:_TERMS])
+
+
+def _terms(text: str) -> Iterator[Term]:
+    for token in _TOKEN.finditer(text):
+        words = token["words"] or token["phrase"] or ""
+        if not any(character.isalnum() for character in words):
+            continue  # marks and signs alone, which no note is found by
+        is_phrase, is_negated = token["words"] is None, bool(token["minus"] or token["no"])
+        is_open = is_phrase and not token["end"]  # still being typed
+        yield Term(words=words, phrase=is_phrase, prefix=is_open and not is_negated, negated=is_negated)
+
+
+def _alternatives(terms: list[Term]) -> list[list[Term]]:
+    groups: list[list[Term]] = [[]]
+    for place, term in enumerate(terms):
+        between = groups[-1] and place < len(terms) - 1
+        if between and _is_or(term):
+            groups.append([])
+        else:
+            groups[-1].append(term)
+    return [group for group in groups if group]
+
+
+def _is_or(term: Term) -> bool:
+    return term["words"].lower() == "or" and not (term["phrase"] or term["negated"])
