@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -20,44 +20,17 @@ from psycopg.conninfo import conninfo_to_dict
 from thea_store.errors import InvalidArgumentError, MigrationError, OutcomeUnknownError, StoreUnavailableError
 from thea_store.migrations import available, migrate, rollback, status
 from thea_store.migrations.splitting import split
+from thea_store.testing import TestDatabase
+from thea_store.urls import DatabaseUrl
 
 ROOT = Path(__file__).parents[1]
-BINARIES = Path(os.environ.get("THEA_TEST_POSTGRES_BIN", "/usr/lib/postgresql/15/bin"))
 FILE = Path("0001.a.sql")
 LOCK = "select pg_advisory_lock(1952998753, 1)"
 
-# --- a server and a fresh database ---------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def socket_directory() -> Iterator[str]:
-    with TemporaryDirectory(prefix="thea", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
-        account = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-        if account:
-            os.chown(directory, 65534, 65534)
-
-        def run(*command: str) -> None:
-            subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, **account)  # type: ignore[call-overload]
-
-        data = f"{directory}/data"
-        run(f"{BINARIES}/initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync")
-        options = f"-c listen_addresses='' -k {directory} -c fsync=off"
-        run(f"{BINARIES}/pg_ctl", "-D", data, "-w", "-l", f"{directory}/log", "-o", options, "start")
-        try:
-            with psycopg.connect(host=directory, user="postgres", autocommit=True) as connection:
-                connection.execute("create role migrator login createrole")
-            yield directory
-        finally:
-            run(f"{BINARIES}/pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-
-
 @pytest.fixture
-def database_url(socket_directory: str) -> str:
+def database_url(thea_new_database: Callable[..., TestDatabase]) -> str:
     """A fresh, empty database that belongs to a login which is no superuser, but may create roles."""
-    name = f"test_{time.monotonic_ns()}"
-    with psycopg.connect(host=socket_directory, user="postgres", autocommit=True) as connection:
-        connection.execute(f"create database {name} owner migrator strategy file_copy".encode())
-    return f"postgresql://migrator@/{name}?host={socket_directory}"
+    return thea_new_database(migrated=False).migrator_url
 
 
 # --- small migrations ----------------------------------------------------------------------------
@@ -447,10 +420,11 @@ def test_a_migration_that_cannot_be_marked_is_not_applied(database_url: str, wri
 def test_a_login_without_privileges_is_told_what_it_needs(database_url: str, three: Path) -> None:
     role = f"stranger_{time.monotonic_ns()}"
     with psycopg.connect(database_url) as connection:
-        connection.execute(f"create role {role} login".encode())
+        connection.execute(f"create role {role} login password 'thea-test'".encode())
+    login = replace(DatabaseUrl.parse(database_url), user=role).render()
 
     with pytest.raises(MigrationError, match=r"42501.*must own the database"):
-        migrate(database_url.replace("migrator", role), three)
+        migrate(login, three)
 
 
 def test_passwords_are_in_no_error(three: Path) -> None:

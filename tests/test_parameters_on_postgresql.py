@@ -6,10 +6,6 @@ with values, and with the values in it. A fragment is a list of SQL texts and of
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thea_store.parameters import number_parameters
+from thea_store.testing import TestDatabase
 from thea_store.tokens import SqlText, tokenize
 
 Fragment = list[str]
@@ -116,33 +113,8 @@ def as_value(part: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def superuser_url() -> Iterator[str]:
-    """The URL of a throwaway PostgreSQL, started for this module."""
-    binaries = Path("/usr/lib/postgresql/15/bin")
-    if not binaries.is_dir():
-        pytest.skip(f"there is no {binaries}")
-    user = "nobody" if os.geteuid() == 0 else None  # the server refuses root
-    directory = Path(tempfile.mkdtemp(prefix="pg"))
-    if user:
-        shutil.chown(directory, user)
-
-    def run(command: str) -> None:
-        subprocess.run(
-            f"{binaries}/{command}", shell=True, check=True, user=user, cwd=directory, stdout=subprocess.DEVNULL
-        )
-
-    try:
-        run("initdb -D data -U postgres -A trust -E UTF8 --locale=C --no-sync")
-        run(f"pg_ctl -D data -l log -w -o '-F -c listen_addresses= -k {directory}' start")
-        yield f"postgresql://postgres@/postgres?host={directory}"
-        run("pg_ctl -D data -m immediate stop")
-    finally:
-        shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def connection(superuser_url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(superuser_url, autocommit=True) as connection:
+def connection(thea_database: TestDatabase) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(thea_database.superuser_url, autocommit=True) as connection:
         yield connection
 
 

@@ -141,8 +141,9 @@ def split_patch(argument: str, patch: object) -> tuple[dict[str, Any], list[str]
     """The keys that a patch sets, and those that it removes by a `None`."""
     if not isinstance(patch, Mapping) or not all(isinstance(key, str) for key in patch):
         raise InvalidArgumentError(argument, "must be a mapping with text keys")
+    check(argument, dict(patch), JsonObject)
     kept = {key: value for key, value in patch.items() if value is not None}
-    return check(argument, kept, JsonObject), [key for key, value in patch.items() if value is None]
+    return kept, [key for key, value in patch.items() if value is None]
 
 
 # --- checking -----------------------------------------------------------------------------------
