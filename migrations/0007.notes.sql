@@ -79,7 +79,9 @@ create function thea.note_vector(user_id bigint, title text, tags text[], conten
       || thea.words(user_id::text || ':', normalize(array_to_string(tags, ' ')), 'B') || ''' '':1'::tsvector
       || thea.words(user_id::text || ':', normalize("left"(content, 20000)), 'D'),
     ' '
-  ) || array_to_tsvector(array(select user_id::text || '#' || t.tag from unnest(tags) as t (tag)));
+  ) || array_to_tsvector(
+    user_id::text || ':' || array(select user_id::text || '#' || t.tag from unnest(tags) as t (tag))
+  );
 
 alter function thea.note_vector(bigint, text, text[], text) owner to thea_owner;
 

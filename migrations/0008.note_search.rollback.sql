@@ -6,6 +6,8 @@ drop function thea.search_notes(text, bigint, jsonb, integer);
 
 drop function thea.note_snippet(text, text, tsquery);
 
+drop function thea.marked(text, tsquery, text);
+
 drop function thea.note_query(text, jsonb, boolean);
 
 drop policy search_reads on thea.notes;

@@ -27,14 +27,21 @@ grant select on thea.notes to thea_search;
 -- the languages drops, counts only where a group has nothing else. `for_marks`: the "or" of all that is asked
 -- for, whatever is excluded. Null when there is no word at all.
 create function thea.note_query(scope text, groups jsonb, for_marks boolean) returns tsquery
-  language sql immutable parallel safe
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
   return (
     select string_agg('(' || alternative.terms || ')', ' | ')::tsquery
     from (
-      select string_agg(
-        case when term.negated then '!(' else '(' end || term.forms || ')',
-        case when for_marks then ' | ' else ' & ' end
-      ) as terms
+      select
+        -- Where all is excluded, the empty word stands for what there is.
+        case when bool_and(term.negated) then thea.quoted(scope) || ' & ' else '' end
+          || string_agg(
+            case when term.negated then '!(' else '(' end || term.forms || ')',
+            case when for_marks then ' | ' else ' & ' end
+          ) as terms
       from (
         select
           g.place, t.negated, form.is_stop_word,
@@ -78,6 +85,8 @@ create function thea.note_query(scope text, groups jsonb, for_marks boolean) ret
       group by term.place
     ) as alternative
   );
+end
+$$;
 
 alter function thea.note_query(text, jsonb, boolean) owner to thea_owner;
 
@@ -85,33 +94,38 @@ revoke all on function thea.note_query(text, jsonb, boolean) from public;
 
 grant execute on function thea.note_query(text, jsonb, boolean) to thea_search;
 
--- The part of the text with the most marks, or of the title where the text has none, or the beginning.
--- Marks are U+E000 and U+E001, which are taken out of the text first; each language marks its own forms.
+-- The text with U+E000 and U+E001 round each word that matches, and without any that it had itself. Each
+-- language marks its own forms: the one that marks most is taken. Null when none does.
+create function thea.marked(words text, marks tsquery, options text) returns text
+  language plpgsql immutable parallel safe
+  set search_path = pg_catalog, pg_temp
+  set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return (
+    select headline.text
+    from unnest(array['thea.plain', 'thea.es', 'thea.en']::regconfig[]) with ordinality as c (config, place)
+    cross join lateral ts_headline(
+      c.config, translate(normalize(words), chr(57344) || chr(57345), ''), marks,
+      options || ', StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
+    ) as headline (text)
+    where strpos(headline.text, chr(57344)) > 0
+    order by char_length(replace(headline.text, chr(57344), '')) - char_length(headline.text), c.place
+    limit 1
+  );
+end
+$$;
+
+alter function thea.marked(text, tsquery, text) owner to thea_owner;
+
+revoke all on function thea.marked(text, tsquery, text) from public;
+
+-- The part of the content that matches; the title where only that does; else the beginning of the content.
 create function thea.note_snippet(title text, content text, marks tsquery) returns text
   language sql immutable parallel safe
   return coalesce(
-    (
-      select headline.text
-      from unnest(array['thea.plain', 'thea.es', 'thea.en']::regconfig[]) with ordinality as c (config, place)
-      cross join lateral ts_headline(
-        c.config, translate(normalize("left"(content, 20000)), chr(57344) || chr(57345), ''), marks,
-        'MinWords=10, MaxWords=30, ShortWord=0, StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
-      ) as headline (text)
-      where strpos(headline.text, chr(57344)) > 0
-      order by char_length(replace(headline.text, chr(57344), '')) - char_length(headline.text), c.place
-      limit 1
-    ),
-    (
-      select headline.text
-      from unnest(array['thea.plain', 'thea.es', 'thea.en']::regconfig[]) with ordinality as c (config, place)
-      cross join lateral ts_headline(
-        c.config, translate(normalize("left"(title, 1000)), chr(57344) || chr(57345), ''), marks,
-        'HighlightAll=true, StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
-      ) as headline (text)
-      where strpos(headline.text, chr(57344)) > 0
-      order by char_length(replace(headline.text, chr(57344), '')) - char_length(headline.text), c.place
-      limit 1
-    ),
+    thea.marked("left"(content, 20000), marks, 'MaxFragments=1, MinWords=10, MaxWords=30, ShortWord=0'),
+    thea.marked(title, marks, 'HighlightAll=true'),
     translate("left"(content, 200), chr(57344) || chr(57345), '')
   );
 
@@ -119,16 +133,25 @@ alter function thea.note_snippet(text, text, tsquery) owner to thea_owner;
 
 revoke all on function thea.note_snippet(text, text, tsquery) from public;
 
-grant execute on function thea.note_snippet(text, text, tsquery) to thea_search;
+grant execute on function thea.marked(text, tsquery, text), thea.note_snippet(text, text, tsquery) to thea_search;
 
--- Ranked and limited first, since snippets are dear. A title that answers alone is above all that do not.
+-- The index alone leads to the rows, since all that is looked for in it is the user's; `offset 0` keeps the
+-- planner from reading the user's rows by another index as well.
+--
+-- Ranked and limited first, since snippets are dear. The 32 makes the rank less than 1, so that a title that
+-- answers alone is above all that do not.
 create function thea.search_notes(p_tenant text, p_user bigint, p_groups jsonb, p_limit integer)
-  returns table (note thea.notes, rank real, snippet text)
+  returns table (
+    tenant_id text, id bigint, user_id bigint, title text, content text, category text, priority integer,
+    tags text[], is_pinned boolean, reminder_datetime timestamptz, extra_data jsonb, created_at timestamptz,
+    updated_at timestamptz, deleted_at timestamptz, rank real, snippet text
+  )
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_custom_plan
   set jit = off
 as $$
+#variable_conflict use_column
 declare
   asked constant tsquery := thea.note_query(p_user::text || ':', p_groups, false);
   marks constant tsquery := thea.note_query('', p_groups, true);
@@ -137,32 +160,39 @@ begin
     raise exception 'this is not the tenant of the transaction' using errcode = 'insufficient_privilege';
   end if;
   return query
-    select n, best.rank, thea.note_snippet(n.title, n.content, marks)
+    select
+      n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
+      n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at, n.rank,
+      thea.note_snippet(n.title, n.content, marks)
     from (
       select
-        f.id, f.created_at,
-        ts_rank(f.search_vector, asked) + (ts_filter(f.search_vector, '{a}') @@ asked)::integer::real as rank
-      from thea.notes f
+        f.tenant_id, f.id, f.user_id, f.title, f.content, f.category, f.priority, f.tags, f.is_pinned,
+        f.reminder_datetime, f.extra_data, f.created_at, f.updated_at, f.deleted_at,
+        ts_rank(f.search_vector, asked, 32) + (ts_filter(f.search_vector, '{a}') @@ asked)::integer::real as rank
+      from (select m.* from thea.notes m where m.search_vector @@ asked offset 0) f
       where f.tenant_id = p_tenant
         and f.user_id = p_user
-        and f.search_vector @@ asked
         and f.deleted_at is null
       order by rank desc, f.created_at desc, f.id desc
       limit p_limit
-    ) best
-    join thea.notes n on n.tenant_id = p_tenant and n.id = best.id
-    order by best.rank desc, best.created_at desc, best.id desc;
+    ) n
+    order by n.rank desc, n.created_at desc, n.id desc;
 end
 $$;
 
--- Tags as they are, any of them or all; the newest first.
+-- Tags as they are, any of them or all.
 create function thea.tagged_notes(p_tenant text, p_user bigint, p_tags text[], p_all boolean)
-  returns setof thea.notes
+  returns table (
+    tenant_id text, id bigint, user_id bigint, title text, content text, category text, priority integer,
+    tags text[], is_pinned boolean, reminder_datetime timestamptz, extra_data jsonb, created_at timestamptz,
+    updated_at timestamptz, deleted_at timestamptz
+  )
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_custom_plan
   set jit = off
 as $$
+#variable_conflict use_column
 declare
   asked constant tsquery := (
     select string_agg(thea.quoted(p_user::text || '#' || t.tag), case when p_all then ' & ' else ' | ' end)
@@ -173,13 +203,13 @@ begin
     raise exception 'this is not the tenant of the transaction' using errcode = 'insufficient_privilege';
   end if;
   return query
-    select n.*
-    from thea.notes n
+    select
+      n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
+      n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at
+    from (select m.* from thea.notes m where m.search_vector @@ asked offset 0) n
     where n.tenant_id = p_tenant
       and n.user_id = p_user
-      and n.search_vector @@ asked
-      and n.deleted_at is null
-    order by n.created_at desc, n.id desc;
+      and n.deleted_at is null;
 end
 $$;
 

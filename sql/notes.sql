@@ -31,8 +31,8 @@ where tenant_id = :tenant_id
   and (:category::text is null or category = :category)
   and (:is_pinned::boolean is null or is_pinned = :is_pinned)
   and (:tags::text[] is null or tags && :tags)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz);
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
 
 -- name: get_all_newest
 -- A page of notes, the newest first, from after the given place; empty past the end.
@@ -41,14 +41,17 @@ select
   extra_data, created_at, updated_at, deleted_at
 from thea.notes
 where tenant_id = :tenant_id
-  and (:user_id::bigint is null or user_id = :user_id)
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
   and (:category::text is null or category = :category)
   and (:is_pinned::boolean is null or is_pinned = :is_pinned)
   and (:tags::text[] is null or tags && :tags)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at desc, id desc
 limit :limit;
 
@@ -59,14 +62,17 @@ select
   extra_data, created_at, updated_at, deleted_at
 from thea.notes
 where tenant_id = :tenant_id
-  and (:user_id::bigint is null or user_id = :user_id)
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
+  and (:user_id::bigint is null or user_id = :user_id)
   and (:category::text is null or category = :category)
   and (:is_pinned::boolean is null or is_pinned = :is_pinned)
   and (:tags::text[] is null or tags && :tags)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at, id
 limit :limit;
 
@@ -78,13 +84,16 @@ select
 from thea.notes
 where tenant_id = :tenant_id
   and user_id = :user_id
+  and (created_at, id) < (
+    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:category::text is null or category = :category)
   and (:is_pinned::boolean is null or is_pinned = :is_pinned)
   and (:tags::text[] is null or tags && :tags)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) < (coalesce(:after_at, 'infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at desc, id desc
 limit :limit;
 
@@ -96,13 +105,16 @@ select
 from thea.notes
 where tenant_id = :tenant_id
   and user_id = :user_id
+  and (created_at, id) > (
+    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case when :after_id::bigint is null then 0 else :after_id end
+  )
   and (:include_deleted or deleted_at is null)
   and (:category::text is null or category = :category)
   and (:is_pinned::boolean is null or is_pinned = :is_pinned)
   and (:tags::text[] is null or tags && :tags)
-  and created_at >= coalesce(:created_from, '-infinity'::timestamptz)
-  and created_at < coalesce(:created_before, 'infinity'::timestamptz)
-  and (created_at, id) > (coalesce(:after_at, '-infinity'::timestamptz), coalesce(:after_id, 0))
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
 order by created_at, id
 limit :limit;
 
@@ -110,13 +122,12 @@ limit :limit;
 -- The notes that answer the query, best first, with the marked part that does; empty when none does.
 -- not null: tenant_id, id, user_id, content, priority, tags, is_pinned, created_at, updated_at, rank, snippet
 select
-  (h.note).tenant_id, (h.note).id, (h.note).user_id, (h.note).title, (h.note).content, (h.note).category,
-  (h.note).priority, (h.note).tags, (h.note).is_pinned, (h.note).reminder_datetime, (h.note).extra_data,
-  (h.note).created_at, (h.note).updated_at, (h.note).deleted_at,
-  h.rank, h.snippet
-from thea.search_notes(:tenant_id, :user_id, :groups, :limit) h
-where (h.note).tenant_id = :tenant_id
-order by h.rank desc, (h.note).created_at desc, (h.note).id desc;
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
+  extra_data, created_at, updated_at, deleted_at,
+  rank, snippet
+from thea.search_notes(:tenant_id, :user_id, :groups, :limit)
+where tenant_id = :tenant_id
+order by rank desc, created_at desc, id desc;
 
 -- name: get_by_tags
 -- The user's notes with any of the tags, or with all of them, the newest first; empty when there are none.

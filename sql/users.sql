@@ -136,6 +136,7 @@ returning
 insert into thea.users (tenant_id, telegram_id, first_name)
 select :tenant_id, r.telegram_id, r.first_name
 from jsonb_to_recordset(:rows) as r (telegram_id bigint, first_name text)
+-- Asked first, because an insert that meets a conflict has used up an id; the conflict is left for races.
 where not exists (
   select from thea.users u
   where u.tenant_id = :tenant_id
@@ -163,6 +164,79 @@ where tenant_id = :tenant_id
 returning
   tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
   preferences, last_activity, created_at, updated_at, deleted_at;
+
+-- name: get_with
+-- The user with the newest of what hangs on them, as many of each as asked for; no row when there is none.
+-- not null: user, events, notes, conversations, messages
+select
+  jsonb_build_object(
+    'tenant_id', tenant_id, 'id', id, 'telegram_id', telegram_id, 'username', username,
+    'first_name', first_name, 'last_name', last_name, 'language_code', language_code,
+    'timezone', timezone, 'is_active', is_active, 'preferences', preferences, 'last_activity',
+    last_activity, 'created_at', created_at, 'updated_at', updated_at, 'deleted_at', deleted_at
+  ) as "user",
+  to_jsonb(array(
+    select to_jsonb(r)
+    from (
+      select
+        tenant_id, id, user_id, title, description, start_datetime, end_datetime, location,
+        event_type, category, status, reminder_minutes, recurrence_rule, external_id,
+        extra_data, created_at, updated_at, deleted_at
+      from thea.events
+      where tenant_id = :tenant_id
+        and user_id = :id
+        and deleted_at is null
+      order by created_at desc, id desc
+      limit :events
+    ) r
+  )) as events,
+  to_jsonb(array(
+    select to_jsonb(r)
+    from (
+      select
+        tenant_id, id, user_id, title, content, category, priority, tags, is_pinned,
+        reminder_datetime, extra_data, created_at, updated_at, deleted_at
+      from thea.notes
+      where tenant_id = :tenant_id
+        and user_id = :id
+        and deleted_at is null
+      order by created_at desc, id desc
+      limit :notes
+    ) r
+  )) as notes,
+  to_jsonb(array(
+    select to_jsonb(r)
+    from (
+      select
+        tenant_id, id, user_id, session_id, current_state, context_data, last_message_id,
+        is_active, started_at, last_activity, created_at, updated_at, deleted_at
+      from thea.conversations
+      where tenant_id = :tenant_id
+        and user_id = :id
+        and deleted_at is null
+      order by created_at desc, id desc
+      limit :conversations
+    ) r
+  )) as conversations,
+  to_jsonb(array(
+    select to_jsonb(r)
+    from (
+      select
+        tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response,
+        intent_detected, entities_extracted, confidence_score, processing_time_ms, created_at,
+        updated_at, deleted_at
+      from thea.message_history
+      where tenant_id = :tenant_id
+        and user_id = :id
+        and deleted_at is null
+      order by created_at desc, id desc
+      limit :messages
+    ) r
+  )) as messages
+from thea.users
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null;
 
 -- name: get_preferences
 -- The preferences of the user; no row when there is none.

@@ -236,3 +236,48 @@ async def test_merging_is_what_it_is_for_a_dictionary(store: Store, patches: lis
         expected |= patch
         expected = {key: value for key, value in expected.items() if value is not None}
         assert await store.users.merge_preferences("merging", user.id, patch) == expected
+
+
+# --- with all that hangs on them ------------------------------------------------------------------
+
+
+async def test_a_user_comes_with_the_newest_of_what_was_asked_for(
+    store: Store, tenant: str, other_tenant: str, user: User
+) -> None:
+    start = NOW
+    for n in range(4):
+        await store.notes.create(tenant, user.id, f"note {n}", tags=["a"])
+        await store.events.create(tenant, user.id, f"event {n}", start)
+        await store.messages.add_message(tenant, user.id, f"s{n}", user_message=str(n), entities_extracted={"n": n})
+    gone = await store.notes.create(tenant, user.id, "deleted")
+    await store.notes.delete(tenant, gone.id)
+    found = await store.users.get_with(tenant, user.id, notes=2, events=3, conversations=10, messages=1)
+
+    assert found is not None
+    assert found.user == user
+    assert [note.content for note in found.notes] == ["note 3", "note 2"]
+    assert [event.title for event in found.events] == ["event 3", "event 2", "event 1"]
+    assert [conversation.session_id for conversation in found.conversations] == ["s3", "s2", "s1", "s0"]
+    assert found.notes == (await store.notes.get_all(tenant, limit=2)).items
+    assert found.events == (await store.events.get_all(tenant, limit=3)).items
+    assert found.messages == (await store.messages.get_all(tenant, limit=1)).items
+    assert found.conversations == (await store.conversations.get_all(tenant)).items
+    assert await store.users.get_with(other_tenant, user.id, notes=5) is None
+
+
+async def test_a_user_comes_alone_when_nothing_is_asked_for(store: Store, tenant: str, user: User) -> None:
+    await store.notes.create(tenant, user.id, "note")
+    found = await store.users.get_with(tenant, user.id)
+
+    assert found is not None
+    assert (found.user, found.notes, found.events, found.conversations, found.messages) == (user, [], [], [], [])
+    assert await store.users.get_with(tenant, 2**62) is None
+
+
+@pytest.mark.parametrize("asked", ["notes", "events", "conversations", "messages"])
+async def test_no_more_than_a_thousand_of_each_are_asked_for(
+    store: Store, tenant: str, user: User, asked: str
+) -> None:
+    for bad in (-1, 1001, True, "5"):
+        with pytest.raises(InvalidArgumentError, match=f"^{asked}"):
+            await store.users.get_with(tenant, user.id, **{asked: bad})  # type: ignore[arg-type]

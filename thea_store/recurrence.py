@@ -236,10 +236,11 @@ class Series:
         self._rule, self._start, self._zone = rule, start, zone
         self._local_start = self._local(start)
         self._origin = self._number(self._local_start)
+        self._end = _end(rule)
 
     def between(self, after: datetime, before: datetime, work: Work) -> Iterator[datetime]:
         """The occurrences' starts in UTC from `after` on and before `before`, in order; TooMuchWork."""
-        after, before = max(after, self._start), min(before, _LAST)
+        after, before = max(after, self._start), min(before, self._end)
         if after >= before:
             return
         previous = None
@@ -252,7 +253,7 @@ class Series:
 
     def first(self, after: datetime, work: Work) -> datetime | None:
         """The first occurrence from `after` on, or `None`; TooMuchWork when there is none for long."""
-        return next(self.between(after, _LAST, work), None)
+        return next(self.between(after, self._end, work), None)
 
     def last(self, after: datetime, before: datetime, work: Work) -> datetime | None:
         """The last occurrence from `after` on and before `before`, or `None`; TooMuchWork."""
@@ -355,6 +356,11 @@ class Series:
                 return date(number, 1, 1)
 
 
+def _end(rule: Rule) -> datetime:
+    """A moment after all that the rule's UNTIL allows, whatever the timezone."""
+    return min(rule.until.replace(tzinfo=UTC), _LAST) + _MARGIN if rule.until else _LAST
+
+
 def _filters(rule: Rule, start: datetime) -> dict[str, Any]:
     """Dateutil's BY arguments; what the rule leaves open comes from the start, as the RFC has it."""
     numbers, days = dict(rule.numbers), rule.days
@@ -405,6 +411,6 @@ def reach(text: str, start: datetime) -> datetime | None:
     if not ends:
         raise ValueError("gives no occurrence from the start of the event on")
     if rule.until:
-        return min(rule.until.replace(tzinfo=UTC), _LAST) + _MARGIN
+        return _end(rule)
     # With hours of its own, a rule may or may not fire on the first day.
     return max(ends) + _MARGIN if rule.count and not rule.numbers.keys() & set(_CLOCK) else None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Required
+from typing import Annotated, Any, Required
 
-from pydantic import ConfigDict, with_config
+from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.arguments import Id, JsonObject, Moment, Name, Timezone, split_patch
-from thea_store.repository import Page, Repository, Stored, common
+from thea_store.conversations import Conversation
+from thea_store.events import Event
+from thea_store.messages import Message
+from thea_store.notes import Note
+from thea_store.repository import Page, Record, Repository, Stored, common
 from thea_store.sql import SqlFile
 
-__all__ = ["ImportedUser", "User", "UserChanges", "UserFilters", "Users"]
+__all__ = ["ImportedUser", "User", "UserChanges", "UserFilters", "UserOverview", "Users"]
 
 
 class User(Stored):
@@ -28,6 +32,16 @@ class User(Stored):
     is_active: bool
     preferences: dict[str, Any]
     last_activity: datetime | None
+
+
+class UserOverview(Record):
+    """A user with the newest of what hangs on them, the newest first."""
+
+    user: User
+    notes: list[Note]
+    events: list[Event]
+    conversations: list[Conversation]
+    messages: list[Message]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -72,6 +86,8 @@ class ImportedUser(TypedDict):
     first_name: Name | None
 
 
+_Some = Annotated[int, Field(ge=0, le=1000)]
+
 SQL = SqlFile("users")
 COMMON = common(SQL, User, rows=_NewUser, changes=UserChanges, filters=UserFilters)
 
@@ -85,6 +101,7 @@ GET_OR_CREATE = SQL.query(
     last_name=Name | None,
     language_code=Name | None,
 )
+GET_WITH = SQL.query("get_with", UserOverview, id=Id, notes=_Some, events=_Some, conversations=_Some, messages=_Some)
 GET_DELETED_ID = SQL.query("get_deleted_id", int, telegram_id=Id)
 IMPORT_MANY = SQL.query("import_many", int, rows=list[ImportedUser])
 UPDATE_LAST_ACTIVITY = SQL.query("update_last_activity", User, id=Id, at=Moment | None)
@@ -191,6 +208,27 @@ class Users(Repository[User]):
     async def update_last_activity(self, tenant_id: str, user_id: int, at: datetime | None = None) -> User:
         """The user, active at that moment (default: now); an earlier one changes nothing."""
         return await self._db.fetch_one(UPDATE_LAST_ACTIVITY, tenant_id, id=user_id, at=at)
+
+    async def get_with(
+        self,
+        tenant_id: str,
+        user_id: int,
+        *,
+        notes: int = 0,
+        events: int = 0,
+        conversations: int = 0,
+        messages: int = 0,
+    ) -> UserOverview | None:
+        """The user with up to so many (0 to 1000) of each, in one round trip; `None` when there is no such user."""
+        return await self._db.fetch_optional(
+            GET_WITH,
+            tenant_id,
+            id=user_id,
+            notes=notes,
+            events=events,
+            conversations=conversations,
+            messages=messages,
+        )
 
     async def get_preferences(self, tenant_id: str, user_id: int) -> dict[str, Any]:
         """The user's preferences; `NotFoundError` when there is no such user."""

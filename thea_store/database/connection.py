@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -22,6 +23,7 @@ __all__ = ["Connection", "Connector", "literal", "set_local"]
 # Seconds: one attempt at one host; the driver's own patience beyond the server's statement timeout.
 _ATTEMPT = 5.0
 _GRACE = 5.0
+_CATCH_UP = 5.0
 # A refused connection is tried again for as long as a server takes to start.
 _STARTING = 10.0
 
@@ -44,6 +46,12 @@ class Connection:
         self.tenant = None
         await self.raw.execute(f"set app.tenant_id = {literal(tenant_id)}")
         self.tenant = tenant_id
+
+    async def catch_up(self) -> None:
+        """Wait until a call that was cut short is over, and the driver's cancel request through."""
+        # The query that waits may be refused, by a failed transaction or by that very request.
+        with contextlib.suppress(asyncpg.PostgresError):
+            await self.raw.execute("select 1", timeout=_CATCH_UP)
 
     async def fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         """The rows of one statement."""
@@ -105,6 +113,7 @@ class Connector:
         server_settings = {
             "app.tenant_id": "",
             "jit": "off",
+            "timezone": "UTC",
             "statement_timeout": str(round(self.command_timeout * 1000)),
         }
         try:

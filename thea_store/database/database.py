@@ -48,9 +48,11 @@ class Database(Executor):
 
     async def close(self, patience: float = _CLOSING) -> None:
         """Wait up to `patience` seconds for running work, then end it. Idempotent."""
-        for pool in (self._pool, self._replicas):
-            if pool is not None:
-                await pool.close(patience)
+        try:
+            await self._pool.close(patience)
+        finally:
+            if self._replicas is not None:
+                await self._replicas.close(patience)
 
     async def ping(self) -> float:
         """Milliseconds of one round trip to the server."""

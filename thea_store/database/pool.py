@@ -14,8 +14,6 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
-import asyncpg
-
 from thea_store.database.connection import Connection
 from thea_store.errors import PoolTimeoutError, StoreError
 
@@ -131,13 +129,15 @@ class Pool:
         for connection in list(self._idle):
             self._forget(connection)
             self._spawn(self._say_goodbye(connection))
-        if self._taken:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), patience)
-        for connection in list(self._open):
-            connection.raw.terminate()
-        for task in self._tasks:
-            task.cancel()
+        try:
+            if self._taken:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._drained.wait(), patience)
+        finally:  # hard, also when the closing itself is cancelled
+            for connection in list(self._open):
+                connection.raw.terminate()
+            for task in self._tasks:
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- choosing ---------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class Pool:
             # The answer may have come in the same moment; then it belongs to the next in line.
             if future.done() and not future.cancelled() and future.exception() is None:
                 given = future.result()
-                self._offer(given) if given is not None else self._vacate()
+                self.release(given) if given is not None else self._vacate()
             raise
         # `None` is a place in which to open one.
         return connection if connection is not None else await self._open_one()
@@ -230,12 +230,9 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def _settle(self, connection: Connection) -> None:
-        # The first query waits until the driver's cancel request is through; it may be refused, by a
-        # failed transaction or by that very request.
         try:
             async with asyncio.timeout(_SETTLE):
-                with contextlib.suppress(asyncpg.PostgresError):
-                    await connection.raw.execute("select 1")
+                await connection.catch_up()
                 if connection.raw.is_in_transaction():
                     await connection.raw.execute("rollback")
         except BaseException as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from thea_store.arguments import check_tenant
@@ -32,6 +32,7 @@ class Transaction(Executor):
         self._savepoints = 0
         self._wrote = False
         self._in_step = True  # the last message was answered, so that the next can be sent
+        self._doubtful = False  # a call was cut short: it may have been done or not
         self._over = False
 
     @classmethod
@@ -75,21 +76,22 @@ class Transaction(Executor):
         """Undo what was done inside, and only that, when an exception leaves the block."""
         self._savepoints += 1
         name = f"thea_{self._savepoints}"
-        undo = f"rollback to savepoint {name}; release savepoint {name}"
         await self._locked(f"savepoint {name}", "savepoint")
         try:
             yield
             await self._locked(f"release savepoint {name}", "savepoint")
-        except Exception:
-            await self._locked(undo, "savepoint")
+        except (Exception, asyncio.CancelledError):
+            await self._undo(f"rollback to savepoint {name}; release savepoint {name}")
             raise
 
     async def commit(self) -> None:
         """End the transaction; `OutcomeUnknownError` when the server's answer to a write got lost."""
-        async with self._turn:
-            self._check_open("commit")
+        async with self._last_turn():
             try:
-                with self._step("commit", unknown=self._wrote):
+                self._check_open("commit")
+                # What is lost before it is sent was surely not done.
+                unknown = self._wrote and not self._connection.raw.is_closed()
+                with self._step("commit", unknown=unknown):
                     answer = await self._connection.raw.execute("commit")
             finally:
                 self._give_back()
@@ -101,9 +103,7 @@ class Transaction(Executor):
 
     async def roll_back(self) -> None:
         """End the transaction with nothing written; never raises for a lost connection."""
-        async with self._turn:
-            if self._over:
-                return
+        async with self._last_turn():
             try:
                 if self._in_step and not self._connection.raw.is_closed():
                     await self._command("rollback", "rollback")
@@ -117,6 +117,30 @@ class Transaction(Executor):
             self._check_open(name)
             await self._command(message, name)
 
+    async def _undo(self, message: str) -> None:
+        """Undo a savepoint, whose calls may have been cut short; where that fails, no later call succeeds."""
+        self._doubtful = True
+        with suppress(StoreError):
+            async with self._turn:
+                if not self._in_step:
+                    with self._step("savepoint"):
+                        await self._connection.catch_up()
+                await self._command(message, "savepoint")
+                self._doubtful = False
+
+    @asynccontextmanager
+    async def _last_turn(self) -> AsyncIterator[None]:
+        try:
+            await self._turn.acquire()
+        except BaseException:  # cancelled while another task's call runs: that one ends with the connection
+            self._over = True
+            self._pool.end(self._connection)
+            raise
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     async def _command(self, message: str, name: str) -> None:
         with self._step(name):
             await self._connection.raw.execute(message)
@@ -129,6 +153,7 @@ class Transaction(Executor):
             yield
         except BaseException as error:
             self._in_step = answered(error)
+            self._doubtful = self._doubtful or not self._in_step
             if needs_new_connections(error):
                 self._pool.expire()
             if isinstance(error, Exception):
@@ -139,6 +164,11 @@ class Transaction(Executor):
     def _check_open(self, name: str) -> None:
         if self._over:
             raise StoreError(f"{name}: this transaction has ended; call the store's own repositories, or begin another")
+        if self._doubtful and not self._connection.raw.is_closed():
+            raise StoreError(
+                f"{name}: an earlier call of this transaction was cut short, and may have been done or not: let the "
+                "cancellation or timeout leave the block, or wrap what may be cut short in tx.savepoint()"
+            )
 
     def _give_back(self) -> None:
         self._over = True
