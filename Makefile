@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-15 test-docker lint types bench check clean wheel
+.PHONY: help demo test test-15 test-docker lint types docs bench bench-search check clean schema-docs wheel
 
 PYTHON ?= python3
 VENV := .venv
@@ -38,8 +38,19 @@ types: $(STAMP) ## mypy --strict and pyright
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 
-bench: $(STAMP) ## Compare the store with asyncpg's pool and SQLAlchemy, in one run
+docs: $(STAMP) ## Build the pages into build/docs; a warning is an error
+	@$(BIN)/zensical build --strict --clean
+
+bench: $(STAMP) ## Compare the store with asyncpg's pool, SQLAlchemy and COPY, each in one run
 	@$(BIN)/python bench/calls.py $(ARGS)
+	@$(BIN)/python bench/bulk.py
+
+bench-search: $(STAMP) ## Search in a tenant of a million notes, against the owner without row security
+	@$(BIN)/python bench/search.py $(ARGS)
+
+schema-docs: $(STAMP) ## Write docs/schema.md anew, from the migrations on an embedded PostgreSQL
+	@mkdir -p docs
+	@DATABASE_URL=embedded: $(BIN)/thea-store schema > docs/schema.md.new && mv docs/schema.md.new docs/schema.md || { rm -f docs/schema.md.new; exit 1; }
 
 check: lint types test ## All of the above but the benchmarks
 
@@ -47,5 +58,5 @@ wheel: $(STAMP) ## Build the sdist and the wheel from it, and try both kinds of 
 	@.ci/wheel
 
 clean: ## Remove what was made here
-	@rm -rf $(VENV) dist build .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) dist build .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,7 +35,8 @@ comment on constraint users_telegram_id_key on thea.users
 create index users_created_at_idx on thea.users (tenant_id, created_at, id);
 comment on index thea.users_created_at_idx is 'users.get_all_newest, users.get_all_oldest';
 
-create index users_last_activity_idx on thea.users (tenant_id, last_activity);
+create index users_last_activity_idx on thea.users (tenant_id, last_activity)
+  where last_activity is not null;
 comment on index thea.users_last_activity_idx is 'users.count';
 
 alter table thea.users enable row level security;

@@ -56,9 +56,10 @@ comment on index thea.events_external_id_key is 'events.upsert_external';
 create index events_start_datetime_idx on thea.events (tenant_id, user_id, start_datetime, id);
 comment on index thea.events_start_datetime_idx is 'events.in_range, events.get_by_location, users.delete, users.restore';
 
-create index events_end_datetime_idx on thea.events (tenant_id, user_id, end_datetime)
-  where end_datetime is not null and recurrence_rule is null;
-comment on index thea.events_end_datetime_idx is 'events.in_range';
+-- Few events are longer than a day: of the past, a range reads only these.
+create index events_long_idx on thea.events (tenant_id, user_id, start_datetime, id)
+  where recurrence_rule is null and end_datetime - start_datetime >= interval '24 hours';
+comment on index thea.events_long_idx is 'events.in_range';
 
 create index events_series_end_idx on thea.events (tenant_id, user_id, series_end, id)
   where recurrence_rule is not null;

@@ -51,7 +51,7 @@ begin
         cross join jsonb_to_recordset(g.terms) as t (words text, phrase boolean, prefix boolean, negated boolean)
         cross join lateral (
           select
-            normalize(t.words) as words,
+            normalize(translate(t.words, '<', ' ')) as words,
             case when t.prefix then ':*' else '' end as suffix
         ) as given
         cross join lateral (
@@ -95,7 +95,8 @@ revoke all on function thea.note_query(text, jsonb, boolean) from public;
 grant execute on function thea.note_query(text, jsonb, boolean) to thea_search;
 
 -- The text with U+E000 and U+E001 round each word that matches, and without any that it had itself. Each
--- language marks its own forms: the one that marks most is taken. Null when none does.
+-- language marks its own forms: the one that marks most is taken. Null when none does. U+E002 stands for `<`
+-- meanwhile, which would begin an HTML tag, and those are left out of headlines.
 create function thea.marked(words text, marks tsquery, options text) returns text
   language plpgsql immutable parallel safe
   set search_path = pg_catalog, pg_temp
@@ -103,11 +104,15 @@ create function thea.marked(words text, marks tsquery, options text) returns tex
 as $$
 begin
   return (
-    select headline.text
-    from unnest(array['thea.plain', 'thea.es', 'thea.en']::regconfig[]) with ordinality as c (config, place)
+    select replace(headline.text, chr(57346), '<')
+    from (
+      select normalize(
+        translate(words, '<' || chr(57346) || chr(57344) || chr(57345), chr(57346))
+      ) as words
+    ) as plain
+    cross join unnest(array['thea.plain', 'thea.es', 'thea.en']::regconfig[]) with ordinality as c (config, place)
     cross join lateral ts_headline(
-      c.config, translate(normalize(words), chr(57344) || chr(57345), ''), marks,
-      options || ', StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
+      c.config, plain.words, marks, options || ', StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
     ) as headline (text)
     where strpos(headline.text, chr(57344)) > 0
     order by char_length(replace(headline.text, chr(57344), '')) - char_length(headline.text), c.place
@@ -120,11 +125,21 @@ alter function thea.marked(text, tsquery, text) owner to thea_owner;
 
 revoke all on function thea.marked(text, tsquery, text) from public;
 
--- The part of the content that matches; the title where only that does; else the beginning of the content.
+-- The part of the content that matches, all of a short one; the title where only that does; else the
+-- beginning of the content. A headline takes long for a long text, so the first whole words are tried first.
 create function thea.note_snippet(title text, content text, marks tsquery) returns text
   language sql immutable parallel safe
   return coalesce(
-    thea.marked("left"(content, 20000), marks, 'MaxFragments=1, MinWords=10, MaxWords=30, ShortWord=0'),
+    case
+      when char_length(content) <= 200 then thea.marked(content, marks, 'HighlightAll=true')
+      else coalesce(
+        thea.marked(
+          regexp_replace("left"(content || ' ', 2000), '\S*$', ''), marks,
+          'MaxFragments=1, MinWords=10, MaxWords=30, ShortWord=0'
+        ),
+        thea.marked("left"(content, 20000), marks, 'MaxFragments=1, MinWords=10, MaxWords=30, ShortWord=0')
+      )
+    end,
     thea.marked(title, marks, 'HighlightAll=true'),
     translate("left"(content, 200), chr(57344) || chr(57345), '')
   );

@@ -196,13 +196,17 @@ returning
   c.is_active, c.started_at, c.last_activity, c.created_at, c.updated_at, c.deleted_at;
 
 -- name: get_deleted_id
--- The id of the deleted conversation of this session and user; no row when there is none.
-select id
-from thea.conversations
-where tenant_id = :tenant_id
-  and session_id = :session_id
-  and user_id = :user_id
-  and deleted_at is not null;
+-- The id of the deleted conversation of this session and user, locked until the end of the transaction; no
+-- row when there is none, or when the user is deleted.
+select c.id
+from thea.conversations c
+join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
+where c.tenant_id = :tenant_id
+  and c.session_id = :session_id
+  and c.user_id = :user_id
+  and c.deleted_at is not null
+for share of u
+for update of c;
 
 -- name: import_many
 -- The ids of the conversations that were new. They are closed, since an imported chat is of the past until
@@ -313,6 +317,18 @@ where tenant_id = :tenant_id
   and deleted_at is null
 for update;
 
+-- name: lock_deleted
+-- The id of the deleted conversation, whose row nobody else may change until the end of the transaction; no
+-- row when its user is deleted.
+select c.id
+from thea.conversations c
+join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
+where c.tenant_id = :tenant_id
+  and c.id = :id
+  and c.deleted_at is not null
+for share of u
+for update of c;
+
 -- name: delete
 -- Nothing; hides the conversation and its messages, which remember with what they were hidden.
 with messages as (
@@ -337,8 +353,8 @@ with returning_conversation as (
   where c.tenant_id = :tenant_id
     and c.id = :id
     and c.deleted_at is not null
-  for update of c
   for share of u
+  for update of c
 ),
 messages as (
   update thea.message_history m

@@ -144,8 +144,8 @@ where tenant_id = :tenant_id
 order by start_datetime, id;
 
 -- name: in_range
--- What may happen within a span of time, with the user's timezone: the first single events that begin in
--- it, the first that run into it, and recurring events that may not have ended before it.
+-- What may happen within a span of time, with the user's timezone: the first single events that begin in it or
+-- are running in it, and the recurring ones that may not have ended before it.
 with chosen as (
   (
     select id
@@ -153,26 +153,29 @@ with chosen as (
     where tenant_id = :tenant_id
       and user_id = :user_id
       and recurrence_rule is null
-      and start_datetime >= :after
+      and start_datetime > :after::timestamptz - interval '24 hours'
       and start_datetime < :before
+      and (start_datetime >= :after or :running and end_datetime > :after)
       and (not :scheduled_only or status = 'scheduled')
-      and (:exclude_id::bigint is null or id <> :exclude_id)
+      and (:exclude_event_id::bigint is null or id <> :exclude_event_id)
       and deleted_at is null
     order by start_datetime, id
     limit :limit
   )
   union all
   (
+    -- Few events are longer than a day, and an index holds them alone, so that not all of the past is read.
     select id
     from thea.events
     where :running
       and tenant_id = :tenant_id
       and user_id = :user_id
       and recurrence_rule is null
-      and start_datetime < :after
+      and end_datetime - start_datetime >= interval '24 hours'
+      and start_datetime <= :after::timestamptz - interval '24 hours'
       and end_datetime > :after
       and (not :scheduled_only or status = 'scheduled')
-      and (:exclude_id::bigint is null or id <> :exclude_id)
+      and (:exclude_event_id::bigint is null or id <> :exclude_event_id)
       and deleted_at is null
     order by start_datetime, id
     limit :limit
@@ -187,7 +190,7 @@ with chosen as (
       and series_end >= :after
       and start_datetime < :before
       and (not :scheduled_only or status = 'scheduled')
-      and (:exclude_id::bigint is null or id <> :exclude_id)
+      and (:exclude_event_id::bigint is null or id <> :exclude_event_id)
       and deleted_at is null
     order by series_end, id
     limit :series_limit
@@ -303,13 +306,17 @@ returning
   e.extra_data, e.created_at, e.updated_at, e.deleted_at;
 
 -- name: get_deleted_id
--- The id of the user's deleted event with this external id; no row when there is none.
-select id
-from thea.events
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and external_id = :external_id
-  and deleted_at is not null;
+-- The id of the user's deleted event with this external id, locked until the end of the transaction; no row
+-- when there is none, or when the user is deleted.
+select e.id
+from thea.events e
+join thea.users u on u.tenant_id = :tenant_id and u.id = e.user_id and u.deleted_at is null
+where e.tenant_id = :tenant_id
+  and e.user_id = :user_id
+  and e.external_id = :external_id
+  and e.deleted_at is not null
+for share of u
+for update of e;
 
 -- name: lock_schedule
 -- When the event happens; its row nobody else may change until the end of the transaction.
@@ -404,8 +411,8 @@ with returning_event as (
   where e.tenant_id = :tenant_id
     and e.id = :id
     and e.deleted_at is not null
-  for update of e
   for share of u
+  for update of e
 )
 update thea.events e
 set deleted_at = null, deleted_with = null

@@ -237,7 +237,8 @@ with parents as (
   where c.tenant_id = :tenant_id
     and c.id in (select (r.value ->> 'conversation_id')::bigint from jsonb_array_elements(:rows) r)
     and c.deleted_at is null
-  for share of c, u
+  for share of u
+  for share of c
 )
 insert into thea.message_history (
   tenant_id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
@@ -491,15 +492,23 @@ where tenant_id = :tenant_id
 
 -- name: restore
 -- The message, back; no row when it was not deleted, or when its conversation is.
+with parent as (
+  select c.id
+  from thea.message_history k
+  join thea.conversations c on c.tenant_id = :tenant_id and c.id = k.conversation_id and c.deleted_at is null
+  join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
+  where k.tenant_id = :tenant_id
+    and k.id = :id
+  for share of u
+  for share of c
+)
 update thea.message_history m
 set deleted_at = null, deleted_with = null
-from thea.conversations c
+from parent
 where m.tenant_id = :tenant_id
   and m.id = :id
+  and m.conversation_id = parent.id
   and m.deleted_at is not null
-  and c.tenant_id = :tenant_id
-  and c.id = m.conversation_id
-  and c.deleted_at is null
 returning
   m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
   m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,

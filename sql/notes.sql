@@ -278,8 +278,8 @@ with returning_note as (
   where n.tenant_id = :tenant_id
     and n.id = :id
     and n.deleted_at is not null
-  for update of n
   for share of u
+  for update of n
 )
 update thea.notes n
 set deleted_at = null, deleted_with = null

@@ -147,12 +147,14 @@ on conflict (tenant_id, telegram_id) do nothing
 returning id;
 
 -- name: get_deleted_id
--- The id of the deleted user with this Telegram id; no row when there is none.
+-- The id of the deleted user with this Telegram id, locked until the end of the transaction; no row when
+-- there is none.
 select id
 from thea.users
 where tenant_id = :tenant_id
   and telegram_id = :telegram_id
-  and deleted_at is not null;
+  and deleted_at is not null
+for update;
 
 -- name: update_last_activity
 -- The user, active at the given moment or now; an earlier moment than the last one changes nothing.
@@ -262,6 +264,15 @@ from thea.users
 where tenant_id = :tenant_id
   and id = :id
   and deleted_at is null
+for update;
+
+-- name: lock_deleted
+-- The id of the deleted user, whose row nobody else may change until the end of the transaction.
+select id
+from thea.users
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is not null
 for update;
 
 -- name: delete

@@ -123,7 +123,7 @@ def test_nobody_is_the_assistant_of_two_people_unless_named() -> None:
 
 
 def test_in_a_group_each_person_has_a_session_and_the_assistant_answers_them_all() -> None:
-    group = {"chat_id": 99, "chat_type": "private_supergroup"}
+    group: dict[str, Any] = {"chat_id": 99, "chat_type": "private_supergroup"}
     talk = [message(ANA, "uno", **group), message(BEN, "dos", **group), message(BOT, "bien", **group)]
 
     assert [(each.session_id, each.bot_response) for each in dict.fromkeys(Exchanges(BOT).fold(talk))] == [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from exports import ANA, BEN, BOT, NOON, account, chat, said, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from thea_store import ExportFileError, InvalidTenantError, Message, Store, importer
+from thea_store import ExportFileError, InvalidArgumentError, InvalidTenantError, Message, Store, importer
 from thea_store.exchanges import Exchanges
 from thea_store.importer import ImportReport, TelegramImport
 from thea_store.resources import sample_export
@@ -42,8 +43,8 @@ async def talk(store: Store, tenant: str, session: str = SESSION) -> list[tuple[
 def state(superuser: Superuser, tenant: str) -> list[Any]:
     """All that an import decides of what the tenant has, whatever the ids."""
     return superuser.execute(
-        "select u.telegram_id, u.first_name, c.session_id, c.started_at, c.last_activity, c.last_message_id, c.is_active,"
-        " m.message_id, m.user_message, m.bot_response, m.created_at from thea.users u"
+        "select u.telegram_id, u.first_name, c.session_id, c.started_at, c.last_activity, c.last_message_id,"
+        " c.is_active, m.message_id, m.user_message, m.bot_response, m.created_at from thea.users u"
         " left join thea.conversations c on c.tenant_id = u.tenant_id and c.user_id = u.id"
         " left join thea.message_history m on m.tenant_id = u.tenant_id and m.conversation_id = c.id"
         " where u.tenant_id = %s order by u.telegram_id, c.session_id, m.created_at, m.message_id, m.user_message",
@@ -74,7 +75,7 @@ async def test_a_chat_with_a_bot_becomes_a_conversation(store: Store, tenant: st
         (1, NOON + timedelta(minutes=1)),
         (3, NOON + timedelta(minutes=3)),
     ]
-    assert report == ImportReport(messages=4, answers=2, exchanges={"new": 2}, new_users=1, new_conversations=1)
+    assert report == ImportReport(messages=4, answers=2, exchanges=Counter({"new": 2}), new_users=1, new_conversations=1)
 
 
 async def test_a_new_conversation_spans_its_messages_and_is_closed(store: Store, tenant: str, tmp_path: Path) -> None:
@@ -142,6 +143,8 @@ async def test_the_audit_log_names_the_import(store: Store, tenant: str, superus
 async def test_a_wrong_tenant_or_file_is_refused_at_once(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InvalidTenantError):
         TelegramImport(store, " ", sample_export())
+    with pytest.raises(InvalidArgumentError, match="batch_size: must be greater than or equal to 1"):
+        TelegramImport(store, "acme", sample_export(), batch_size=0)
     with pytest.raises(ExportFileError):
         TelegramImport(store, "acme", tmp_path / "none.json")
 
@@ -226,14 +229,11 @@ async def test_history_from_the_middle_of_a_conversation_does_not_touch_it(
     assert [asked for asked, _ in await talk(store, tenant)] == ["hola", "¿qué tal?", "adiós"]
 
 
-async def test_messages_of_one_second_keep_their_order(
-    store: Store, tenant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importer, "_BATCH", 2)
+async def test_messages_of_one_second_keep_their_order(store: Store, tenant: str, tmp_path: Path) -> None:
     at_once = [said(n, ANA, str(n)) | {"date_unixtime": str(int(NOON.timestamp()))} for n in range(1, 8)]
     path = written(tmp_path / "result.json", chat(*at_once))
     for _ in range(2):
-        await imported(store, tenant, path)
+        await imported(store, tenant, path, batch_size=2)
     conversation = await store.conversations.get_by_session_id(tenant, SESSION)
 
     assert [asked for asked, _ in await talk(store, tenant)] == ["1", "2", "3", "4", "5", "6", "7"]
@@ -242,9 +242,8 @@ async def test_messages_of_one_second_keep_their_order(
 
 
 async def test_two_imports_at_once_bring_nothing_twice(
-    store: Store, tenant: str, other_tenant: str, superuser: Superuser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tenant: str, other_tenant: str, superuser: Superuser, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(importer, "_BATCH", 7)
     chats = [
         chat(
             *(said(n, BOT if n % 2 else ANA if n % 4 else BEN, f"{n}") for n in range(1, 60)),
@@ -255,7 +254,7 @@ async def test_two_imports_at_once_bring_nothing_twice(
     ]
     one, two = (written(tmp_path / f"{n}.json", account(*order)) for n, order in enumerate((chats, chats[::-1])))
     reports = await asyncio.gather(
-        *(imported(store, tenant, path, assistant=BOT) for path in (one, two, one)), return_exceptions=False
+        *(imported(store, tenant, path, assistant=BOT, batch_size=7) for path in (one, two, one))
     )
     await imported(store, other_tenant, one, assistant=BOT)
 
@@ -303,46 +302,35 @@ async def test_a_broken_file_leaves_what_was_read_and_names_the_place(
     assert report.exchanges == {"unchanged": 1, "completed": 1}
 
 
+def _export(lines: list[list[tuple[Any, str, int | None]]]) -> dict[str, Any]:
+    chats = [(BOT, "bot_chat"), (99, "private_group"), (BEN, "personal_chat")]
+    return account(
+        *(
+            chat(*(said(n, who, text, reply_to=to) for n, (who, text, to) in enumerate(one, 1)), id_=id_, kind=kind)
+            for one, (id_, kind) in zip(lines, chats, strict=False)
+        )
+    )
+
+
 _senders = st.sampled_from([ANA, ANA, BEN, BOT, BOT, BOT, "channel9", None])
-_lines = st.lists(
-    st.tuples(_senders, st.text("aeñ🐈\n ", max_size=3), st.one_of(st.none(), st.integers(1, 12))),
-    min_size=1,
-    max_size=12,
-)
+_lines = st.tuples(_senders, st.text("aeñ🐈\n ", max_size=3), st.none() | st.integers(1, 12))
+_exports = st.lists(st.lists(_lines, min_size=1, max_size=12), min_size=1, max_size=3).map(_export)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    lines=st.lists(_lines, min_size=1, max_size=3),
-    cuts=st.lists(st.floats(0, 1), max_size=3),
-    sizes=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-)
+@given(export=_exports, cuts=st.lists(st.floats(0, 1), max_size=3), size=st.integers(1, 5))
 async def test_an_import_that_was_cut_off_anywhere_ends_like_one_that_was_not(
-    store: Store,
-    superuser: Superuser,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    lines: list[list[tuple[Any, str, int | None]]],
-    cuts: list[float],
-    sizes: tuple[int, int],
+    store: Store, superuser: Superuser, tmp_path: Path, *, export: dict[str, Any], cuts: list[float], size: int
 ) -> None:
-    chats = [
-        chat(*(said(n, who, text, reply_to=to) for n, (who, text, to) in enumerate(one, 1)), id_=id_, kind=kind)
-        for one, (id_, kind) in zip(
-            lines, [(BOT, "bot_chat"), (99, "private_group"), (BEN, "personal_chat")], strict=False
-        )
-    ]
-    path = written(tmp_path / "result.json", account(*chats))
+    path = written(tmp_path / "result.json", export)
     whole = path.read_bytes()
     resumed, undisturbed = next(_tenants), next(_tenants)
-    monkeypatch.setattr(importer, "_BATCH", sizes[0])
     for cut in sorted(cuts):
         path.write_bytes(whole[: int(cut * (len(whole) - 1))])
         with pytest.raises(ExportFileError):
-            await imported(store, resumed, path, assistant=BOT)
+            await imported(store, resumed, path, assistant=BOT, batch_size=size)
     path.write_bytes(whole)
-    await imported(store, resumed, path, assistant=BOT)
-    monkeypatch.setattr(importer, "_BATCH", sizes[1])
+    await imported(store, resumed, path, assistant=BOT, batch_size=size)
     await imported(store, undisturbed, path, assistant=BOT)
 
     assert state(superuser, resumed) == state(superuser, undisturbed)

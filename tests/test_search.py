@@ -66,7 +66,7 @@ def test_the_first_256_characters_count() -> None:
 
 def test_the_first_16_terms_count() -> None:
     assert shown(" ".join("abcdefghijklmnopqrst")) == " ".join("abcdefghijklmnop")
-    assert shown(" or ".join("abcdefghijklmnopqrst")) == " | ".join("abcdefgh")
+    assert shown(" or ".join("abcdefghijklmnopqrst")) == " | ".join("abcdefghijklmnop")
 
 
 @given(query=MARKS | st.text())

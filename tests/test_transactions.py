@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import psycopg
@@ -14,6 +15,7 @@ from thea_store import (
     InvalidArgumentError,
     InvalidTenantError,
     NotFoundError,
+    Settings,
     Store,
     StoreError,
     StoreTransaction,
@@ -21,6 +23,7 @@ from thea_store import (
     TenantMismatchError,
     User,
 )
+from thea_store.testing import TestDatabase
 
 
 async def test_what_a_block_wrote_is_there_after_it(store: Store, tenant: str) -> None:
@@ -225,3 +228,182 @@ async def test_two_rivals_in_a_deadlock_both_succeed_with_retries(store: Store, 
     assert sum(rounds.values()) == 3
     for user in (first, second):
         assert await store.users.get_preferences(tenant, user.id) == {"by1": True, "by2": True}
+
+
+async def test_an_end_that_is_cancelled_while_another_task_calls_gives_the_connection_back(
+    thea_database: TestDatabase, tenant: str, superuser: psycopg.Connection[Any]
+) -> None:
+    async with Store.open(Settings(url=thea_database.app_url, pool_size=1, max_overflow=0, pool_timeout=2)) as store:
+        user = await store.users.create(tenant, telegram_id=1)
+        for error in (None, RuntimeError()):
+            others: list[asyncio.Task[User]] = []
+
+            async def work(error: Exception | None = error, others: list[asyncio.Task[User]] = others) -> None:
+                async with store.transaction(tenant) as tx:
+                    others.append(asyncio.create_task(tx.users.update(tenant, user.id, first_name="Ana")))
+                    await asyncio.sleep(0.05)
+                    if error is not None:
+                        raise error
+
+            with superuser.transaction():
+                superuser.execute("select from thea.users where tenant_id = %s for update", [tenant])
+                task = asyncio.create_task(work())
+                await asyncio.sleep(0.1)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                with pytest.raises(StoreUnavailableError):
+                    await others[0]
+
+            assert await store.users.get_by_id(tenant, user.id) == user
+
+
+async def test_a_savepoint_that_a_timeout_leaves_is_undone(store: Store, tenant: str) -> None:
+    async with store.transaction(tenant) as tx:
+        await tx.users.create(tenant, telegram_id=1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), tx.savepoint():
+                await tx.users.create(tenant, telegram_id=2)
+                await asyncio.sleep(10)
+        await tx.users.create(tenant, telegram_id=3)
+
+    assert [user.telegram_id async for user in store.users.iterate(tenant)] == [1, 3]
+
+
+async def test_a_call_that_is_cut_short_is_undone_with_its_savepoint(
+    store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any]
+) -> None:
+    async with store.transaction(tenant) as tx:
+        with superuser.transaction():
+            superuser.execute("select from thea.users where tenant_id = %s for update", [tenant])
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), tx.savepoint():
+                    await tx.users.update(tenant, user.id, first_name="Eva")
+        await tx.users.create(tenant, telegram_id=2)
+
+    assert {found.first_name async for found in store.users.iterate(tenant)} == {"Ana", None}
+
+
+async def test_after_a_call_that_was_cut_short_nothing_more_is_done(
+    store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any]
+) -> None:
+    with pytest.raises(StoreError, match="commit: an earlier call .* was cut short"):
+        async with store.transaction(tenant) as tx:
+            with superuser.transaction():
+                superuser.execute("select from thea.users where tenant_id = %s for update", [tenant])
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await tx.users.update(tenant, user.id, first_name="Eva")
+            with pytest.raises(StoreError, match=r"cut short.*tx\.savepoint"):
+                await tx.users.create(tenant, telegram_id=2)
+
+    assert [found async for found in store.users.iterate(tenant)] == [user]
+
+
+async def test_a_connection_that_is_lost_before_the_commit_is_surely_nothing_written(
+    thea_database: TestDatabase, tenant: str, superuser: psycopg.Connection[Any]
+) -> None:
+    async with Store.open(Settings(url=thea_database.app_url, pool_size=1, max_overflow=0)) as store:
+        with pytest.raises(StoreUnavailableError, match="commit: .* nothing was written"):
+            async with store.transaction(tenant) as tx:
+                await tx.users.create(tenant, telegram_id=1)
+                superuser.execute(
+                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                    " where datname = %s and state = 'idle in transaction'",
+                    [thea_database.name],
+                )
+                await asyncio.sleep(0.05)
+
+        assert await store.users.count(tenant) == 0
+
+
+async def test_a_savepoint_that_outlives_its_transaction_leaves_the_connection_alone(
+    thea_database: TestDatabase, tenant: str
+) -> None:
+    async with Store.open(Settings(url=thea_database.app_url, pool_size=1, max_overflow=0)) as store:
+        entered = asyncio.Event()
+
+        async def linger(tx: StoreTransaction) -> None:
+            async with tx.savepoint():
+                entered.set()
+                await asyncio.sleep(10)
+
+        with pytest.raises(StoreError, match="another task has a savepoint open"):
+            async with store.transaction(tenant) as tx:
+                task = asyncio.create_task(linger(tx))
+                await entered.wait()
+        async with store.transaction(tenant) as tx:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await tx.users.create(tenant, telegram_id=1)
+
+        assert await store.users.count(tenant) == 1
+
+
+async def test_a_call_of_another_task_cannot_be_undone_by_a_savepoint_it_does_not_know(
+    store: Store, tenant: str
+) -> None:
+    opened, refused = asyncio.Event(), asyncio.Event()
+
+    async def holder(tx: StoreTransaction) -> None:
+        with contextlib.suppress(KeyError):
+            async with tx.savepoint():
+                await tx.users.create(tenant, telegram_id=1)
+                opened.set()
+                await refused.wait()
+                raise KeyError
+
+    async def stranger(tx: StoreTransaction) -> None:
+        await opened.wait()
+        with pytest.raises(StoreError, match="another task has a savepoint open"):
+            await tx.users.create(tenant, telegram_id=2)
+        with pytest.raises(StoreError, match="another task has a savepoint open"):
+            async with tx.savepoint():
+                pass
+        refused.set()
+
+    async with store.transaction(tenant) as tx:
+        await asyncio.gather(holder(tx), stranger(tx))
+        await tx.users.create(tenant, telegram_id=3)
+
+    assert [user.telegram_id async for user in store.users.iterate(tenant)] == [3]
+
+
+async def test_tasks_begun_inside_a_savepoint_belong_to_it(store: Store, tenant: str) -> None:
+    async with store.transaction(tenant) as tx:
+        async with tx.savepoint():
+            await asyncio.gather(*(tx.users.create(tenant, telegram_id=n) for n in range(5)))
+        with contextlib.suppress(KeyError):
+            async with tx.savepoint():
+                await asyncio.gather(*(tx.users.create(tenant, telegram_id=n) for n in range(5, 9)))
+                raise KeyError
+
+    assert await store.users.count(tenant) == 5
+
+
+async def test_savepoints_of_two_transactions_in_one_task_do_not_meet(
+    store: Store, tenant: str, other_tenant: str
+) -> None:
+    async with store.transaction(tenant) as mine, store.transaction(other_tenant) as theirs, mine.savepoint():
+        await theirs.users.create(other_tenant, telegram_id=1)
+        async with theirs.savepoint():
+            await mine.users.create(tenant, telegram_id=1)
+
+    assert (await store.users.count(tenant), await store.users.count(other_tenant)) == (1, 1)
+
+
+async def test_a_write_in_a_read_only_transaction_costs_no_connection_and_no_retry(store: Store, tenant: str) -> None:
+    runs = 0
+    expired = store._database._pool._expired_before
+
+    async def writes(tx: StoreTransaction) -> None:
+        nonlocal runs
+        runs += 1
+        await tx.users.create(tenant, telegram_id=1)
+
+    with pytest.raises(StoreUnavailableError, match="read-only"):
+        await store.run(tenant, writes, read_only=True)
+
+    assert runs == 1
+    assert store._database._pool._expired_before == expired

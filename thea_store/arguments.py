@@ -24,7 +24,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, to_json
 
 from thea_store.errors import InvalidArgumentError, InvalidTenantError
 
@@ -72,8 +72,14 @@ LongText = Annotated[str, Field(max_length=1_000_000), AfterValidator(_storable)
 """Free text, up to a million characters."""
 
 
+# Files of the same directory that are another zone on each machine, none at all, or count leap seconds.
+_NO_TIMEZONE = re.compile(r"localtime|posixrules|Factory|(?:posix|right)/.*")
+
+
 def _known_timezone(name: str) -> str:
     try:
+        if _NO_TIMEZONE.fullmatch(name):
+            raise ValueError
         ZoneInfo(_storable(name))
     except (OSError, ValueError, KeyError):  # a directory's name, a path, no such zone
         raise ValueError("must be a timezone of the IANA database, such as Europe/Madrid") from None
@@ -122,7 +128,7 @@ def _is_storable_json(value: object, is_json: ValidatorFunctionWrapHandler) -> A
     try:
         checked = is_json(value)
         text = json.dumps(checked, allow_nan=False)
-        json.dumps(checked, ensure_ascii=False).encode()
+        to_json([{"": checked}])  # Unicode text, and no deeper than a column of a row may be
     except (ValueError, RecursionError):
         raise ValueError("must be JSON: text keys, Unicode text, finite numbers, not nested deeply") from None
     if _ESCAPED_NUL.search(text):

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from thea_store.annotations import is_model
 from thea_store.arguments import refuse
+from thea_store.errors import StoreError
 from thea_store.sql import Query
 
 __all__ = ["bind", "read"]
@@ -51,6 +52,17 @@ def _reader(query: Query[Any]) -> Callable[[Sequence[Any]], list[Any]]:
     def records(rows: Sequence[Any]) -> list[Any]:
         # A quarter faster than dict(row), which asks each row for its keys anew.
         names = tuple(rows[0].keys()) if rows else ()
-        return validate([dict(zip(names, row, strict=False)) for row in rows])
+        try:
+            found: list[Any] = validate([dict(zip(names, row, strict=False)) for row in rows])
+        except ValidationError as error:
+            raise _misfit(query, error) from None  # its message would quote the row
+        return found
 
     return records
+
+
+def _misfit(query: Query[Any], error: ValidationError) -> StoreError:
+    place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+    column = place[1] if len(place) > 1 else "a column"
+    record = getattr(query.record, "__name__", "its record")
+    return StoreError(f"{query.name}: {column} of a row holds what {record} does not take: correct it in the database")

@@ -23,8 +23,10 @@ from thea_store.errors import InvalidArgumentError, InvalidTenantError, Migratio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from thea_store.doctor import Finding
     from thea_store.embedded import EmbeddedPostgres
     from thea_store.importer import ImportReport
+    from thea_store.schema import Schema
     from thea_store.settings import Settings
     from thea_store.verify import Findings
 
@@ -173,6 +175,44 @@ def check(*, as_json: AsJson = False) -> None:
         raise typer.Exit(_FAILED)
 
 
+@app.command()
+def doctor(*, as_json: AsJson = False) -> None:
+    """Tell what is wrong with this database, and the fix; a warning fails, too. It changes nothing.
+
+    DATABASE_MIGRATOR_URL and DATABASE_REPLICA_URL are looked at as well, where they are given.
+    """
+    from thea_store.printing import findings_as_json, print_findings, print_json  # noqa: PLC0415
+
+    findings = asyncio.run(_examine())
+    if as_json:
+        print_json(findings_as_json(findings))
+    else:
+        print_findings(findings)
+    states = [finding.state for finding in findings]
+    if set(states) != {"ok"}:
+        _say(f"{states.count('problem')} problem(s) and {states.count('warning')} warning(s) with this database")
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def schema(
+    *,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the diagram alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the live schema as Markdown: a Mermaid diagram, a table of the tables, and each table."""
+    from thea_store.printing import print_json  # noqa: PLC0415
+    from thea_store.schema import to_markdown, to_mermaid  # noqa: PLC0415
+
+    if mermaid and as_json:
+        raise typer.BadParameter("is another form than --json", param_hint="--mermaid")
+    found = asyncio.run(_read_schema())
+    if as_json:
+        print_json(found.as_json())
+    else:
+        typer.echo(to_mermaid(found) if mermaid else to_markdown(found), nl=False)
+
+
 # --- their work ---------------------------------------------------------------------------------
 
 
@@ -226,6 +266,37 @@ async def _check() -> Findings:
             f"{address}: the schema lacks {', '.join(pending)}: run `thea-store migrate`", pending
         )
     return findings
+
+
+async def _examine() -> list[Finding]:
+    from thea_store.doctor import examine  # noqa: PLC0415
+
+    async with AsyncExitStack() as resources:
+        return await asyncio.to_thread(examine, await _running(_settings(), resources))
+
+
+async def _read_schema() -> Schema:
+    from thea_store.schema import read  # noqa: PLC0415
+
+    async with AsyncExitStack() as resources:
+        settings = await _running(_settings(), resources)
+        return await asyncio.to_thread(read, settings.address())
+
+
+async def _running(settings: Settings, resources: AsyncExitStack) -> Settings:
+    """The same settings; where they name an embedded server, with the URLs of it, started.
+
+    A throwaway one is migrated, since it has nothing else to show; a kept one is left as it is.
+    """
+    from thea_store import migrations  # noqa: PLC0415
+    from thea_store.settings import EMBEDDED  # noqa: PLC0415
+
+    server = await _embedded(settings.url, resources)
+    if server is None:
+        return settings
+    if settings.url == EMBEDDED:
+        await asyncio.to_thread(migrations.migrate, server.migrator_url)
+    return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
 
 
 async def _embedded(url: str, resources: AsyncExitStack) -> EmbeddedPostgres | None:

@@ -102,6 +102,7 @@ COMMON = common(
     changes=ConversationChanges,
     filters=ConversationFilters,
     narrowed_by=["user_id"],
+    has_children=True,
 )
 
 GET_BY_SESSION_ID = SQL.query("get_by_session_id", Conversation, session_id=Key)
@@ -178,7 +179,7 @@ class Conversations(Repository[Conversation]):
         session_id: str,
         *,
         current_state: str = "idle",
-        context_data: Mapping[str, Any] | None = None,
+        context_data: dict[str, Any] | None = None,
     ) -> Conversation:
         """The new conversation; `DuplicateError` when the session has one, `InvalidReferenceError` without the user."""
         row = {

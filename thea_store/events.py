@@ -2,69 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from heapq import merge
 from itertools import islice
-from typing import Annotated, Any, Literal, Required, get_type_hints
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any, Required, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, with_config
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.arguments import Id, JsonObject, Key, Limit, LongText, Moment, check
 from thea_store.errors import InvalidArgumentError
-from thea_store.recurrence import Series, TooMuchWork, Work, parse, reach
-from thea_store.repository import Page, Record, Repository, Stored, common
+from thea_store.occurrences import (
+    INSTANT,
+    Candidate,
+    Due,
+    Event,
+    EventOccurrence,
+    EventStatus,
+    Move,
+    claim,
+    occurrences,
+    plus,
+)
+from thea_store.recurrence import TooMuchWork, Work, reach
+from thea_store.repository import Page, Record, Repository, common
+from thea_store.rules import parse
 from thea_store.sql import SqlFile
 
 __all__ = ["Event", "EventChanges", "EventDetails", "EventFilters", "EventOccurrence", "EventStatus", "Events"]
-
-_log = logging.getLogger("thea_store.events")
-
-EventStatus = Literal["scheduled", "completed", "cancelled"]
-
-
-class Event(Stored):
-    """An event; a recurring one is described by its first start and its rule (RFC 5545).
-
-    Without an end it is an instant. A reminder is due `reminder_minutes` before the start.
-    """
-
-    user_id: int
-    title: str
-    description: str | None
-    start_datetime: datetime
-    end_datetime: datetime | None
-    location: str | None
-    event_type: str
-    category: str | None
-    status: EventStatus
-    reminder_minutes: int | None
-    recurrence_rule: str | None
-    external_id: str | None
-    extra_data: dict[str, Any] | None
-
-
-class EventOccurrence(Event):
-    """An event as it happens once: `start_datetime` and `end_datetime` are those of this occurrence."""
-
-    is_recurring: bool
-
-
-class _Candidate(Event):
-    """An event, and the timezone that its occurrences are worked out in."""
-
-    timezone: str
-
-
-class _Due(_Candidate):
-    reminded_until: datetime | None
-    """The start of the last occurrence that was claimed."""
-
 
 # --- arguments ----------------------------------------------------------------------------------
 
@@ -147,18 +114,11 @@ class EventFilters(TypedDict, total=False):
     starts_before: Moment | None
 
 
-@with_config(ConfigDict(extra="forbid"))
-class _Move(TypedDict):
-    id: int
-    reminded_until: datetime | None
-    next_reminder_at: datetime | None
-
-
 def _with_series_end(schedule: Mapping[str, Any]) -> dict[str, Any]:
     """The row with a moment after its last occurrence; `None` where there may be no last one."""
     rule, start, end = schedule.get("recurrence_rule"), schedule["start_datetime"], schedule.get("end_datetime")
     last = reach(rule, start) if rule is not None else None
-    return {**schedule, "series_end": _plus(last, end - start if end else timedelta()) if last else None}
+    return {**schedule, "series_end": plus(last, end - start if end else timedelta()) if last else None}
 
 
 class _Schedule(Record):
@@ -181,13 +141,13 @@ GET_BY_LOCATION = SQL.query("get_by_location", Event, user_id=Id, location=Key)
 GET_BY_CATEGORY = SQL.query("get_by_category", Event, user_id=Id, category=Key)
 IN_RANGE = SQL.query(
     "in_range",
-    _Candidate,
+    Candidate,
     user_id=Id,
     after=Moment,
     before=Moment,
     running=bool,
     scheduled_only=bool,
-    exclude_id=Id | None,
+    exclude_event_id=Id | None,
     limit=int,
     series_limit=int,
 )
@@ -196,8 +156,13 @@ GET_DELETED_ID = SQL.query("get_deleted_id", int, user_id=Id, external_id=Key)
 
 
 LOCK_SCHEDULE = SQL.query("lock_schedule", _Schedule, id=Id)
-LOCK_DUE = SQL.query("lock_due", _Due, now=Moment, limit=int)
-MOVE_ON = SQL.query("move_on", None, rows=list[_Move])
+LOCK_DUE = SQL.query("lock_due", Due, now=Moment, limit=int)
+MOVE_ON = SQL.query("move_on", None, rows=list[Move])
+
+# Units of work (see thea_store.recurrence) that a call may do, below half a second of them.
+_READING = _CLAIMING = 10_000_000
+# How many recurring events one window may have to look at.
+_SERIES = 5000
 
 
 class Events(Repository[Event]):
@@ -255,7 +220,7 @@ class Events(Repository[Event]):
         reminder_minutes: int | None = None,
         recurrence_rule: str | None = None,
         external_id: str | None = None,
-        extra_data: Mapping[str, Any] | None = None,
+        extra_data: dict[str, Any] | None = None,
     ) -> Event:
         """The new event; `InvalidReferenceError` without the user, `DuplicateError` when they have the external id.
 
@@ -331,10 +296,12 @@ class Events(Repository[Event]):
 
     async def complete(self, tenant_id: str, event_id: int) -> Event:
         """The event, completed, with all its occurrences; `NotFoundError` when there is none."""
+        check("event_id", event_id, Id)
         return await self._update(tenant_id, event_id, {"status": "completed"})
 
     async def cancel(self, tenant_id: str, event_id: int) -> Event:
         """The event, cancelled, with all its occurrences; `NotFoundError` when there is none."""
+        check("event_id", event_id, Id)
         return await self._update(tenant_id, event_id, {"status": "cancelled"})
 
     async def get_by_location(self, tenant_id: str, user_id: int, location: str) -> list[Event]:
@@ -351,7 +318,7 @@ class Events(Repository[Event]):
         """What is scheduled to start from `now` on within so many days (1 to 3660), by the start; the first `limit`."""
         check("days_ahead", days_ahead, _Days)
         after = _now(now)
-        before = _plus(after, timedelta(days=days_ahead))
+        before = plus(after, timedelta(days=days_ahead))
         with _bounded("days_ahead"):
             return await self._in_window(tenant_id, user_id, after, before, limit=limit, running=False)
 
@@ -376,7 +343,9 @@ class Events(Repository[Event]):
         """
         after, before = _window(start, end)
         with _bounded("end"):
-            return await self._in_window(tenant_id, user_id, after, before, limit=1000, exclude_id=exclude_event_id)
+            return await self._in_window(
+                tenant_id, user_id, after, before, limit=1000, exclude_event_id=exclude_event_id
+            )
 
     async def claim_due_reminders(
         self, tenant_id: str, *, now: datetime | None = None, limit: int = 100
@@ -398,12 +367,12 @@ class Events(Repository[Event]):
             # An event that was looked at too early makes room for another one.
             while len(claimed) < limit and spent < _CLAIMING:
                 due = await db.fetch_all(LOCK_DUE, tenant_id, now=moment, limit=limit - len(claimed))
-                moves: list[_Move] = []
+                moves: list[Move] = []
                 for event in due:
                     if spent >= _CLAIMING:
                         break
                     work = Work()
-                    occurrence, move = _claim(event, moment, work)
+                    occurrence, move = claim(event, moment, work)
                     claimed += [occurrence] if occurrence else []
                     moves.append(move)
                     spent += work.done
@@ -422,7 +391,7 @@ class Events(Repository[Event]):
         limit: int,
         running: bool = True,
         scheduled_only: bool = True,
-        exclude_id: int | None = None,
+        exclude_event_id: int | None = None,
     ) -> list[EventOccurrence]:
         check("limit", limit, Limit)
         candidates = await self._db.fetch_all(
@@ -433,22 +402,13 @@ class Events(Repository[Event]):
             before=before,
             running=running,
             scheduled_only=scheduled_only,
-            exclude_id=exclude_id,
+            exclude_event_id=exclude_event_id,
             limit=limit,
             series_limit=_SERIES + 1,
         )
         if sum(event.recurrence_rule is not None for event in candidates) > _SERIES:
             raise TooMuchWork
-        return list(islice(_occurrences(candidates, after, before, running=running), limit))
-
-
-# --- windows ------------------------------------------------------------------------------------
-
-# Units of work (see thea_store.recurrence) that a call may do, below half a second of them.
-_READING = _CLAIMING = 10_000_000
-# How many recurring events one window may have to look at.
-_SERIES = 5000
-_INSTANT = timedelta(microseconds=1)
+        return list(islice(occurrences(candidates, after, before, Work(_READING), running=running), limit))
 
 
 @contextmanager
@@ -470,88 +430,7 @@ def _window(start: datetime, end: datetime) -> tuple[datetime, datetime]:
     before: datetime = check("end", end, Moment)
     if before < after:
         raise InvalidArgumentError("end", "must not be before start")
-    return after, max(before, _plus(after, _INSTANT))
-
-
-def _occurrences(
-    candidates: Sequence[_Candidate], after: datetime, before: datetime, *, running: bool
-) -> Iterator[EventOccurrence]:
-    """What happens in the window, by the start; works out no more than what is asked for."""
-    work = Work(_READING)
-
-    def starts(event: _Candidate) -> Iterator[tuple[datetime, int, _Candidate]]:
-        length = _length(event)
-        since = _minus(after, length) if running else after
-        series = _series(event).between(since, before, work) if event.recurrence_rule else [event.start_datetime]
-        for start in series:
-            if start >= after or (running and _plus(start, length) > after):
-                yield start, event.id, event
-
-    for start, _, event in merge(*map(starts, candidates)):
-        yield _occurrence(event, start)
-
-
-def _occurrence(event: Event, start: datetime) -> EventOccurrence:
-    fields = {name: getattr(event, name) for name in Event.model_fields}
-    end = event.end_datetime and _plus(start, _length(event))
-    return EventOccurrence.model_validate(
-        fields | {"start_datetime": start, "end_datetime": end, "is_recurring": event.recurrence_rule is not None}
-    )
-
-
-_ONCE = parse("FREQ=DAILY;COUNT=1")
-
-
-def _series(event: _Candidate) -> Series:
-    """The event's occurrences; a single event is a series of one."""
-    rule, zone = _ONCE, None
-    try:
-        rule = parse(event.recurrence_rule) if event.recurrence_rule else _ONCE
-        zone = ZoneInfo(event.timezone)
-    except (ValueError, OSError, KeyError):
-        # Written past this library, or by another version: one such row must not stop all reminders.
-        _log.warning("event %d: its recurrence rule or its user's timezone cannot be read: set it again", event.id)
-    return Series(rule, event.start_datetime, zone or UTC)
-
-
-def _claim(event: _Due, now: datetime, work: Work) -> tuple[EventOccurrence | None, _Move]:
-    """The latest occurrence that is due and was not claimed, and where that leaves the event."""
-    move: _Move = {"id": event.id, "reminded_until": event.reminded_until, "next_reminder_at": None}
-    if event.reminder_minutes is None:
-        return None, move
-    notice = timedelta(minutes=event.reminder_minutes)
-    series = _series(event)
-    unclaimed = _plus(event.reminded_until, _INSTANT) if event.reminded_until else event.start_datetime
-    not_due = _plus(_plus(now, notice), _INSTANT)
-    latest = None
-    try:
-        latest = series.last(unclaimed, not_due, work)
-        move["reminded_until"] = latest or event.reminded_until
-        following = series.first(max(unclaimed, not_due), work)
-    except TooMuchWork:  # there is none in a lifetime
-        following = None
-    move["next_reminder_at"] = following and _minus(following, notice)
-    return _occurrence(event, latest) if latest else None, move
-
-
-def _length(event: Event) -> timedelta:
-    return event.end_datetime - event.start_datetime if event.end_datetime else timedelta()
-
-
-def _plus(moment: datetime, span: timedelta) -> datetime:
-    """The moment after this span, or the last there is."""
-    try:
-        return moment + span
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
-
-
-def _minus(moment: datetime, span: timedelta) -> datetime:
-    """The moment before this span, or the first there is."""
-    try:
-        return moment - span
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
+    return after, max(before, plus(after, INSTANT))
 
 
 def _checked(changes: Mapping[str, object]) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from thea_store.arguments import check_tenant
+from pydantic import Field
+
+from thea_store.arguments import Id, check, check_tenant
 from thea_store.conversations import ImportedSession, Progress
 from thea_store.errors import ExportFileError
 from thea_store.exchanges import Exchange, Exchanges, Outcome
@@ -31,8 +33,9 @@ __all__ = ["ACTOR", "ImportReport", "TelegramImport"]
 ACTOR = "import:telegram"
 """Who it was, in the audit log."""
 
-# Exchanges in one transaction, and how often one is tried anew that met another writer.
-_BATCH = 1000
+_BatchSize = Annotated[int, Field(ge=1, le=10_000)]
+
+# How often a transaction is tried anew that met another writer.
 _RETRIES = 8
 
 _LONGEST_NAME = 255
@@ -65,13 +68,22 @@ class TelegramImport:
     """One run over one file. `report` counts as it goes, so it tells what was done when the run fails, too."""
 
     def __init__(
-        self, store: Store, tenant_id: str, path: str | os.PathLike[str], *, assistant: int | None = None
+        self,
+        store: Store,
+        tenant_id: str,
+        path: str | os.PathLike[str],
+        *,
+        assistant: int | None = None,
+        batch_size: int = 1000,
     ) -> None:
         """`assistant` is the Telegram id of the assistant in chats that are not a bot's.
 
-        Raises `InvalidTenantError`, and `ExportFileError` where there is no such file.
+        Each `batch_size` exchanges (1 to 10,000) are one transaction. Raises `InvalidTenantError`,
+        `InvalidArgumentError`, and `ExportFileError` where there is no such file.
         """
         self._store, self._tenant_id = store, check_tenant(tenant_id)
+        self._batch_size = check("batch_size", batch_size, _BatchSize)
+        check("assistant", assistant, Id | None)
         self._reader = ExportReader(path)
         self._folded = Exchanges(assistant)
         self.report = ImportReport()
@@ -90,7 +102,7 @@ class TelegramImport:
         changed = self._folded.fold(self._reader)
         while True:
             # In a thread, so that a service can serve while it imports.
-            batch, broken = await asyncio.to_thread(_next_batch, changed)
+            batch, broken = await asyncio.to_thread(_next_batch, changed, self._batch_size)
             if batch:
                 await self._import(batch)
             self._count()
@@ -120,13 +132,13 @@ class TelegramImport:
         self.report.notes = self._reader.notes.copy()
 
 
-def _next_batch(changed: Iterator[Exchange]) -> tuple[list[Exchange], ExportFileError | None]:
+def _next_batch(changed: Iterator[Exchange], size: int) -> tuple[list[Exchange], ExportFileError | None]:
     """The next exchanges, each once and empty at the end, and the error that ended them early."""
     batch: dict[tuple[int, int], Exchange] = {}
     try:
         for exchange in changed:
             batch.setdefault((exchange.chat_id, exchange.message_id), exchange)
-            if len(batch) == _BATCH:
+            if len(batch) == size:
                 break
     except ExportFileError as error:
         return list(batch.values()), error

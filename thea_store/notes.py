@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Required
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
-from typing_extensions import Required, TypedDict, Unpack
+from typing_extensions import TypedDict, Unpack
 
 from thea_store.arguments import Id, JsonObject, Key, Limit, LongText, Moment, Name, check
 from thea_store.repository import Page, Record, Repository, Stored, common
@@ -41,7 +41,7 @@ class NoteHit(Note):
 
     `rank` orders the hits of one search, and is 1 or more where the title alone answers it. `snippet` is the part of
     the content that answers, or the title where only that does, with each word between `MARK_START` and `MARK_END`;
-    without marks it is the beginning of the content. HTML tags are left out of it.
+    without marks it is the beginning of the content.
     """
 
     rank: float
@@ -153,9 +153,7 @@ class Notes(Repository[Note]):
             include_deleted=include_deleted,
         )
 
-    def iterate(
-        self, tenant_id: str, *, batch_size: int = 500, **filters: Unpack[NoteFilters]
-    ) -> AsyncIterator[Note]:
+    def iterate(self, tenant_id: str, *, batch_size: int = 500, **filters: Unpack[NoteFilters]) -> AsyncIterator[Note]:
         """All notes, the oldest first, read in batches; no connection is held in between."""
         return self._iterate(tenant_id, filters, batch_size)
 
@@ -175,7 +173,7 @@ class Notes(Repository[Note]):
         tags: Sequence[str] = (),
         is_pinned: bool = False,
         reminder_datetime: datetime | None = None,
-        extra_data: Mapping[str, Any] | None = None,
+        extra_data: dict[str, Any] | None = None,
     ) -> Note:
         """The new note; a tag given twice counts once. `InvalidReferenceError` when there is no such user."""
         row = {

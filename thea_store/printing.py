@@ -6,12 +6,14 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -20,7 +22,18 @@ from thea_store.importer import ImportReport, TelegramImport
 from thea_store.queries import TENANT
 from thea_store.verify import Described, Findings
 
-__all__ = ["check_as_json", "print_check", "print_import", "print_json", "progress_of"]
+if TYPE_CHECKING:
+    from thea_store.doctor import Finding
+
+__all__ = [
+    "check_as_json",
+    "findings_as_json",
+    "print_check",
+    "print_findings",
+    "print_import",
+    "print_json",
+    "progress_of",
+]
 
 _REFRESH = 0.1
 
@@ -152,3 +165,27 @@ def _returns(described: Described) -> str:
 def _record(described: Described) -> str | None:
     record = described.query.record
     return None if record is None else getattr(record, "__name__", str(record))
+
+
+# --- doctor -------------------------------------------------------------------------------------
+
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+def findings_as_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings, and whether all is well, as JSON values."""
+    return {
+        "well": all(finding.state == "ok" for finding in findings),
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print a line for each finding, with its fix below it."""
+    console = Console(highlight=False)
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        state = f"[{_COLOURS[finding.state]}]{finding.state:<8}[/]"
+        console.print(f"{state} {finding.check:<{width}}  {escape(finding.found)}", soft_wrap=True)
+        if finding.fix is not None:
+            console.print(f"{'fix:':>{width + 9}}  {escape(finding.fix)}", soft_wrap=True)

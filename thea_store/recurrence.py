@@ -1,4 +1,4 @@
-"""Recurrence rules (RFC 5545, section 3.3.10): read strictly, and expanded with bounded work.
+"""Recurrence rules (RFC 5545, section 3.3.10), expanded with bounded work.
 
 What repeats is the clock on the wall: occurrences are worked out in naive local time and then placed
 in the zone. A local time that a clock change skips comes an hour later; one that it repeats is the
@@ -12,178 +12,27 @@ interval that counts its steps.
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from heapq import heappop, heappush
-from math import prod
-from types import MappingProxyType
+from itertools import islice
 from typing import Any
 
 from dateutil.rrule import DAILY, FR, MO, MONTHLY, SA, SU, TH, TU, WE, WEEKLY, YEARLY, rrule
 
-__all__ = ["SEARCH", "Rule", "Series", "TooMuchWork", "Work", "parse", "reach"]
+from thea_store.rules import CLOCK, Rule, parse, weeks
 
-
-# --- reading ------------------------------------------------------------------------------------
-
-_LONGEST, _MOST, _TIMES_A_DAY = 512, 1000, 24
-_FREQUENCIES: dict[str, Any] = {"DAILY": DAILY, "WEEKLY": WEEKLY, "MONTHLY": MONTHLY, "YEARLY": YEARLY}
-_WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
-_CLOCK = ("BYHOUR", "BYMINUTE", "BYSECOND")
-# The lowest number of a part, and the highest; where the lowest is negative, there is no 0.
-_NUMBERS = {
-    "BYMONTH": (1, 12),
-    "BYWEEKNO": (-53, 53),
-    "BYYEARDAY": (-366, 366),
-    "BYMONTHDAY": (-31, 31),
-    "BYHOUR": (0, 23),
-    "BYMINUTE": (0, 59),
-    "BYSECOND": (0, 59),
-    "BYSETPOS": (-366, 366),
-}
-_DAY = re.compile(r"([+-]?[0-9]{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
-_NUMBER = re.compile(r"[+-]?[0-9]{1,3}")
-_UNTIL = re.compile(r"[0-9]{8}(?:T[0-9]{6}Z?)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A rule in numbers; `numbers` holds the BY parts, weekdays count from Monday, 0."""
-
-    frequency: str
-    interval: int
-    count: int | None
-    until: datetime | None
-    """In UTC, or local and naive; the last microsecond where the rule gives a date."""
-    week_start: int
-    days: tuple[tuple[int, int], ...]
-    """Which one of the period (0: all of them), and the weekday."""
-    numbers: Mapping[str, tuple[int, ...]]
-
-
-@lru_cache(maxsize=1024)
-def parse(text: str) -> Rule:
-    """The rule in this text, which may begin with `RRULE:`; ValueError says what is wrong with it.
-
-    Stricter than the RFC where a calendar of people has no need: no frequency below DAILY, COUNT and
-    INTERVAL up to 1000, up to 24 times a day.
-    """
-    parts = _parts(text)
-    if (frequency := parts.pop("FREQ", None)) not in _FREQUENCIES:
-        raise ValueError("needs FREQ=DAILY, WEEKLY, MONTHLY or YEARLY")
-    if "COUNT" in parts and "UNTIL" in parts:
-        raise ValueError("has COUNT and UNTIL, of which a rule may have one")
-    rule = Rule(
-        frequency=frequency,
-        interval=_amount(parts, "INTERVAL") or 1,
-        count=_amount(parts, "COUNT"),
-        until=_until(parts.pop("UNTIL", None)),
-        week_start=_week_start(parts.pop("WKST", "MO")),
-        days=_days(parts.pop("BYDAY", None)),
-        numbers=MappingProxyType({name: _numbers(name, parts.pop(name)) for name in _NUMBERS if name in parts}),
-    )
-    if parts:
-        raise ValueError("has a part that RFC 5545 does not know")
-    _check_together(rule)
-    return rule
-
-
-def _parts(text: str) -> dict[str, str]:
-    if len(text) > _LONGEST or not text.isascii():
-        raise ValueError(f"must have up to {_LONGEST} characters, all of them ASCII")
-    parts: dict[str, str] = {}
-    for part in text.upper().removeprefix("RRULE:").split(";"):
-        name, equals, value = part.partition("=")
-        if not equals or not value:
-            raise ValueError("must be parts NAME=VALUE with a semicolon in between")
-        if name in parts:
-            raise ValueError("has a part twice")
-        parts[name] = value
-    return parts
-
-
-def _amount(parts: dict[str, str], name: str) -> int | None:
-    if (value := parts.pop(name, None)) is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= _MOST:
-        raise ValueError(f"needs a number from 1 to {_MOST} in {name}")
-    return int(value)
-
-
-def _until(value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        if not _UNTIL.fullmatch(value):
-            raise ValueError
-        if "T" not in value:
-            return datetime.combine(datetime.strptime(value, "%Y%m%d"), time.max)  # noqa: DTZ007 - local time
-        until = datetime.strptime(value.rstrip("Z"), "%Y%m%dT%H%M%S")  # noqa: DTZ007
-    except ValueError:
-        raise ValueError("needs a date or a time such as 20301231T225959Z in UNTIL") from None
-    return until.replace(tzinfo=UTC) if value.endswith("Z") else until
-
-
-def _week_start(value: str) -> int:
-    if value not in _WEEKDAYS:
-        raise ValueError("needs a weekday such as MO in WKST")
-    return _WEEKDAYS.index(value)
-
-
-def _days(value: str | None) -> tuple[tuple[int, int], ...]:
-    if value is None:
-        return ()
-    matches = [_DAY.fullmatch(item) for item in value.split(",")]
-    days = {(int(match[1] or 0), _WEEKDAYS.index(match[2])) for match in matches if match and match[1] not in _ZEROS}
-    if not all(match and match[1] not in _ZEROS for match in matches):
-        raise ValueError("needs weekdays such as MO or -1FR in BYDAY")
-    return tuple(sorted(days))
-
-
-_ZEROS = {sign + zeros for sign in ("", "+", "-") for zeros in ("0", "00")}
-
-
-def _numbers(name: str, value: str) -> tuple[int, ...]:
-    low, high = _NUMBERS[name]
-    items = value.split(",")
-    if all(_NUMBER.fullmatch(item) for item in items):
-        numbers = {int(item) for item in items}
-        if all(low <= number <= high and (number or low == 0) for number in numbers):
-            return tuple(sorted(numbers))
-    raise ValueError(f"needs numbers from {low} to {high}{'' if low >= 0 else ' without 0'} in {name}")
-
-
-def _check_together(rule: Rule) -> None:
-    frequency, numbers = rule.frequency, rule.numbers
-    for name in ("BYWEEKNO", "BYYEARDAY"):
-        if name in numbers and frequency != "YEARLY":
-            raise ValueError(f"may have {name} only with FREQ=YEARLY")
-    if "BYMONTHDAY" in numbers and frequency == "WEEKLY":
-        raise ValueError("may not have BYMONTHDAY with FREQ=WEEKLY")
-    if "BYSETPOS" in numbers and not rule.days and len(numbers) == 1:
-        raise ValueError("may have BYSETPOS only with another BY part")
-    if prod(len(numbers.get(name, "1")) for name in _CLOCK) > _TIMES_A_DAY:
-        raise ValueError(f"may fire up to {_TIMES_A_DAY} times a day")
-    if highest := max((abs(number) for number, _ in rule.days), default=0):
-        if frequency not in {"MONTHLY", "YEARLY"} or "BYWEEKNO" in numbers:
-            raise ValueError("may number the weekdays of BYDAY only with FREQ=MONTHLY, or with YEARLY without BYWEEKNO")
-        if highest > _weeks(rule):
-            raise ValueError(f"may number the weekdays of BYDAY up to {_weeks(rule)}")
-
-
-def _weeks(rule: Rule) -> int:
-    return 53 if rule.frequency == "YEARLY" and "BYMONTH" not in rule.numbers else 5
+__all__ = ["Series", "TooMuchWork", "Work", "parse", "reach"]
 
 
 # --- bounded work -------------------------------------------------------------------------------
 
 # Units of about 50 ns. One search may take some 0.2 s, which is 130 years of days or 2,000 of years.
-SEARCH = 4_000_000
+_SEARCH = 4_000_000
 _STEP, _OCCURRENCE, _EXPANSION = 80, 40, 500
+_FREQUENCIES: dict[str, Any] = {"DAILY": DAILY, "WEEKLY": WEEKLY, "MONTHLY": MONTHLY, "YEARLY": YEARLY}
 _DAYS_IN = {"DAILY": 1, "WEEKLY": 7, "MONTHLY": 31, "YEARLY": 366}
 
 
@@ -194,7 +43,7 @@ class TooMuchWork(Exception):  # noqa: N818 - it is no error of the caller's
 class Work:
     """Counts what expansions do, and ends them with TooMuchWork beyond `limit` units."""
 
-    def __init__(self, limit: int = SEARCH) -> None:
+    def __init__(self, limit: int = _SEARCH) -> None:
         self.done, self.limit = 0, limit
 
     def charge(self, units: int) -> None:
@@ -315,8 +164,9 @@ class Series:
         for local in local_times:
             moment = self._moment(local)
             heappush(waiting, moment)
-            is_skipped = self._local(moment) != local
-            while waiting and waiting[0] <= moment and not is_skipped:
+            if self._local(moment) != local:
+                continue
+            while waiting and waiting[0] <= moment:
                 yield heappop(waiting)
         while waiting:
             yield heappop(waiting)
@@ -364,7 +214,7 @@ def _end(rule: Rule) -> datetime:
 def _filters(rule: Rule, start: datetime) -> dict[str, Any]:
     """Dateutil's BY arguments; what the rule leaves open comes from the start, as the RFC has it."""
     numbers, days = dict(rule.numbers), rule.days
-    for name, value in zip(_CLOCK, (start.hour, start.minute, start.second), strict=True):
+    for name, value in zip(CLOCK, (start.hour, start.minute, start.second), strict=True):
         numbers.setdefault(name, (value,))
     if not days and not numbers.keys() & {"BYMONTHDAY", "BYYEARDAY"}:
         if rule.frequency == "WEEKLY" or "BYWEEKNO" in numbers:
@@ -375,7 +225,7 @@ def _filters(rule: Rule, start: datetime) -> dict[str, Any]:
                 numbers.setdefault("BYMONTH", (start.month,))
     if any(number for number, _ in days):
         # dateutil wants days that are both in the list without numbers and in the one with them.
-        days = tuple((n, day) for number, day in days for n in ([number] if number else range(1, _weeks(rule) + 1)))
+        days = tuple((n, day) for number, day in days for n in ([number] if number else range(1, weeks(rule) + 1)))
     weekdays = (MO, TU, WE, TH, FR, SA, SU)
     filters: dict[str, Any] = {name.lower(): values for name, values in numbers.items()}
     filters["byweekday"] = [weekdays[day](number) if number else weekdays[day] for number, day in days] or None
@@ -395,22 +245,25 @@ def reach(text: str, start: datetime) -> datetime | None:
     rule = parse(text)
     if not _FIRST <= start < _LAST:
         raise ValueError("needs a start between the years 2 and 9998")
-    work = Work()
     ends: list[datetime] = []
-    try:
-        # The timezone is not known here, so neither is the local date: one of three.
-        for day in (start, start + timedelta(days=1), start - timedelta(days=1)):
-            series = Series(rule, day, UTC)
-            if rule.count:
-                ends += deque(series.between(day, _LAST, work), maxlen=1)
-            elif first := series.first(day, work):
-                ends.append(first)
-                break
-    except TooMuchWork:
-        raise ValueError("gives no occurrence, or so few that they take too long to work out") from None
+    # With hours of its own, a rule may or may not fire on the first day.
+    is_known = rule.count is not None and not rule.numbers.keys() & set(CLOCK)
+    # The timezone is not known here, so neither is the local date: one of three.
+    for day in (start, start + timedelta(days=1), start - timedelta(days=1)):
+        try:
+            ends += _farthest(rule, day)
+        except TooMuchWork:
+            is_known = False
+        if ends and not rule.count:
+            break
     if not ends:
-        raise ValueError("gives no occurrence from the start of the event on")
+        raise ValueError("gives no occurrence from the start of the event on, or takes too long to work out")
     if rule.until:
         return _end(rule)
-    # With hours of its own, a rule may or may not fire on the first day.
-    return max(ends) + _MARGIN if rule.count and not rule.numbers.keys() & set(_CLOCK) else None
+    return max(ends) + _MARGIN if is_known else None
+
+
+def _farthest(rule: Rule, start: datetime) -> deque[datetime]:
+    """The last occurrence of a rule with a COUNT, the first one of another; none where there is none."""
+    occurrences = Series(rule, start, UTC).between(start, _LAST, Work(_SEARCH // 2))
+    return deque(occurrences if rule.count else islice(occurrences, 1), maxlen=1)

@@ -55,6 +55,8 @@ class Common(Generic[R]):
     create_many: Query[R]
     update: Query[R]
     lock: Query[int]
+    lock_deleted: Query[int] | None
+    """Where other rows hang on a row."""
     delete: Query[None]
     restore: Query[R]
     purge: Query[int]
@@ -72,6 +74,7 @@ def common(
     changes: Any,
     filters: type,
     narrowed_by: Iterable[str] = (),
+    has_children: bool = False,
 ) -> Common[R]:
     """Claim the common queries; the three typed dictionaries say what is written, changed and asked for.
 
@@ -107,6 +110,7 @@ def common(
         create_many=sql.query("create_many", record, rows=list[rows]),
         update=sql.query("update", record, id=Id, changes=changes),
         lock=sql.query("lock", int, id=Id),
+        lock_deleted=sql.query("lock_deleted", int, id=Id) if has_children else None,
         delete=sql.query("delete", None, id=Id),
         restore=sql.query("restore", record, id=Id),
         purge=sql.query("purge", int, id=Id),
@@ -154,6 +158,9 @@ class Repository(Generic[R]):
         `NotFoundError` when there is none, or when its parent is deleted.
         """
         async with self._db.atomic(tenant_id) as db:
+            if self._common.lock_deleted is not None:
+                # What was hidden while this waited for the lock is seen by the next statement.
+                await db.fetch_optional(self._common.lock_deleted, tenant_id, id=id)
             restored = await db.fetch_optional(self._common.restore, tenant_id, id=id)
             return restored if restored is not None else await db.fetch_one(self._common.get_by_id, tenant_id, id=id)
 

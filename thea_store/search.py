@@ -9,7 +9,7 @@ so every text is a query.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from typing_extensions import TypedDict
 
@@ -39,7 +39,7 @@ def parse(query: str) -> list[list[Term]]:
     terms = list(_terms(query[:_CHARACTERS].translate(_QUOTES)))
     if terms and not terms[-1]["phrase"] and not terms[-1]["negated"]:
         terms[-1]["prefix"] = True
-    return _alternatives(terms[:_TERMS])
+    return _alternatives(terms)
 
 
 def _terms(text: str) -> Iterator[Term]:
@@ -52,14 +52,16 @@ def _terms(text: str) -> Iterator[Term]:
         yield Term(words=words, phrase=is_phrase, prefix=is_open and not is_negated, negated=is_negated)
 
 
-def _alternatives(terms: list[Term]) -> list[list[Term]]:
+def _alternatives(terms: Sequence[Term]) -> list[list[Term]]:
     groups: list[list[Term]] = [[]]
+    count = 0
     for place, term in enumerate(terms):
-        between = groups[-1] and place < len(terms) - 1
-        if between and _is_or(term):
+        is_between = groups[-1] and place < len(terms) - 1
+        if is_between and _is_or(term):
             groups.append([])
-        else:
+        elif count < _TERMS:
             groups[-1].append(term)
+            count += 1
     return [group for group in groups if group]
 
 

@@ -89,7 +89,7 @@ class ImportedUser(TypedDict):
 _Some = Annotated[int, Field(ge=0, le=1000)]
 
 SQL = SqlFile("users")
-COMMON = common(SQL, User, rows=_NewUser, changes=UserChanges, filters=UserFilters)
+COMMON = common(SQL, User, rows=_NewUser, changes=UserChanges, filters=UserFilters, has_children=True)
 
 GET_BY_TELEGRAM_ID = SQL.query("get_by_telegram_id", User, telegram_id=Id)
 GET_OR_CREATE = SQL.query(
@@ -152,7 +152,7 @@ class Users(Repository[User]):
         last_name: str | None = None,
         language_code: str | None = None,
         timezone: str = "UTC",
-        preferences: Mapping[str, Any] | None = None,
+        preferences: dict[str, Any] | None = None,
     ) -> User:
         """The new user; `DuplicateError` when the Telegram id is taken, by a deleted user too."""
         return await self._create(

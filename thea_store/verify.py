@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thea_store.annotations import fits, is_model, is_optional, spelled
-from thea_store.errors import QueryFileError, StoreUnavailableError
+from thea_store.errors import QueryFileError, StoreError, StoreUnavailableError
 from thea_store.sql import Query, SqlFile
 from thea_store.urls import DatabaseUrl
 
@@ -122,6 +122,12 @@ def _connected(address: DatabaseUrl) -> Iterator[Connection[Any]]:
             yield connection
     except psycopg.OperationalError as error:
         raise StoreUnavailableError(f"no PostgreSQL answers at {address}: start it, or correct DATABASE_URL") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"{address}: the login may not read the schema's version: make it a member, `grant thea_app to …`"
+        ) from error
+    except psycopg.Error as error:
+        raise StoreError(f"{address}: the schema cannot be checked (SQLSTATE {error.sqlstate})") from error
 
 
 def _identify(connection: Connection[Any]) -> Server:

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 from pydantic_core import from_json, to_json
 
-from thea_store.database.failures import is_unavailable, unreachable
+from thea_store.database.failures import is_misconfigured, is_unavailable, unreachable
 from thea_store.errors import StoreError, StoreUnavailableError
 from thea_store.urls import DatabaseUrl
 
@@ -81,6 +81,7 @@ class Connector:
     standby: bool = False
     pooled: bool = False
     """Found out at the first connection: a pooler refuses start-up settings that it does not know."""
+    answered_last: int = 0
 
     async def __call__(self) -> Connection:
         """A new connection; `StoreUnavailableError` names the server that cannot be reached."""
@@ -99,13 +100,19 @@ class Connector:
 
     async def _any_host(self) -> asyncpg.Connection[asyncpg.Record]:
         # The driver gives all hosts one timeout together, so that one silent host starves the rest.
+        # The one that answered last comes first, so that not every connection waits for a silent one.
         hosts = self.address.each_host() or [self.address]
-        for host in hosts[:-1]:
+        hosts = hosts[self.answered_last :] + hosts[: self.answered_last]
+        for position, host in enumerate(hosts):
             try:
-                return await self._connect(host)
+                connection = await self._connect(host)
             except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError):
-                continue
-        return await self._connect(hosts[-1])
+                if position == len(hosts) - 1:
+                    raise
+            else:
+                self.answered_last = (self.answered_last + position) % len(hosts)
+                return connection
+        raise AssertionError
 
     async def _connect(self, host: DatabaseUrl) -> asyncpg.Connection[asyncpg.Record]:
         if self.pooled:
@@ -136,7 +143,7 @@ class Connector:
         patience, named = named.without_option("connect_timeout")
         connection = await asyncpg.connect(
             named.render(),
-            timeout=float(patience or _ATTEMPT),
+            timeout=float(patience or 0) or _ATTEMPT,
             command_timeout=self.command_timeout + _GRACE,
             statement_cache_size=statement_cache_size,
             max_cached_statement_lifetime=0,
@@ -172,6 +179,6 @@ def _decode(payload: bytes) -> Any:
 
 def _may_come_up(error: BaseException) -> bool:
     # Refused, no socket yet, "the database system is starting up", no primary among the hosts yet.
-    if isinstance(error, StoreError):
+    if isinstance(error, StoreError) or is_misconfigured(error):
         return False
     return isinstance(error, (ConnectionError, FileNotFoundError, TimeoutError)) or is_unavailable(error)

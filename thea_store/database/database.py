@@ -37,7 +37,10 @@ class Database(Executor):
         self._settings = settings
         self._sticky = settings.tenant_scope == "session"
         self._connector, self._pool = _pool(settings, None)
-        self._replicas = _pool(settings, settings.replica_url)[1] if settings.replica_url else None
+        self._replica_connector: Connector | None = None
+        self._replicas: Pool | None = None
+        if settings.replica_url:
+            self._replica_connector, self._replicas = _pool(settings, settings.replica_url)
         self._watch = Watch(echo=settings.echo, slow_ms=settings.slow_query_ms)
 
     async def start(self) -> None:
@@ -92,19 +95,22 @@ class Database(Executor):
         modes += " read only" if read_only else ""
         message = f"begin{modes}{set_local(tenant_id=tenant, actor=actor, request_id=request_id)}"
         pool = self._replicas if read_only and self._replicas is not None else self._pool
-        return TransactionScope(self, pool, tenant, message)
+        return TransactionScope(self, pool, tenant, message, read_only=read_only)
 
     def atomic(self, tenant_id: str) -> AbstractAsyncContextManager[Executor]:
         """A transaction of its own."""
         return self.transaction(tenant_id)
 
-    async def begin(self, pool: Pool, tenant_id: str, message: str) -> Transaction:
+    async def begin(self, pool: Pool, tenant_id: str, message: str, *, read_only: bool) -> Transaction:
         """Begin a transaction, again where the connection turns out to be dead."""
-        if self._connector.pooled:  # a pooler took no start-up settings, so each transaction brings its own
+        connector = self._connector if pool is self._pool else self._replica_connector
+        if (
+            connector is not None and connector.pooled
+        ):  # a pooler took no start-up settings, so each transaction brings its own
             message += f"; set local statement_timeout = {round(self._settings.command_timeout * 1000)}"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await Transaction.begin(pool, tenant_id, message, self._watch)
+                return await Transaction.begin(pool, tenant_id, message, self._watch, read_only=read_only)
             except StoreError as error:
                 if not error.repeatable or attempt == _ATTEMPTS:
                     raise
@@ -162,11 +168,16 @@ class Database(Executor):
 class TransactionScope(AbstractAsyncContextManager[Transaction]):
     """Begins a transaction and commits it, or rolls it back when an exception leaves the block."""
 
-    def __init__(self, database: Database, pool: Pool, tenant_id: str, message: str) -> None:
+    def __init__(
+        self, database: Database, pool: Pool, tenant_id: str, message: str, *, read_only: bool = False
+    ) -> None:
         self._database, self._pool, self._tenant_id, self._message = database, pool, tenant_id, message
+        self._read_only = read_only
 
     async def __aenter__(self) -> Transaction:
-        self._transaction = await self._database.begin(self._pool, self._tenant_id, self._message)
+        self._transaction = await self._database.begin(
+            self._pool, self._tenant_id, self._message, read_only=self._read_only
+        )
         return self._transaction
 
     async def __aexit__(

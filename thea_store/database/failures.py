@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import asyncpg
 
 from thea_store.errors import (
@@ -15,7 +17,7 @@ from thea_store.errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["answered", "is_unavailable", "needs_new_connections", "translate", "unreachable"]
+__all__ = ["answered", "is_misconfigured", "is_unavailable", "needs_new_connections", "translate", "unreachable"]
 
 # PostgreSQL manual, appendix A. The server undid the statement, and the same again may succeed.
 _DEMOTED = "25006"
@@ -53,6 +55,13 @@ def is_unavailable(error: BaseException) -> bool:
     )
 
 
+def is_misconfigured(error: BaseException) -> bool:
+    """Whether the TLS settings stop every attempt to connect: a certificate that is missing, or not trusted."""
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    return isinstance(error, asyncpg.ClientConfigurationError)
+
+
 def unreachable(error: BaseException, place: str) -> StoreError:
     """The error of a connection that could not be made."""
     if hint := _LOGIN.get(_state(error)):
@@ -60,6 +69,11 @@ def unreachable(error: BaseException, place: str) -> StoreError:
     if _state(error) == "53300":
         return StoreUnavailableError(
             f"{place}: the server has no connection left: lower DATABASE_POOL_SIZE or raise max_connections"
+        )
+    if is_misconfigured(error):
+        return StoreUnavailableError(
+            f"{place}: no connection with these TLS settings ({type(error).__name__}): check DATABASE_SSL_MODE, "
+            "DATABASE_SSL_CA and the certificates in DATABASE_URL"
         )
     return StoreUnavailableError(
         f"no PostgreSQL answers at {place} ({type(error).__name__}): start it, or correct DATABASE_URL"

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
 from thea_store.database.connection import Connection
-from thea_store.errors import PoolTimeoutError, StoreError
+from thea_store.errors import PoolTimeoutError, StoreError, StoreUnavailableError
 
 __all__ = ["Pool", "PoolFigures"]
 
@@ -85,10 +85,7 @@ class Pool:
             async with asyncio.timeout(self._timeout):
                 return await self._wait_or_open()
         except TimeoutError:
-            raise PoolTimeoutError(
-                f"no connection became free in {self._timeout:g} s: all {self._limit} are in use; shorten the "
-                "transactions, or raise DATABASE_POOL_SIZE or DATABASE_MAX_OVERFLOW"
-            ) from None
+            raise self._nothing_in_time() from None
 
     def release(self, connection: Connection) -> None:
         """Take a connection back; one in doubt is settled or ended first, in the background."""
@@ -177,6 +174,17 @@ class Pool:
             raise
         # `None` is a place in which to open one.
         return connection if connection is not None else await self._open_one()
+
+    def _nothing_in_time(self) -> StoreError:
+        if len(self._open) < self._limit:  # there was a place, but nothing to put there
+            return StoreUnavailableError(
+                f"no connection could be opened in {self._timeout:g} s, because the server does not answer: start it, "
+                "or correct DATABASE_URL"
+            )
+        return PoolTimeoutError(
+            f"no connection became free in {self._timeout:g} s: all {self._limit} are in use; shorten the "
+            "transactions, or raise DATABASE_POOL_SIZE or DATABASE_MAX_OVERFLOW"
+        )
 
     async def _open_one(self) -> Connection:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from thea_store.arguments import check_tenant
@@ -19,6 +20,9 @@ from thea_store.sql import Query
 
 __all__ = ["Transaction"]
 
+# The open savepoints round this task, each with its transaction. A task begun inside one inherits it.
+_around: ContextVar[tuple[tuple[Transaction, int], ...]] = ContextVar("thea_store_savepoints", default=())
+
 
 class Transaction(Executor):
     """Runs queries on one connection, between its `begin` and the `commit` or `rollback`.
@@ -26,20 +30,26 @@ class Transaction(Executor):
     Calls of several tasks take turns. After the end every call is a `StoreError`.
     """
 
-    def __init__(self, pool: Pool, connection: Connection, tenant_id: str, watch: Watch) -> None:
+    def __init__(
+        self, pool: Pool, connection: Connection, tenant_id: str, watch: Watch, *, read_only: bool = False
+    ) -> None:
         self._pool, self._connection, self._tenant_id, self._watch = pool, connection, tenant_id, watch
+        self._read_only = read_only
         self._turn = asyncio.Lock()
         self._savepoints = 0
+        self._open_savepoints: list[int] = []
         self._wrote = False
         self._in_step = True  # the last message was answered, so that the next can be sent
         self._doubtful = False  # a call was cut short: it may have been done or not
         self._over = False
 
     @classmethod
-    async def begin(cls, pool: Pool, tenant_id: str, message: str, watch: Watch) -> Transaction:
+    async def begin(
+        cls, pool: Pool, tenant_id: str, message: str, watch: Watch, *, read_only: bool = False
+    ) -> Transaction:
         """Send the message that begins the transaction and tells the server its tenant."""
         connection = await pool.acquire(tenant_id)
-        transaction = cls(pool, connection, tenant_id, watch)
+        transaction = cls(pool, connection, tenant_id, watch, read_only=read_only)
         try:
             await transaction._command(message, "begin")
         except BaseException:
@@ -73,16 +83,28 @@ class Transaction(Executor):
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Undo what was done inside, and only that, when an exception leaves the block."""
+        """Undo what was done inside, and only that, when an exception leaves the block.
+
+        While it is open, the calls of tasks that were not begun inside it are refused: they would be
+        undone with it.
+        """
         self._savepoints += 1
-        name = f"thea_{self._savepoints}"
+        number = self._savepoints
+        name = f"thea_{number}"
         await self._locked(f"savepoint {name}", "savepoint")
+        outside = _around.get()
+        _around.set((*outside, (self, number)))
+        self._open_savepoints.append(number)
         try:
             yield
             await self._locked(f"release savepoint {name}", "savepoint")
         except (Exception, asyncio.CancelledError):
             await self._undo(f"rollback to savepoint {name}; release savepoint {name}")
             raise
+        finally:
+            _around.set(outside)
+            # With those that another task left open inside this one.
+            self._open_savepoints = [one for one in self._open_savepoints if one < number]
 
     async def commit(self) -> None:
         """End the transaction; `OutcomeUnknownError` when the server's answer to a write got lost."""
@@ -122,6 +144,8 @@ class Transaction(Executor):
         self._doubtful = True
         with suppress(StoreError):
             async with self._turn:
+                if self._over:  # another call's connection by now
+                    return
                 if not self._in_step:
                     with self._step("savepoint"):
                         await self._connection.catch_up()
@@ -154,16 +178,25 @@ class Transaction(Executor):
         except BaseException as error:
             self._in_step = answered(error)
             self._doubtful = self._doubtful or not self._in_step
-            if needs_new_connections(error):
+            if needs_new_connections(error) and not self._read_only:
                 self._pool.expire()
             if isinstance(error, Exception):
-                raise translate(error, name, unknown=unknown) from error
+                failure = translate(error, name, unknown=unknown)
+                if self._read_only and needs_new_connections(error):
+                    failure.repeatable = False  # a write in a read-only transaction stays one
+                raise failure from error
             raise
         self._in_step = True
 
     def _check_open(self, name: str) -> None:
         if self._over:
             raise StoreError(f"{name}: this transaction has ended; call the store's own repositories, or begin another")
+        mine = [number for transaction, number in _around.get() if transaction is self]
+        if mine[-1:] != self._open_savepoints[-1:]:
+            raise StoreError(
+                f"{name}: another task has a savepoint open in this transaction, and may undo this call with it: "
+                "begin the tasks inside the savepoint, or give each its own transaction"
+            )
         if self._doubtful and not self._connection.raw.is_closed():
             raise StoreError(
                 f"{name}: an earlier call of this transaction was cut short, and may have been done or not: let the "

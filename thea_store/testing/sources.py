@@ -1,0 +1,93 @@
+"""Where the tests' server comes from."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import warnings
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from thea_store.errors import EmbeddedServerError, SettingsError, StoreError
+from thea_store.testing.server import TestServer
+
+__all__ = ["start_server"]
+
+_VARIABLE = "THEA_TEST_DATABASE_URL"
+# For a container that is thrown away: no test survives a power cut.
+_RISKS = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+def start_server(resources: ExitStack) -> TestServer:
+    """The server that the environment names, or the first that can be had; ended with `resources`.
+
+    `StoreError` when there is none, or it cannot be used.
+    """
+    if url := os.environ.get(_VARIABLE):
+        try:
+            return TestServer(url, lasting=True)
+        except ValueError as error:
+            raise SettingsError(_VARIABLE, str(error)) from None
+    match os.environ.get("THEA_TEST_SERVER", ""):
+        case "":
+            return TestServer(_container(resources, required=False) or _embedded(resources, None))
+        case "embedded":
+            return TestServer(_embedded(resources, None))
+        case "docker":
+            return TestServer(_container(resources, required=True) or "")
+        case bin_dir:
+            return TestServer(_embedded(resources, bin_dir))
+
+
+def _embedded(resources: ExitStack, bin_dir: str | None) -> str:
+    from thea_store.embedded import EmbeddedPostgres  # noqa: PLC0415
+
+    # Its own event loop: the fixture is synchronous, so that it serves tests on any loop.
+    runner = resources.enter_context(asyncio.Runner())
+    server = EmbeddedPostgres(bin_dir=bin_dir)
+    try:
+        runner.run(server.start())
+    except EmbeddedServerError as error:
+        raise StoreError(f"no PostgreSQL for the tests: {error}; or give a superuser's URL as {_VARIABLE}") from error
+    resources.callback(lambda: runner.run(server.stop()))
+    return server.superuser_url
+
+
+def _container(resources: ExitStack, *, required: bool) -> str | None:
+    if not required and not _may_have_docker():
+        return None
+    try:
+        from docker.errors import DockerException  # noqa: PLC0415
+        from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415
+    except ImportError:
+        if required:
+            raise StoreError("THEA_TEST_SERVER=docker needs testcontainers: pip install testcontainers") from None
+        return None
+    image = os.environ.get("THEA_TEST_POSTGRES_IMAGE", "postgres:18")
+    container = None
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        with suppress(DockerException):
+            container = PostgresContainer(image, driver=None, docker_client_kw={"timeout": 60})
+        # Docker's client leaves its sockets open when nobody answers, which would fail a test by its warning.
+        gc.collect()
+    if container is None:
+        if required:
+            raise StoreError("THEA_TEST_SERVER=docker, but no Docker engine answers: start it")
+        return None
+    container.with_command(["postgres", *(part for name in _RISKS for part in ("-c", f"{name}=off"))])
+    try:
+        resources.enter_context(container)
+    except DockerException as error:
+        raise StoreError(
+            f"the Docker engine does not start {image} ({error}): pull it, name another one as "
+            "THEA_TEST_POSTGRES_IMAGE, or set THEA_TEST_SERVER=embedded"
+        ) from error
+    url: str = container.get_connection_url()
+    return url
+
+
+def _may_have_docker() -> bool:
+    """Whether anything points to an engine; the answer saves the third of a second that its client takes to import."""
+    places = ("/var/run/docker.sock", "~/.docker/config.json", "~/.testcontainers.properties")
+    return "DOCKER_HOST" in os.environ or any(Path(place).expanduser().exists() for place in places)
