@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -134,6 +135,29 @@ def test_every_error_says_what_it_means_and_how_to_mend_it() -> None:
 
     assert sorted(entries) == sorted(name for name in thea_store.__all__ if is_error(name))
     assert [name for name, part in entries.items() if "**Means.**" not in part or "**Fix.**" not in part] == []
+
+
+def test_what_an_error_is_said_to_say_is_what_it_says() -> None:
+    tables = re.findall(r"\| it says \|.*\n\|[-|]+\n((?:\|.*\n)+)", (DOCS / "troubleshooting.md").read_text())
+    sayings = [row.split("|")[1].strip() for table in tables for row in table.splitlines()]
+    said = texts_of_the_code()
+
+    assert len(sayings) > 30
+    assert [part for saying in sayings for part in re.split(r":? ?… ?", saying) if part and part not in said] == []
+
+
+def texts_of_the_code() -> str:
+    """All strings of the library, each on a line, with … for what is put into them."""
+    found = []
+    for path in (ROOT / "thea_store").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                found.append(
+                    "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -21,10 +24,10 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from thea_store import Settings, cli
+from thea_store import Settings, cli, doctor
 from thea_store.catalog import UnreachableError, connect
-from thea_store.doctor import Finding, examine, others, server
-from thea_store.doctor.findings import Patient, Verdict, ok, quoted
+from thea_store.doctor import Finding, examine, history, others, server
+from thea_store.doctor.findings import Check, Patient, Verdict, conduct, ok
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.embedded.account import server_account
 from thea_store.embedded.binaries import find_binaries
@@ -73,6 +76,13 @@ def in_a_thread(work: Callable[[], T]) -> T:
 
 def examined(url: str, **settings: Any) -> list[Finding]:
     return in_a_thread(lambda: examine(Settings(url=url, **settings)))
+
+
+def ailing_schema(database: TestDatabase, checks: Mapping[str, Check] = doctor._SCHEMA) -> list[Finding]:
+    """What these checks find, alone: an examination takes several times as long."""
+    settings = Settings(url=database.app_url)
+    with connect(settings.address()) as connection:
+        return ailing(conduct(checks, Patient(connection, settings)))
 
 
 def ailing(findings: Sequence[Finding]) -> list[Finding]:
@@ -134,19 +144,39 @@ def test_with_the_migrators_login_edited_migrations_are_looked_for(database: Tes
 # --- a weakened schema --------------------------------------------------------------------------
 
 WEAKENED = [
-    ("alter table thea.users disable row level security", "row security", "not enabled on thea.users", "enable row level"),
-    ("alter table thea.notes no force row level security", "row security", "not forced on thea.notes", "force row level"),
+    (
+        "alter table thea.users disable row level security",
+        "row security",
+        "not enabled on thea.users",
+        "enable row level",
+    ),
+    (
+        "alter table thea.notes no force row level security",
+        "row security",
+        "not forced on thea.notes",
+        "force row level",
+    ),
     ("drop policy tenant on thea.notes", "policies", "thea.notes has no policy that shows", "create policy tenant on"),
     ("drop policy tenant on thea.audit_log", "policies", "thea.audit_log has no policy", "for select to thea_app"),
     ("drop policy tenant_guard on thea.users", "policies", "no restrictive policy", "as restrictive to thea_app"),
-    ("create policy careless on thea.users using (true)", "policies", "more than its tenant's rows: true", "drop policy"),
+    (
+        "create policy careless on thea.users using (true)",
+        "policies",
+        "more than its tenant's rows: true",
+        "drop policy",
+    ),
     (
         "create policy careless on thea.users for insert to thea_app with check (tenant_id <> '')",
         "policies",
         "the policy careless on thea.users gives the application more",
         "drop policy careless on thea.users",
     ),
-    ("alter policy tenant on thea.events using (true)", "policies", "more than its tenant's rows: true", "drop policy tenant"),
+    (
+        "alter policy tenant on thea.events using (true)",
+        "policies",
+        "more than its tenant's rows: true",
+        "drop policy tenant",
+    ),
     (
         "alter policy tenant_guard on thea.events using (true) with check (true)",
         "policies",
@@ -165,7 +195,12 @@ WEAKENED = [
         "does not reach into the materialized view thea.peek",
         "drop materialized view thea.peek",
     ),
-    ("alter table thea.audit_log drop constraint audit_log_pkey", "keys", "no primary key", "primary key (tenant_id, id)"),
+    (
+        "alter table thea.audit_log drop constraint audit_log_pkey",
+        "keys",
+        "no primary key",
+        "primary key (tenant_id, id)",
+    ),
     ("create unique index on thea.users (telegram_id)", "keys", "users_telegram_id_idx of thea.users", "make it anew"),
     (
         "alter table thea.audit_log add constraint loose foreign key (row_id, tenant_id) references thea.users (id, tenant_id);"
@@ -180,38 +215,118 @@ WEAKENED = [
         "conversations_user_id_fkey of thea.conversations has no index",
         "create index concurrently on thea.conversations (tenant_id, user_id)",
     ),
-    ("alter table thea.users disable trigger audit", "triggers", "trigger audit of thea.users is disabled", "enable trigger"),
-    ("alter table thea.users disable trigger all", "triggers", "foreign keys of thea.users are not enf", "enable trigger all"),
+    (
+        "alter table thea.users disable trigger audit",
+        "triggers",
+        "trigger audit of thea.users is disabled",
+        "enable trigger",
+    ),
+    (
+        "alter table thea.users disable trigger all",
+        "triggers",
+        "foreign keys of thea.users are not enf",
+        "enable trigger all",
+    ),
     ("drop trigger audit on thea.notes", "triggers", "thea.notes do not come into the audit log", "calls thea.audit()"),
-    ("drop trigger append_only on thea.audit_log", "triggers", "thea.audit_log is not append-only", "create trigger append_only"),
-    ("alter table thea.users owner to current_user", "owners", "thea.users belongs to", "alter table thea.users owner to thea_owner"),
-    ("revoke select on thea.notes from thea_app", "missing rights", "lacks select on thea.notes", "grant select on thea.notes"),
-    ("revoke insert on thea.notes from thea_app", "missing rights", "lacks insert on thea.notes", "grant insert on thea.notes"),
-    ("revoke update on thea.notes from thea_app", "missing rights", "lacks update (…) on thea.notes", "its migration lists"),
-    ("revoke usage on schema thea from thea_app", "missing rights", "lacks usage on schema thea", "grant usage on schema thea"),
-    ("revoke select on _yoyo_migration from thea_app", "missing rights", "lacks select on public._yoyo_", "grant select on"),
-    ("revoke execute on function thea.tenant() from thea_app", "missing rights", "on function thea.tenant()", "grant execute"),
+    (
+        "drop trigger append_only on thea.audit_log",
+        "triggers",
+        "thea.audit_log is not append-only",
+        "create trigger append_only",
+    ),
+    (
+        "alter table thea.users owner to current_user",
+        "owners",
+        "thea.users belongs to",
+        "alter table thea.users owner to thea_owner",
+    ),
+    (
+        "revoke select on thea.notes from thea_app",
+        "missing rights",
+        "lacks select on thea.notes",
+        "grant select on thea.notes",
+    ),
+    (
+        "revoke insert on thea.notes from thea_app",
+        "missing rights",
+        "lacks insert on thea.notes",
+        "grant insert on thea.notes",
+    ),
+    (
+        "revoke update on thea.notes from thea_app",
+        "missing rights",
+        "lacks update (…) on thea.notes",
+        "its migration lists",
+    ),
+    (
+        "revoke usage on schema thea from thea_app",
+        "missing rights",
+        "lacks usage on schema thea",
+        "grant usage on schema thea",
+    ),
+    (
+        "revoke select on _yoyo_migration from thea_app",
+        "missing rights",
+        "lacks select on public._yoyo_",
+        "grant select on",
+    ),
+    (
+        "revoke execute on function thea.tenant() from thea_app",
+        "missing rights",
+        "on function thea.tenant()",
+        "grant execute",
+    ),
     (
         "revoke usage on sequence thea.message_history_id_seq from thea_app",
         "missing rights",
         "lacks usage on sequence thea.message_history_id_seq",
         "grant usage on sequence thea.message_history_id_seq to thea_app",
     ),
-    ("grant truncate on thea.users to thea_app", "excess rights", "may truncate on", "revoke truncate on thea.users from thea_app"),
-    ("grant update on thea.users to thea_app", "excess rights", "thea_app may update on thea.users", "grant update (deleted_at, "),
-    ("grant update (id) on thea.users to thea_app", "excess rights", "thea_app may update (id)", "revoke update (id) on"),
+    (
+        "grant truncate on thea.users to thea_app",
+        "excess rights",
+        "may truncate on",
+        "revoke truncate on thea.users from thea_app",
+    ),
+    (
+        "grant update on thea.users to thea_app",
+        "excess rights",
+        "thea_app may update on thea.users",
+        "grant update (deleted_at, ",
+    ),
+    (
+        "grant update (id) on thea.users to thea_app",
+        "excess rights",
+        "thea_app may update (id)",
+        "revoke update (id) on",
+    ),
     ("grant insert on thea.audit_log to thea_app", "excess rights", "may insert on thea.audit_log", "revoke insert on"),
     ("grant delete on thea.notes to thea_readonly", "excess rights", "thea_readonly may delete", "from thea_readonly"),
     ("grant select on thea.users to public", "excess rights", "public may select on thea.users", "from public"),
-    ("grant update on sequence thea.users_id_seq to thea_app", "excess rights", "update on sequence thea.users_id_seq", "revoke"),
-    ("alter function thea.tenant() immutable", "tenant", "thea.tenant() is not stable", "create or replace function thea.tenant()"),
+    (
+        "grant update on sequence thea.users_id_seq to thea_app",
+        "excess rights",
+        "update on sequence thea.users_id_seq",
+        "revoke",
+    ),
+    (
+        "alter function thea.tenant() immutable",
+        "tenant",
+        "thea.tenant() is not stable",
+        "create or replace function thea.tenant()",
+    ),
     (
         "create or replace function thea.tenant() returns text language sql stable return 'acme'",
         "tenant",
         "is not the function that the policies were written for",
         "create or replace function thea.tenant()",
     ),
-    ("alter function thea.audit() reset search_path", "functions", "caller's search_path", "set search_path = pg_catalog, pg_temp"),
+    (
+        "alter function thea.audit() reset search_path",
+        "functions",
+        "caller's search_path",
+        "set search_path = pg_catalog, pg_temp",
+    ),
     (
         "alter function thea.audit() set search_path = thea, public",
         "functions",
@@ -227,7 +342,12 @@ WEAKENED = [
         "everyone may call thea.all_users()",
         "revoke execute on function thea.all_users() from public",
     ),
-    ("alter table thea.users drop column language_code", "queries", "mismatch(es) with the schema, the first: sql/", "thea-store check"),
+    (
+        "alter table thea.users drop column language_code",
+        "queries",
+        "mismatch(es) with the schema, the first: sql/",
+        "thea-store check",
+    ),
 ]
 
 
@@ -236,7 +356,7 @@ def test_a_weakness_is_found_and_its_fix_is_its_end(
     database: TestDatabase, weakening: str, check: str, found: str, fix: str
 ) -> None:
     do(database, weakening)
-    findings = ailing(examined(database.app_url))
+    findings = ailing_schema(database, history.CHECKS if check == "queries" else doctor._SCHEMA)
     its_own = [finding for finding in findings if finding.check == check and found in finding.found]
 
     assert len(its_own) == 1, findings
@@ -244,7 +364,7 @@ def test_a_weakness_is_found_and_its_fix_is_its_end(
     assert its_own[0].state == ("warning" if check == "owners" else "problem")
     if SQL.search(its_own[0].fix or ""):
         cure(database, findings)
-        assert ailing(examined(database.app_url)) == []
+        assert ailing_schema(database) == []
 
 
 def test_a_table_that_the_library_does_not_know_is_not_overlooked(database: TestDatabase) -> None:
@@ -254,7 +374,7 @@ def test_a_table_that_the_library_does_not_know_is_not_overlooked(database: Test
     assert [finding.check for finding in findings] == [*["row security"] * 2, *["policies"] * 2, "triggers", "owners"]
     assert all('thea."Odd one"' in finding.found for finding in findings)
     cure(database, findings)
-    assert [finding.check for finding in ailing(examined(database.app_url))] == ["triggers"]
+    assert [finding.check for finding in ailing_schema(database)] == ["triggers"]
 
 
 def test_an_index_whose_building_failed_is_found(database: TestDatabase) -> None:
@@ -267,7 +387,7 @@ def test_an_index_whose_building_failed_is_found(database: TestDatabase) -> None
     assert (finding.check, finding.found) == ("indexes", "thea.broken is invalid: its building goes on, or failed")
     do(database, "delete from thea.users where telegram_id = 2")
     cure(database, [finding])
-    assert ailing(examined(database.app_url)) == []
+    assert ailing_schema(database) == []
 
 
 def test_a_right_of_the_login_itself_is_an_excess(database: TestDatabase) -> None:
@@ -316,10 +436,26 @@ def test_an_empty_database_lacks_all_of_them_and_nothing_else(thea_server: TestS
 @pytest.mark.parametrize(
     ("change", "found", "fix"),
     [
-        (f"update _yoyo_log set comment = 'sha256:0' where migration_id = '{IDS[2]}'", f"{IDS[2]} was edited", "restore "),
-        ("insert into _yoyo_migration values ('x', '9999.later', now())", "newer than this version", "update thea_store"),
-        ("insert into _yoyo_migration values ('x', '0001.gone', now())", "0001.gone is applied, but its file is", "bring "),
-        (f"delete from _yoyo_migration where migration_id = '{IDS[2]}'", f"{IDS[2]} is not applied, though", "give it a number"),
+        (
+            f"update _yoyo_log set comment = 'sha256:0' where migration_id = '{IDS[2]}'",
+            f"{IDS[2]} was edited",
+            "restore ",
+        ),
+        (
+            "insert into _yoyo_migration values ('x', '9999.later', now())",
+            "newer than this version",
+            "update thea_store",
+        ),
+        (
+            "insert into _yoyo_migration values ('x', '0001.gone', now())",
+            "0001.gone is applied, but its file is",
+            "bring ",
+        ),
+        (
+            f"delete from _yoyo_migration where migration_id = '{IDS[2]}'",
+            f"{IDS[2]} is not applied, though",
+            "give it a number",
+        ),
     ],
 )
 def test_migrations_that_do_not_fit_are_told_apart(database: TestDatabase, change: str, found: str, fix: str) -> None:
@@ -346,14 +482,26 @@ def test_without_the_migrators_login_unknown_migrations_are_found_all_the_same(d
         ("superuser", "powers", "problem", "is a superuser", "in role thea_app`"),
         ("bypassrls in role thea_app", "powers", "problem", "bypasses row security", "nobypassrls"),
         ("in role thea_app, thea_owner", "powers", "problem", "may become their owner thea_owner", "revoke thea_owner"),
-        ("in role thea_app, thea_maintenance", "powers", "problem", "all that thea_maintenance may", "revoke thea_main"),
+        (
+            "in role thea_app, thea_maintenance",
+            "powers",
+            "problem",
+            "all that thea_maintenance may",
+            "revoke thea_main",
+        ),
         ("in role thea_app, pg_read_all_data", "powers", "problem", "all that pg_read_all_data may", "revoke pg_read"),
         ("createdb in role thea_app", "powers", "warning", "has createdb", "nocreatedb"),
         ("createrole in role thea_app", "powers", "warning", "has createrole", "nocreaterole"),
         ("replication in role thea_app", "powers", "warning", "has replication", "noreplication"),
         ("", "membership", "problem", "is no member of thea_app", "grant thea_app to"),
         ("noinherit in role thea_app", "membership", "problem", "does not inherit its rights", "inherit"),
-        ("connection limit 5 in role thea_app", "pool", "problem", "there are 5 (the connection limit of", "lower DATABASE_"),
+        (
+            "connection limit 5 in role thea_app",
+            "pool",
+            "problem",
+            "there are 5 (the connection limit of",
+            "lower DATABASE_",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_login_is_found(
@@ -511,3 +659,302 @@ def test_an_embedded_server_is_not_started_by_the_way(thea_database: TestDatabas
     [finding] = ailing(examined(thea_database.app_url, replica_url="embedded:"))
 
     assert "names no server" in finding.found
+
+
+# --- a pooler -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pooled_url(thea_database: TestDatabase, tmp_path: Path) -> Iterator[str]:
+    """The service's URL through a PgBouncer in transaction mode."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed")
+    target = DatabaseUrl.parse(thea_database.app_url)
+    [(host, port)] = target.hosts
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listening = free.getsockname()[1]
+    (tmp_path / "users").write_text(f'"{target.user}" "{target.password}"\n')
+    (tmp_path / "pgbouncer.ini").write_text(
+        f"[databases]\n{target.database} = host={host} port={port or 5432}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {listening}\nunix_socket_dir =\nauth_type = plain\n"
+        f"auth_file = {tmp_path / 'users'}\npool_mode = transaction\n"
+    )
+    account = server_account(None)
+    if account.uid is not None:
+        for directory in (tmp_path, *tmp_path.parents[:3]):
+            directory.chmod(0o755)
+    command = [program, "-q", str(tmp_path / "pgbouncer.ini")]
+    with subprocess.Popen(command, user=account.uid, group=account.gid, stderr=subprocess.DEVNULL) as process:
+        try:
+            place = replace(target, hosts=(("127.0.0.1", listening),))
+            until_it_answers(place)
+            yield place.render()
+        finally:
+            process.kill()
+
+
+def until_it_answers(address: DatabaseUrl) -> None:
+    for _ in range(200):
+        with suppress(UnreachableError):
+            connect(address).close()
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{address} does not answer")
+
+
+def test_a_pooler_wants_the_transactions_scope(pooled_url: str) -> None:
+    [finding] = ailing(examined(pooled_url))
+
+    assert (finding.check, finding.state) == ("pooler", "problem")
+    assert "set DATABASE_TENANT_SCOPE=transaction" in str(finding.fix)
+    assert ailing(examined(pooled_url, tenant_scope="transaction", pool_size=9000)) == []
+
+
+def test_a_password_that_is_refused_is_told_and_not_shown(pooled_url: str) -> None:
+    [finding] = examined(replace(DatabaseUrl.parse(pooled_url), password=SECRET).render())
+
+    assert "the server refuses the password" in finding.found
+    assert SECRET not in repr(finding)
+
+
+# --- a standby ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[Path]:
+    """A directory for servers that keep their data, where nothing waits for a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def standby(memory: Path) -> Iterator[tuple[EmbeddedPostgres, DatabaseUrl]]:
+    """A primary, and the address of a standby that follows it."""
+    account = server_account(None)
+    programs = find_binaries(None, account).directory
+    with ExitStack() as resources:
+        runner = resources.enter_context(asyncio.Runner())
+        primary = EmbeddedPostgres(memory / "primary")
+        runner.run(primary.start())
+        resources.callback(lambda: runner.run(primary.stop()))
+        address = DatabaseUrl.parse(primary.superuser_url)
+        sockets = address.hosts[0][0]
+        copy = resources.enter_context(tempfile.TemporaryDirectory(dir=sockets))
+        os.chown(copy, account.uid or -1, account.gid or -1)
+        data = f"{copy}/data"
+        backup = [str(programs / "pg_basebackup"), "-h", sockets, "-U", "postgres", "-c", "fast", "--no-sync"]
+        made = account.run(*backup, "-R", "-D", data)
+        assert made.returncode == 0, made.stdout
+        command = [str(programs / "postgres"), "-D", data, "-c", f"unix_socket_directories={copy}", "-c", "port=5433"]
+        command += ["-c", "listen_addresses=", "-c", "fsync=off"]
+        process = resources.enter_context(
+            subprocess.Popen(command, user=account.uid, group=account.gid, extra_groups=[], stderr=subprocess.DEVNULL)
+        )
+        resources.callback(process.send_signal, signal.SIGQUIT)
+        place = replace(address, hosts=((copy, 5433),))
+        until_it_answers(place)
+        yield primary, place
+
+
+def test_a_standby_takes_no_writes(standby: tuple[EmbeddedPostgres, DatabaseUrl]) -> None:
+    finding = the("writes", examined(standby[1].render()))
+
+    assert finding.found == "the server is a standby, which takes no writes"
+    assert finding.fix == "give the primary's URL in DATABASE_URL"
+
+
+def test_a_standby_that_follows_is_well_and_one_that_does_not_is_not(
+    standby: tuple[EmbeddedPostgres, DatabaseUrl], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary, address = standby
+    follows = the("replica", examined(primary.superuser_url, replica_url=address.render()))
+    with psycopg.connect(address.render(), autocommit=True) as connection:
+        connection.execute("select pg_wal_replay_pause()")
+    with psycopg.connect(primary.superuser_url, autocommit=True) as connection:
+        connection.execute("create table written (id int)")
+    monkeypatch.setattr(others, "_LAG", 0.0)
+    lags = the("replica", examined(primary.superuser_url, replica_url=address.render()))
+
+    assert (follows.state, follows.found) == ("ok", "a standby, which follows")
+    assert lags.state == "warning"
+    assert lags.found.startswith("the standby ")
+    assert "pg_stat_replication" in str(lags.fix)
+
+
+def test_among_several_hosts_the_primary_is_meant(standby: tuple[EmbeddedPostgres, DatabaseUrl]) -> None:
+    primary, address = standby
+    both = replace(address, hosts=(*address.hosts, *DatabaseUrl.parse(primary.superuser_url).hosts))
+    findings = examined(both.render(), replica_url=both.render())
+
+    assert the("writes", findings).state == "ok"
+    assert the("replica", findings).found != "DATABASE_REPLICA_URL leads to a primary"
+
+
+# --- what goes wrong during the examination -----------------------------------------------------
+
+
+def test_a_check_that_fails_ends_none_but_itself(thea_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Patient) -> Sequence[Verdict]:
+        raise LookupError(SECRET)
+
+    checks = {
+        "one": fails,
+        "two": lambda patient: [ok(str(patient.ask("select 1 / 0")))],
+        "three": lambda patient: [ok(str(patient.ask("select 1 from pg_authid")))],
+        "four": lambda patient: [ok(str(patient.ask("set local statement_timeout = 1; select pg_sleep(1)")))],
+        "five": lambda _: [ok("all is well")],
+    }
+    monkeypatch.setattr(server, "CHECKS", checks)
+    findings = [finding for finding in examined(thea_database.app_url) if finding.check in checks]
+
+    assert [(finding.state, finding.found) for finding in findings] == [
+        ("problem", "an unexpected LookupError in this check"),
+        ("problem", "the server refuses to tell (SQLSTATE 22012)"),
+        ("warning", "the login may not look"),
+        ("warning", "the server took longer than 10 s"),
+        ("ok", "all is well"),
+    ]
+
+
+def test_a_connection_that_breaks_is_the_last_finding(
+    run: Run, thea_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(patient: Patient) -> Sequence[Verdict]:
+        return [ok(str(patient.ask("select pg_terminate_backend(pg_backend_pid())")))]
+
+    monkeypatch.setattr(server, "CHECKS", {"breaks": breaks})
+    result = run("--json", DATABASE_URL=thea_database.app_url)
+    last = json.loads(result.stdout)["findings"][-1]
+
+    assert result.exit_code == 1
+    assert (last["check"], last["state"], last["found"]) == ("connection", "problem", "it was lost meanwhile")
+
+
+def test_the_examination_changes_nothing(thea_database: TestDatabase) -> None:
+    settings = Settings(url=thea_database.superuser_url)
+    write: Check = lambda patient: [ok(str(patient.ask("create table public.made (id int)")))]  # noqa: E731
+    with connect(settings.address()) as connection:
+        [finding] = conduct({"write": write}, Patient(connection, settings))
+
+    assert finding.found == "the server refuses to tell (SQLSTATE 25006)"
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_the_command_says_that_all_is_well(run: Run, database: TestDatabase) -> None:
+    shown = run(DATABASE_URL=database.app_url, DATABASE_MIGRATOR_URL=database.migrator_url)
+    found = json.loads(run("--json").stdout)
+
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert all(line.startswith("ok  ") for line in shown.stdout.splitlines())
+    assert found["well"]
+    assert {finding["state"] for finding in found["findings"]} == {"ok"}
+    assert set(found["findings"][0]) == {"check", "state", "found", "fix"}
+
+
+def test_the_command_says_what_is_wrong_with_its_fix(run: Run, database: TestDatabase) -> None:
+    do(database, "alter table thea.users no force row level security", "alter table thea.users owner to current_user")
+    shown = run(DATABASE_URL=database.app_url)
+    found = json.loads(run("--json").stdout)
+
+    assert shown.exit_code == 1
+    assert shown.stderr == "thea-store: 1 problem(s) and 1 warning(s) with this database\n"
+    assert "problem  row security    it is not forced on thea.users" in shown.stdout
+    assert "fix:  `alter table thea.users force row level security`" in shown.stdout
+    assert not found["well"]
+
+
+def test_a_warning_alone_is_not_well(run: Run, database: TestDatabase) -> None:
+    do(database, "alter table thea.users owner to current_user")
+
+    assert run(DATABASE_URL=database.app_url).exit_code == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        (f"postgresql://service:{SECRET}@127.0.0.1:1/thea", "127.0.0.1:1/thea: no PostgreSQL answers"),
+        (f"postgresql://service:{SECRET}@nowhere.invalid/thea", "the host's name is not known"),
+        (f"postgresql://service:{SECRET}@{'a' * 70}.example/thea", "nswer"),
+        (f"postgresql://service:{SECRET}%00@localhost/thea", "no PostgreSQL answers"),
+        (f"postgresql://service:{SECRET}@localhost:1/thea?sslmode={SECRET}", "localhost:1/thea: "),
+        (f"postgresql://service:{SECRET}@localhost:1/thea?sslmode=verify-full&sslrootcert=/none", "localhost:1/thea: "),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_one_problem_without_the_password(
+    run: Run, url: str, found: str, options: list[str]
+) -> None:
+    result = run(*options, DATABASE_URL=url)
+
+    assert result.exit_code == 1
+    assert found in result.stdout
+    assert result.stderr == "thea-store: 1 problem(s) and 0 warning(s) with this database\n"
+    assert SECRET not in result.output
+    assert "Traceback" not in result.output
+    if options:
+        assert [finding["check"] for finding in json.loads(result.stdout)["findings"]] == ["connection"]
+
+
+def test_a_login_or_database_that_is_not_there_is_told_apart(run: Run, thea_database: TestDatabase) -> None:
+    address = replace(DatabaseUrl.parse(thea_database.app_url), password=SECRET)
+    nobody = run(DATABASE_URL=replace(address, user="nobody_knows").render())
+    nothing = run(DATABASE_URL=replace(address, user="postgres", database="nothing_there").render())
+
+    assert "the server knows no such login" in nobody.stdout
+    assert "there is no such database" in nothing.stdout
+    assert SECRET not in nobody.output + nothing.output
+
+
+def test_misuse_is_told_without_the_password(run: Run) -> None:
+    result = run(DATABASE_URL=f"mysql://service:{SECRET}@localhost/thea")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert SECRET not in result.stderr
+
+
+def test_without_a_url_an_embedded_server_is_examined(run: Run) -> None:
+    result = run()
+
+    assert result.exit_code == 0
+    assert "DATABASE_URL is not set" in result.stderr
+
+
+def test_a_kept_embedded_server_is_left_as_it_is(run: Run, memory: Path) -> None:
+    result = run("--json", DATABASE_URL=f"embedded:{memory / 'kept'}")
+
+    assert result.exit_code == 1
+    assert [each["check"] for each in json.loads(result.stdout)["findings"] if each["fix"]] == ["migrations"]
+
+
+# --- the reasons that no test server gives ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('FATAL:  password authentication failed for user "x"', "the server refuses the password"),
+        ("fe_sendauth: no password supplied", "the server refuses the password"),
+        ('FATAL:  role "x" is not permitted to log in', "the login may not log in"),
+        ('FATAL:  permission denied for database "x"', "the login may not connect"),
+        ('FATAL:  no pg_hba.conf entry for host "1.2.3.4", user "x", no encryption', "refuses this login from here"),
+        ("FATAL:  sorry, too many clients already", "has no connection left"),
+        ("FATAL:  remaining connection slots are reserved for roles with", "has no connection left"),
+        ("FATAL:  the database system is starting up", "is starting or stopping"),
+        ("failed: session is read-only", "none of the hosts is a primary"),
+        ("failed: server does not support SSL, but SSL was required", "no TLS connection"),
+        ("connection timeout expired", "keeps silent for 5 s"),
+        ('connection to server at "password.example", port 1 failed: Connection refused', "no PostgreSQL answers"),
+    ],
+)
+def test_a_refused_connection_is_told_in_our_own_words(monkeypatch: pytest.MonkeyPatch, text: str, found: str) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError(text)
+
+    monkeypatch.setattr(psycopg, "connect", refuse)
+    with pytest.raises(UnreachableError, match=found):
+        connect(DatabaseUrl.parse("postgresql://localhost/thea"))

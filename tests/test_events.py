@@ -1021,7 +1021,9 @@ async def test_a_series_whose_next_occurrence_takes_too_long_to_find_ends_there(
     assert move == {"id": event.id, "reminded_until": MONDAY, "next_reminder_at": None}
 
 
-async def test_an_event_at_the_end_of_time_overflows_nowhere(store: Store, tenant: str, user: User) -> None:
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles"])
+async def test_an_event_at_the_end_of_time_overflows_nowhere(store: Store, tenant: str, zone: str) -> None:
+    user = await store.users.create(tenant, telegram_id=1, timezone=zone)
     await store.events.create(tenant, user.id, "last", EVER[1] - HOUR, end_datetime=EVER[1], reminder_minutes=5)
     await store.events.create(tenant, user.id, "first", EVER[0], reminder_minutes=527040)
     await store.events.create(

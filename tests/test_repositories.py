@@ -41,11 +41,37 @@ async def _message_row(store: Store, tenant: str, n: int) -> dict[str, Any]:
     return {"user_id": user.id, "conversation_id": conversation.id, "user_message": f"hola {n}"}
 
 
-MAKERS: dict[str, Maker] = {"users": _user_row, "conversations": _conversation_row, "messages": _message_row}
+async def _event_row(store: Store, tenant: str, n: int) -> dict[str, Any]:
+    user = await store.users.get_or_create_from_telegram(tenant, 1)
+    start = datetime(2026, 3, 1, 12, tzinfo=UTC) + timedelta(hours=n)
+    return {"user_id": user.id, "title": f"event {n}", "start_datetime": start}
+
+
+async def _note_row(store: Store, tenant: str, n: int) -> dict[str, Any]:
+    user = await store.users.get_or_create_from_telegram(tenant, 1)
+    return {"user_id": user.id, "content": f"note {n}", "tags": ["casa"]}
+
+
+MAKERS: dict[str, Maker] = {
+    "users": _user_row,
+    "conversations": _conversation_row,
+    "messages": _message_row,
+    "events": _event_row,
+    "notes": _note_row,
+}
 CHANGES: dict[str, dict[str, Any]] = {
     "users": {"first_name": "Ana"},
     "conversations": {"current_state": "busy"},
     "messages": {"bot_response": "¡hola!"},
+    "events": {"location": "Sala 2"},
+    "notes": {"title": "Compra"},
+}
+KEYS = {
+    "users": "telegram_id",
+    "conversations": "session_id",
+    "messages": "user_message",
+    "events": "title",
+    "notes": "content",
 }
 PROTECTED = ["id", "tenant_id", "created_at", "updated_at", "deleted_at", "nonsense"]
 
@@ -153,7 +179,7 @@ async def test_update_refuses_other_fields_and_lists_the_ones_there_are(kind: Ki
 async def test_create_many_keeps_the_order_and_is_all_or_nothing(kind: Kind) -> None:
     rows = await kind.rows(*range(50))
     created = await kind.repository.create_many(kind.tenant, rows)
-    key = {"users": "telegram_id", "conversations": "session_id", "messages": "user_message"}[kind.name]
+    key = KEYS[kind.name]
     assert [getattr(record, key) for record in created] == [row[key] for row in rows]
     assert [record.id for record in created] == sorted(record.id for record in created)
 
@@ -176,7 +202,7 @@ async def test_create_many_takes_a_list_of_mappings_alone(kind: Kind, rows: Any)
         await kind.repository.create_many(kind.tenant, rows)
 
 
-@pytest.mark.parametrize("name", ["conversations", "messages"])
+@pytest.mark.parametrize("name", ["conversations", "messages", "events", "notes"])
 async def test_a_parent_of_another_tenant_or_a_deleted_one_is_an_absent_one(kind: Kind, other_tenant: str) -> None:
     store = kind.store
     rows = {

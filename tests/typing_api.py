@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
-
-from typing_extensions import assert_type
+from typing import Any, assert_type
 
 from thea_store import (
+    AuditEntry,
     Conversation,
     DuplicateError,
+    Event,
+    EventOccurrence,
     Health,
     Message,
     MessageStatistics,
     MigrationRequiredError,
+    Note,
+    NoteHit,
     Page,
     PerformanceReport,
     Settings,
@@ -25,6 +28,7 @@ from thea_store import (
     StoreError,
     StoreTransaction,
     User,
+    UserOverview,
 )
 from thea_store.embedded import EmbeddedPostgres
 
@@ -137,9 +141,7 @@ async def messages(store: Store, at: datetime) -> None:
     m = store.messages
     assert_type(await m.get_by_id("acme", 1), Message | None)
     assert_type(
-        await m.get_all(
-            "acme", user_id=1, conversation_id=1, intent="x", created_from=at, created_before=at, limit=5
-        ),
+        await m.get_all("acme", user_id=1, conversation_id=1, intent="x", created_from=at, created_before=at, limit=5),
         Page[Message],
     )
     assert_type(await m.create("acme", 1, 2, "hola", bot_response="¡hola!", created_at=at), Message)
@@ -165,3 +167,110 @@ async def messages(store: Store, at: datetime) -> None:
     assert_type(await m.get_statistics("acme", 1), MessageStatistics)
     assert_type(await m.analyze_performance("acme", 24, slow_ms=500, low_confidence=0.4), PerformanceReport)
     assert_type(await m.delete_old_messages("acme", at), int)
+
+
+async def overview(store: Store) -> None:
+    found = await store.users.get_with("acme", 1, notes=5, events=5, conversations=1, messages=20)
+    assert_type(found, UserOverview | None)
+    if found is not None:
+        assert_type(found.user, User)
+        assert_type(found.notes, list[Note])
+        assert_type(found.events, list[Event])
+        assert_type(found.conversations, list[Conversation])
+        assert_type(found.messages, list[Message])
+
+
+async def events(store: Store, at: datetime) -> None:
+    e = store.events
+    assert_type(await e.get_by_id("acme", 1), Event | None)
+    assert_type(
+        await e.get_all(
+            "acme",
+            user_id=1,
+            event_type="event",
+            category="salud",
+            status="scheduled",
+            starts_from=at,
+            starts_before=at,
+        ),
+        Page[Event],
+    )
+    assert_type(e.iterate("acme", user_id=1), AsyncIterator[Event])
+    assert_type(await e.count("acme", status="cancelled"), int)
+    assert_type(
+        await e.create(
+            "acme",
+            1,
+            "Dentista",
+            at,
+            end_datetime=at,
+            description=None,
+            location="Calle Mayor 1",
+            event_type="event",
+            category="salud",
+            status="scheduled",
+            reminder_minutes=60,
+            recurrence_rule="FREQ=WEEKLY;BYDAY=MO",
+            external_id="google-1",
+            extra_data={"a": 1},
+        ),
+        Event,
+    )
+    rows: list[dict[str, Any]] = [{"user_id": 1, "title": "x", "start_datetime": at}]
+    assert_type(await e.create_many("acme", rows), list[Event])
+    assert_type(await e.update("acme", 1, location=None, reminder_minutes=5), Event)
+    assert_type(await e.get_upcoming("acme", 1, 14, now=at, limit=10), list[EventOccurrence])
+    for occurrence in await e.get_by_date_range("acme", 1, at, at, limit=10):
+        assert_type(occurrence.is_recurring, bool)
+        assert_type(occurrence.start_datetime, datetime)
+    assert_type(await e.get_by_location("acme", 1, "mayor"), list[Event])
+    assert_type(await e.get_by_category("acme", 1, "salud"), list[Event])
+    assert_type(await e.find_conflicts("acme", 1, at, at, exclude_event_id=2), list[EventOccurrence])
+    assert_type(await e.upsert_external("acme", 1, "google-1", "Dentista", at, location="x"), Event)
+    assert_type(await e.claim_due_reminders("acme", now=at, limit=10), list[EventOccurrence])
+    assert_type(await e.complete("acme", 1), Event)
+    assert_type(await e.cancel("acme", 1), Event)
+
+
+async def notes(store: Store, at: datetime) -> None:
+    n = store.notes
+    assert_type(await n.get_by_id("acme", 1), Note | None)
+    assert_type(
+        await n.get_all(
+            "acme", user_id=1, category="casa", is_pinned=True, tags=["a"], created_from=at, created_before=at
+        ),
+        Page[Note],
+    )
+    assert_type(
+        await n.create(
+            "acme",
+            1,
+            "Comprar pan",
+            title=None,
+            category="casa",
+            priority=1,
+            tags=("compra",),
+            is_pinned=False,
+            reminder_datetime=at,
+            extra_data=None,
+        ),
+        Note,
+    )
+    assert_type(await n.update("acme", 1, title="x", tags=["a"]), Note)
+    for hit in await n.search("acme", 1, 'pan -leche "de molde"', limit=5):
+        assert_type(hit, NoteHit)
+        assert_type(hit.rank, float)
+        assert_type(hit.snippet, str)
+    assert_type(await n.get_by_tags("acme", 1, ["a", "b"], match_all=True), list[Note])
+    assert_type(await n.get_by_category("acme", 1, "casa"), list[Note])
+    assert_type(await n.add_tags("acme", 1, ["a"]), Note)
+    assert_type(await n.remove_tags("acme", 1, ["a"]), Note)
+    assert_type(await n.toggle_pin("acme", 1), Note)
+    assert_type(await n.tag_counts("acme", 1), dict[str, int])
+
+
+async def audit(store: Store) -> None:
+    assert_type(await store.audit.get_for("acme", "notes", 1), list[AuditEntry])
+    assert_type(
+        await store.audit.get_all("acme", actor="user:1", table="users", limit=5, cursor=None), Page[AuditEntry]
+    )

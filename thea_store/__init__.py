@@ -31,7 +31,7 @@ from thea_store.notes import Note, NoteHit
 from thea_store.repository import Page
 from thea_store.settings import Settings
 from thea_store.store import Store, StoreTransaction
-from thea_store.users import User
+from thea_store.users import User, UserOverview
 
 __all__ = [
     "AuditEntry",
@@ -69,6 +69,7 @@ __all__ = [
     "TenantMismatchError",
     "UnsafeRoleError",
     "User",
+    "UserOverview",
     "__version__",
 ]
 

@@ -80,8 +80,14 @@ def connect(address: DatabaseUrl, *, standby: bool = False) -> Connection[Any]:
     if len(address.hosts) > 1:
         options["target_session_attrs"] = "prefer-standby" if standby else "read-write"
     try:
-        # Nothing is prepared: behind a pooler the next statement may meet another server process.
-        connection = psycopg.connect(address.with_options(**options).render(), autocommit=True, prepare_threshold=None)
+        connection = psycopg.connect(
+            address.with_options(**options).render(),
+            autocommit=True,
+            # Behind a pooler the next statement may meet another server process, which prepared nothing.
+            prepare_threshold=None,
+            # Else the driver gives bytes for the text of a database in SQL_ASCII.
+            client_encoding="utf8",
+        )
     except (psycopg.Error, OSError, ValueError) as error:
         found, fix = _reason(str(error))
         raise UnreachableError(f"{address}: {found}", fix) from error

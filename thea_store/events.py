@@ -153,8 +153,6 @@ IN_RANGE = SQL.query(
 )
 UPSERT_EXTERNAL = SQL.query("upsert_external", Event, row=_NewRow, given=list[str])
 GET_DELETED_ID = SQL.query("get_deleted_id", int, user_id=Id, external_id=Key)
-
-
 LOCK_SCHEDULE = SQL.query("lock_schedule", _Schedule, id=Id)
 LOCK_DUE = SQL.query("lock_due", Due, now=Moment, limit=int)
 MOVE_ON = SQL.query("move_on", None, rows=list[Move])

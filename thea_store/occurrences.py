@@ -125,12 +125,13 @@ _ONCE = parse("FREQ=DAILY;COUNT=1")
 def _series(event: Candidate) -> Series:
     """The event's occurrences; a single event is a series of one."""
     rule, zone = _ONCE, None
-    try:
-        rule = parse(event.recurrence_rule) if event.recurrence_rule else _ONCE
-        zone = ZoneInfo(event.timezone)
-    except (ValueError, OSError, KeyError):
-        # Written past this library, or by another version: one such row must not stop all reminders.
-        _log.warning("event %d: its recurrence rule or its user's timezone cannot be read: set it again", event.id)
+    if event.recurrence_rule:
+        try:
+            rule = parse(event.recurrence_rule)
+            zone = ZoneInfo(event.timezone)
+        except (ValueError, OSError, KeyError):
+            # Written past this library, or by another version: one such row must not stop all reminders.
+            _log.warning("event %d: its recurrence rule or its user's timezone cannot be read: set it again", event.id)
     return Series(rule, event.start_datetime, zone or UTC)
 
 

@@ -133,9 +133,9 @@ def _triggers(patient: Patient) -> Sequence[Verdict]:
 
 _OWNERS = """
 select c.oid::regclass::text, r.rolname::text,
-  case c.relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end
+  case c.relkind when 'v' then 'view' else 'table' end
 from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
-where n.nspname = 'thea' and c.relkind in ('r', 'p', 'v', 'S') and r.rolname <> 'thea_owner'
+where n.nspname = 'thea' and c.relkind in ('r', 'p', 'v') and r.rolname <> 'thea_owner'
 order by 1
 """
 

@@ -172,8 +172,8 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 def _code(text: str | None, method: str = "btree") -> str:
     if text is None:
         return ""
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{' '.join(text.split())}{fence}" + ("" if method == "btree" else f" {method}")
+    fence = ("`` ", " ``") if "`" in text else ("`", "`")
+    return f"{fence[0]}{' '.join(text.split())}{fence[1]}" + ("" if method == "btree" else f" {method}")
 
 
 def _lists(lists: Iterable[tuple[str, ...]]) -> str:

@@ -88,7 +88,7 @@ class Assistant:
             bot_response=found or answer.reply,
             message_id=message.message_id,
             intent_detected=answer.intent,
-            entities_extracted=answer.entities or None,
+            entities_extracted=dict(answer.entities) or None,
             confidence_score=answer.confidence,
             processing_time_ms=round((time.perf_counter() - began) * 1000),
         )

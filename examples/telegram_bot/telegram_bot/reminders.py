@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 from telegram import Bot
-from telegram.error import BadRequest, Forbidden, TelegramError
+from telegram.error import BadRequest, Forbidden, RetryAfter, TelegramError
 from thea_store import EventOccurrence, Store, StoreError, StoreTransaction, User
 
 from telegram_bot.assistant import Clock, session_of, utc_now
@@ -28,13 +29,15 @@ class Reminders:
     async def run(self, stopping: asyncio.Event, seconds: float) -> None:
         """Look every so many seconds, until `stopping` is set; what cannot be sent now waits for the next time."""
         while not stopping.is_set():
+            pause = seconds
             try:
                 while not stopping.is_set() and await self.send_next():
                     pass
             except (StoreError, TelegramError) as error:
                 _log.warning("a reminder has to wait: %s", type(error).__name__)
+                pause = max(seconds, _asked_for(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), seconds)
+                await asyncio.wait_for(stopping.wait(), pause)
 
     async def send_next(self) -> bool:
         """Send the next reminder that is due; whether there was one.
@@ -67,3 +70,11 @@ class Reminders:
             message_id=sent.message_id,
             intent_detected="reminder",
         )
+
+
+def _asked_for(error: Exception) -> float:
+    """The seconds for which Telegram wants to be left alone."""
+    if not isinstance(error, RetryAfter):
+        return 0
+    wait = error.retry_after
+    return wait.total_seconds() if isinstance(wait, timedelta) else wait

@@ -21,9 +21,11 @@ class Failure(Exception):  # noqa: N818
 
     code: int
     description: str
+    parameters: dict[str, int] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        return {"ok": False, "error_code": self.code, "description": self.description}
+        body = {"ok": False, "error_code": self.code, "description": self.description}
+        return body | ({"parameters": self.parameters} if self.parameters else {})
 
 
 class FakeTelegram:
@@ -100,8 +102,8 @@ class FakeBot:
     def person(self, telegram_id: int, first_name: str) -> Person:
         return self._people.setdefault(telegram_id, Person(self, telegram_id, first_name))
 
-    def fail_next(self, method: str, code: int, description: str) -> None:
-        self.failures.append((method, Failure(code, description)))
+    def fail_next(self, method: str, code: int, description: str, **parameters: int) -> None:
+        self.failures.append((method, Failure(code, description, parameters)))
 
     async def deliver(
         self, chat: dict[str, Any], sender: dict[str, Any], kind: str = "message", **content: Any

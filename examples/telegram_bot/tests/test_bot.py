@@ -80,7 +80,7 @@ async def test_a_reminder_that_telegram_does_not_take_is_sent_later(
 ) -> None:
     await ana.says("recuérdame en 20 minutos el horno")
     fake_bot.fail_next("sendMessage", 500, "Internal Server Error")
-    fake_bot.fail_next("sendMessage", 429, "Too Many Requests: retry after 1")
+    fake_bot.fail_next("sendMessage", 429, "Too Many Requests: retry after 1", retry_after=1)
     clock.forward(minutes=20)
 
     assert await ana.hears() == "⏰ el horno (hoy a las 17:20)"
@@ -132,7 +132,7 @@ async def test_what_is_no_new_message_in_a_private_chat_is_left_alone(ana: Perso
     group = {"id": -100, "type": "group", "title": "Family"}
     await fake_bot.deliver(ana.chat, ana.account, "edited_message", text="apunta leche")
     await fake_bot.deliver(group, ana.account, text="apunta leche")
-    await fake_bot.deliver(ana.chat, ana.account, message_auto_delete_timer_changed={"message_auto_delete_time": 86400})
+    await fake_bot.deliver(ana.chat, ana.account, write_access_allowed={})
 
     assert await ana.says("notas") == "No tienes notas."
     assert len(ana.received) == 1
