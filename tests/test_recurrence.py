@@ -461,7 +461,8 @@ def test_nothing_comes_after_the_reach_of_a_rule_whatever_the_zone(
         return
     except ValueError as refused:
         assert "gives no occurrence" in str(refused)  # noqa: PT017 - either outcome is right, each for its reason
-        assert _first(found, utc) is None
+        # With a COUNT it is the last occurrence that may take too long to work out.
+        assert rule.get("COUNT") or _first(found, utc) is None
         return
 
     assert after == [] or (end is None and until is None)

@@ -63,11 +63,11 @@ def test_a_query_carries_what_its_file_says(write: Write) -> None:
 
     assert query.name == "notes.search"
     assert query.text == (
-        "/* notes.search */ select id, title, ts_rank(search, query) as rank, 'StartSel=:' as snippet\n"
+        "select id, title, ts_rank(search, query) as rank, 'StartSel=:' as snippet\n"
         "from notes as n\n"
         "-- One row per user: the index notes_user_idx serves it.\n"
         "where tenant_id = $1 and user_id = $2 and text = $3\n"
-        "limit $4"
+        "limit $4 /* notes.search */"
     )
     assert query.parameters == ("tenant_id", "user_id", "query", "limit")
     assert list(query.types.items()) == [("tenant_id", str), ("user_id", int), ("query", str), ("limit", int)]
@@ -90,7 +90,7 @@ def test_a_query_knows_its_line_and_that_of_each_position_in_its_text(write: Wri
 def test_a_query_without_tenant_says_why(write: Write) -> None:
     query = write(NOTES).query("probe", int)
 
-    assert (query.parameters, dict(query.types), query.text) == ((), {}, "/* notes.probe */ select 1")
+    assert (query.parameters, dict(query.types), query.text) == ((), {}, "select 1 /* notes.probe */")
 
 
 def test_claims_have_the_type_of_the_record(write: Write) -> None:

@@ -136,8 +136,9 @@ def _read_query(file: SqlText, name: str, block: _Block) -> Entry:
     query: Query[Any] = Query(
         name=name,
         source=file.source(head.start()),
-        # A constant comment names the query in pg_stat_statements, and stays one entry in statement caches.
-        text=f"/* {name} */ {text}",
+        # A constant comment names the query in pg_stat_statements, and stays one entry in statement caches. It
+        # stands at the end, because PostgreSQL 18 drops what stands before a statement.
+        text=f"{text} /* {name} */",
         first_line=file.source(statement[0].start()).line,
         parameters=tuple(uses),
         summary=summary,

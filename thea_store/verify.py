@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from thea_store.annotations import fits, is_model, is_optional, spelled
 from thea_store.errors import QueryFileError, StoreError, StoreUnavailableError
-from thea_store.sql import Query, SqlFile
+from thea_store.sql import Query, Source, SqlFile
 from thea_store.urls import DatabaseUrl
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Described:
     columns: tuple[Column, ...] = ()
     parameter_oids: tuple[int, ...] = ()
     failure: str | None = None
+    place: Source | None = None
+    """The line that the failure is about, where the server tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def replica_lag(address: DatabaseUrl) -> float | None:
 def mismatches(findings: Findings) -> list[str]:
     """A sentence with `file:line` for all that does not fit; empty when everything does."""
     return [
-        f"{described.query.source}: {described.query.name}: {problem}"
+        f"{described.place or described.query.source}: {described.query.name}: {problem}"
         for described in findings.described
         for problem in _problems(described, findings.not_null)
     ]
@@ -207,7 +209,9 @@ def _described(query: Query[Any], prepared: PGresult, told: PGresult) -> Describ
 
     if prepared.status != ExecStatus.COMMAND_OK:
         message = prepared.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"the connection was lost"
-        return Described(query, failure=message.decode(errors="replace"))
+        position = prepared.error_field(DiagnosticField.STATEMENT_POSITION)
+        place = query.source_at(int(position)) if position else None
+        return Described(query, failure=message.decode(errors="replace"), place=place)
     columns = tuple(
         Column((told.fname(i) or b"").decode(), told.ftype(i), (told.ftable(i), told.ftablecol(i)))
         for i in range(told.nfields)

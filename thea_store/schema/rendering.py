@@ -79,7 +79,8 @@ def _attribute(table: Table, column: Column) -> str:
 
 def _word(text: str, *, also: str = "") -> str:
     """The text with what Mermaid does not take in a name replaced."""
-    return re.sub(rf"[^\w{re.escape(also)}]", "_", text)
+    word = re.sub(rf"[^\w{re.escape(also)}]", "_", text, flags=re.ASCII)
+    return f"_{word}" if word[:1].isdigit() else word
 
 
 def _type(column: Column) -> str:
