@@ -29,7 +29,7 @@ test-15: ## The same tests on the PostgreSQL 15 of Debian
 test-docker: ## The same tests on a PostgreSQL in a container (THEA_TEST_POSTGRES_IMAGE)
 	@THEA_TEST_SERVER=docker $(MAKE) --no-print-directory test
 
-lint: $(STAMP) ## Ruff, the direction of imports, the linter of migrations
+lint: $(STAMP) ## Ruff, and the direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports

@@ -6,10 +6,15 @@
 --
 -- `plan_cache_mode`: the plan depends on what is looked for. `jit`: compiling takes longer than any search.
 
+-- The owner is a member, without inheriting anything, since only a member may hand a function over. So a
+-- login that migrates needs no more than to be a member of the owner.
 do $$
 begin
   if not exists (select from pg_catalog.pg_roles where rolname = 'thea_search') then
     create role thea_search nologin noinherit;
+  end if;
+  if not pg_catalog.pg_has_role('thea_owner', 'thea_search', 'member') then
+    grant thea_search to thea_owner;
   end if;
 end
 $$;
@@ -236,21 +241,11 @@ grant execute on function thea.search_notes(text, bigint, jsonb, integer),
     thea.tagged_notes(text, bigint, text[], boolean)
   to thea_app, thea_readonly;
 
--- To hand a function over one must be a member of its new owner, and that owner must be allowed to create
--- in the schema: both for this moment only.
-do $$
-declare
-  joined constant boolean := not pg_catalog.pg_has_role(current_user, 'thea_search', 'usage');
-begin
-  if joined then
-    execute format('grant thea_search to %I', current_user);
-  end if;
-  grant create on schema thea to thea_search;
-  alter function thea.search_notes(text, bigint, jsonb, integer) owner to thea_search;
-  alter function thea.tagged_notes(text, bigint, text[], boolean) owner to thea_search;
-  revoke create on schema thea from thea_search;
-  if joined then
-    execute format('revoke thea_search from %I', current_user);
-  end if;
-end
-$$;
+-- Who gets a function must be allowed to create in its schema: for this moment only.
+grant create on schema thea to thea_search;
+
+alter function thea.search_notes(text, bigint, jsonb, integer) owner to thea_search;
+
+alter function thea.tagged_notes(text, bigint, text[], boolean) owner to thea_search;
+
+revoke create on schema thea from thea_search;

@@ -828,8 +828,8 @@ def test_they_run_as_a_role_that_may_read_notes_and_nothing_else(superuser: psyc
         " and has_table_privilege('thea_search', c.oid, p.privilege)"
     ).fetchall()
     members = superuser.execute(
-        "select m.rolname from pg_auth_members a join pg_roles m on m.oid = a.member"
-        " where a.roleid = 'thea_search'::regrole and not a.admin_option"
+        "select m.rolname, pg_has_role(m.oid, a.roleid, 'usage') from pg_auth_members a"
+        " join pg_roles m on m.oid = a.member where a.roleid = 'thea_search'::regrole and not a.admin_option"
     ).fetchall()
     functions = superuser.execute(
         "select proname, prosecdef, array_to_string(proconfig, '; ') from pg_proc"
@@ -839,7 +839,7 @@ def test_they_run_as_a_role_that_may_read_notes_and_nothing_else(superuser: psyc
 
     assert role == (False, False, False, False, False)
     assert relations == [("notes", "select")]
-    assert members == []
+    assert members == [("thea_owner", False)]
     assert functions == [("search_notes", True, fixed), ("tagged_notes", True, fixed)]
     assert superuser.execute("select has_schema_privilege('thea_search', 'thea', 'create')").fetchone() == (False,)
 

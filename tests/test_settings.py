@@ -60,6 +60,8 @@ def test_arguments_win_over_the_environment_which_wins_over_the_file(
         ("DATABASE_URL", "postgresql://ana:s3cret@h:99999/db"),
         ("DATABASE_URL", "postgresql://ana:s3cret@[::1/db"),
         ("DATABASE_URL", "postgresql://ana:s3cret#x@h/db"),
+        ("DATABASE_URL", "postgresql://ana:12/s3cret@h/db"),
+        ("DATABASE_URL", "postgresql://ana:12?s3cret=1@h/db"),
         ("DATABASE_URL", "postgresql://ana:s3cret@h/db?sslmod=require"),
         ("DATABASE_REPLICA_URL", "s3cret"),
         ("DATABASE_MIGRATOR_URL", "http://ana:s3cret@h"),

@@ -65,7 +65,7 @@ class StoreTransaction(_Repositories):
 class Store(_Repositories):
     """The data of many tenants. Every call takes the tenant first, and is its own transaction.
 
-    `store.users`, `store.conversations` and `store.messages` are the repositories.
+    `users`, `events`, `notes`, `conversations` and `messages` are its repositories; `audit` reads what changed.
     """
 
     def __init__(self, database: Database, settings: Settings, resources: AsyncExitStack) -> None:

@@ -44,8 +44,11 @@ class DatabaseUrl:
             raise ValueError("is not a URL") from None
         if parts.scheme not in _SCHEMES:
             raise ValueError("must start with postgresql:// (or be embedded: or embedded:/path)")
-        if parts.fragment:
+        if parts.fragment or "#" in url:
             raise ValueError("has a # in it: write it as %23")
+        if "@" in parts.path or "@" in parts.query:
+            # A slash or question mark in a password ends the login early: the rest of it is no name to show.
+            raise ValueError("has an @ behind its host: write /, ? and @ in a password as %2F, %3F and %40")
         login, _, places = parts.netloc.rpartition("@")
         user, _, password = login.partition(":")
         hosts = _hosts(query.pop("host", "") or places, query.pop("port", ""))
