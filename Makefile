@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-15 test-docker lint types docs bench bench-search check clean schema-docs wheel
+.PHONY: help demo test coverage test-15 test-docker lint types docs bench bench-search check clean schema-docs wheel
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,11 +23,29 @@ demo: $(STAMP) ## Replay a conversation onto an embedded PostgreSQL, through the
 test: $(STAMP) ## Run all tests on the embedded PostgreSQL 18
 	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
+coverage: $(STAMP) ## Run all tests and say which lines and branches none of them reached
+	@rm -rf .coverage && mkdir .coverage
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/coverage run -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under=95
+
 test-15: ## The same tests on the PostgreSQL 15 of Debian
 	@THEA_TEST_SERVER=/usr/lib/postgresql/15/bin $(MAKE) --no-print-directory test
 
 test-docker: ## The same tests on a PostgreSQL in a container (THEA_TEST_POSTGRES_IMAGE)
 	@THEA_TEST_SERVER=docker $(MAKE) --no-print-directory test
+
+EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
+
+$(VENV)/.installed-%: examples/%/pyproject.toml $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable 'examples/$*[dev]'
+	@touch $@
+
+examples: $(EXAMPLES:%=$(VENV)/.installed-%) ## The tests of each service in examples/, as its author would run them
+	@for name in $(EXAMPLES); do \
+		printf '%s: ' "$$name"; \
+		(cd "examples/$$name" && THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} "$(CURDIR)/$(BIN)/pytest" -q $(ARGS)) || exit 1; \
+	done
 
 lint: $(STAMP) ## Ruff, and the direction of imports
 	@$(BIN)/ruff check .
@@ -58,5 +76,5 @@ wheel: $(STAMP) ## Build the sdist and the wheel from it, and try both kinds of 
 	@.ci/wheel
 
 clean: ## Remove what was made here
-	@rm -rf $(VENV) dist build .coverage htmlcov .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache
+	@rm -rf $(VENV) dist build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -75,7 +75,9 @@ async def test_a_chat_with_a_bot_becomes_a_conversation(store: Store, tenant: st
         (1, NOON + timedelta(minutes=1)),
         (3, NOON + timedelta(minutes=3)),
     ]
-    assert report == ImportReport(messages=4, answers=2, exchanges=Counter({"new": 2}), new_users=1, new_conversations=1)
+    assert report == ImportReport(
+        messages=4, answers=2, exchanges=Counter({"new": 2}), new_users=1, new_conversations=1
+    )
 
 
 async def test_a_new_conversation_spans_its_messages_and_is_closed(store: Store, tenant: str, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 FILE = Path("0001.a.sql")
 LOCK = "select pg_advisory_lock(1952998753, 1)"
 
+
 @pytest.fixture
 def database_url(thea_new_database: Callable[..., TestDatabase]) -> str:
     """A fresh, empty database that belongs to a login which is no superuser, but may create roles."""

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,16 @@ async def test_a_login_that_row_security_would_not_bind_is_refused(
         await Store.open(thea_database.superuser_url)
     with pytest.raises(UnsafeRoleError, match="owns the tables"):
         await Store.open(thea_database.migrator_url)
+
+    with psycopg.connect(thea_database.superuser_url, autocommit=True) as connection:
+        connection.execute(
+            "create role thea_test_curious login in role thea_app, thea_maintenance password 'thea-test'"
+        )
+        try:
+            with pytest.raises(UnsafeRoleError, match="every tenant"):
+                await Store.open(replace(DatabaseUrl.parse(thea_database.app_url), user="thea_test_curious").render())
+        finally:
+            connection.execute("drop role thea_test_curious")
 
     with caplog.at_level(logging.WARNING, logger="thea_store"):
         await (await Store.open(Settings(url=thea_database.superuser_url, allow_unsafe_role=True))).close()

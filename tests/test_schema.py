@@ -265,6 +265,4 @@ def test_the_migrator_backfills_no_rows_silently(thea_database: TestDatabase) ->
 def test_the_database_itself_checks(superuser: psycopg.Connection[Any], tenant: str, column: str, value: str) -> None:
     values = {"tenant_id": f"'{tenant}'", "telegram_id": "1", "preferences": "'{}'"} | {column: value}
     with pytest.raises(errors.CheckViolation):
-        superuser.execute(
-            f"insert into thea.users ({', '.join(values)}) values ({', '.join(values.values())})"
-        )
+        superuser.execute(f"insert into thea.users ({', '.join(values)}) values ({', '.join(values.values())})")

@@ -275,9 +275,7 @@ async def test_a_user_comes_alone_when_nothing_is_asked_for(store: Store, tenant
 
 
 @pytest.mark.parametrize("asked", ["notes", "events", "conversations", "messages"])
-async def test_no_more_than_a_thousand_of_each_are_asked_for(
-    store: Store, tenant: str, user: User, asked: str
-) -> None:
+async def test_no_more_than_a_thousand_of_each_are_asked_for(store: Store, tenant: str, user: User, asked: str) -> None:
     for bad in (-1, 1001, True, "5"):
         with pytest.raises(InvalidArgumentError, match=f"^{asked}"):
             await store.users.get_with(tenant, user.id, **{asked: bad})  # type: ignore[arg-type]

@@ -145,18 +145,30 @@ def _applied(connection: Connection[Any]) -> frozenset[str] | None:
 
 
 _POWERS = """
-select r.rolsuper, r.rolbypassrls, exists (
-  select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = 'thea' and pg_catalog.pg_has_role(current_user, c.relowner, 'member')
-)
+select
+  r.rolsuper,
+  r.rolbypassrls,
+  exists (
+    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'thea' and pg_catalog.pg_has_role(current_user, c.relowner, 'member')
+  ),
+  exists (
+    select from pg_catalog.pg_roles m
+    where m.rolname in ('thea_maintenance', 'thea_search') and pg_catalog.pg_has_role(current_user, m.oid, 'member')
+  )
 from pg_catalog.pg_roles r where r.rolname = current_user
 """
 
 
 def _powers(connection: Connection[Any]) -> tuple[str, ...]:
     row = connection.execute(_POWERS).fetchone()
-    names = ("is a superuser", "has BYPASSRLS", "owns the tables or may become their owner")
-    found = [name for name, has in zip(names, row or (False, False, False), strict=True) if has]
+    names = (
+        "is a superuser",
+        "has BYPASSRLS",
+        "owns the tables or may become their owner",
+        "may read every tenant (thea_maintenance, thea_search)",
+    )
+    found = [name for name, has in zip(names, row or (False,) * len(names), strict=True) if has]
     return tuple(found[:1])
 
 
