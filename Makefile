@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-15 test-docker lint types docs bench bench-search check clean schema-docs wheel
+.PHONY: help demo test coverage test-15 test-docker lint types docs examples bench bench-search check clean schema-docs wheel
 
 PYTHON ?= python3
 VENV := .venv

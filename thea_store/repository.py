@@ -146,7 +146,10 @@ class Repository(Generic[R]):
         return await self._db.fetch_all(self._common.create_many, tenant_id, rows=given)
 
     async def delete(self, tenant_id: str, id: int) -> None:  # noqa: A002
-        """Hide the row, and all that hangs on it, from every read; `NotFoundError` when there is none."""
+        """Hide the row, and all that hangs on it, from every read; `NotFoundError` when there is none.
+
+        In a transaction stricter than `read committed`, what others write under it meanwhile stays visible.
+        """
         async with self._db.atomic(tenant_id) as db:
             # Rows written under this one wait for the lock or are seen by the next statement.
             await db.fetch_value(self._common.lock, tenant_id, id=id)
