@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from thea_store.testing import TestDatabase
+from thea_store.testing import TestDatabase, start_server
 from thea_store.urls import DatabaseUrl
 
 pytest_plugins = ["pytester"]
@@ -59,10 +60,18 @@ async def test_it(thea_store, thea_tenant):
 AUTO = "--asyncio-mode=auto"
 
 
+@pytest.fixture(scope="module")
+def outer() -> Iterator[TestDatabase]:
+    """A database on a server that no other test uses, so that whatever appears on it is an inner run's."""
+    with ExitStack() as resources, pytest.MonkeyPatch.context() as environment:
+        environment.delenv("THEA_TEST_DATABASE_URL", raising=False)
+        yield start_server(resources).new_database(resources)
+
+
 @pytest.fixture
-def url(thea_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(outer: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that outlives the inner run, with a password: one that trusts its clients does not mind."""
-    address = DatabaseUrl.parse(thea_database.superuser_url)
+    address = DatabaseUrl.parse(outer.superuser_url)
     url = replace(address, database="postgres", password=address.password or "of-the-superuser").render()
     monkeypatch.setenv("THEA_TEST_DATABASE_URL", url)
     with psycopg.connect(url, autocommit=True) as connection:
@@ -303,9 +312,9 @@ def test_a_url_that_does_not_serve_is_told_in_a_sentence(
 
 
 def test_a_login_that_is_no_superuser_is_refused(
-    run: Run, thea_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
+    run: Run, outer: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("THEA_TEST_DATABASE_URL", thea_database.migrator_url)
+    monkeypatch.setenv("THEA_TEST_DATABASE_URL", outer.migrator_url)
     result = run(PASSES, AUTO)
 
     result.assert_outcomes(errors=1)

@@ -71,12 +71,14 @@ class UnreachableError(StoreUnavailableError):
         self.found, self.fix = found, fix
 
 
-def connect(address: DatabaseUrl, *, standby: bool = False) -> Connection[Any]:
+def connect(
+    address: DatabaseUrl, *, application_name: str = "thea_store operator", standby: bool = False
+) -> Connection[Any]:
     """A connection that begins only read-only transactions; `UnreachableError` where there is none.
 
     Of several hosts the primary is taken, or with `standby` preferably one that is none.
     """
-    options = {"application_name": "thea_store operator", "connect_timeout": _PATIENCE}
+    options = {"application_name": application_name, "connect_timeout": _PATIENCE}
     if len(address.hosts) > 1:
         options["target_session_attrs"] = "prefer-standby" if standby else "read-write"
     try:

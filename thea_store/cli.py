@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from thea_store.errors import InvalidArgumentError, InvalidTenantError, MigrationRequiredError, StoreError
+from thea_store.errors import (
+    InvalidArgumentError,
+    InvalidTenantError,
+    MigrationRequiredError,
+    SettingsError,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +65,25 @@ app = typer.Typer(
 )
 imports = typer.Typer(help="Bring data into the store.", no_args_is_help=True)
 app.add_typer(imports, name="import")
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - an option's callback
+    if asked:
+        from thea_store import __version__  # noqa: PLC0415
+
+        typer.echo(f"thea-store {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The data layer of a multi-tenant assistant on PostgreSQL."""
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -321,6 +346,8 @@ def _settings(*, migrating: bool = False) -> Settings:
 
     settings = CommandLine()
     if "url" not in settings.model_fields_set and not (migrating and settings.migrator_url):
+        if settings.migrator_url:
+            raise SettingsError("DATABASE_URL", "is not set, while DATABASE_MIGRATOR_URL is: give the service's too")
         _say("DATABASE_URL is not set: on an embedded PostgreSQL, which is thrown away at the end")
     return settings
 

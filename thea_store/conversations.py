@@ -246,7 +246,7 @@ class Conversations(Repository[Conversation]):
         if not changed and expected_state is not None and await self.exists(tenant_id, conversation_id):
             raise ConflictError("the conversation is no longer in the expected state: read it again")
         if not changed:
-            raise NotFoundError("conversations.update_state: this tenant has no such row")
+            raise NotFoundError("conversations: this tenant has no such row")
         return changed[0]
 
     async def get_active(self, tenant_id: str, user_id: int) -> list[Conversation]:

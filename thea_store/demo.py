@@ -24,6 +24,7 @@ from thea_store.resources import sample_export
 from thea_store.settings import Settings
 from thea_store.stage import Stage
 from thea_store.store import SQL_FILES, Store, StoreTransaction
+from thea_store.telegram import ExportReader
 from thea_store.users import User
 
 __all__ = ["run"]
@@ -57,6 +58,7 @@ async def run(file: Path | None = None, console: Console | None = None) -> None:
     """
     began = time.perf_counter()
     stage = Stage(console)
+    ExportReader(file or sample_export())  # a file that is not there is told before anything starts
     stage.title("thea_store", "The data layer of an assistant, shown by one conversation.")
     stage.scene("A PostgreSQL of its own")
     async with EmbeddedPostgres() as server:

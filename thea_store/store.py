@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from thea_store import audit, conversations, events, health, messages, notes, users, verify
 from thea_store.arguments import Count, check
@@ -175,6 +175,9 @@ class _Opening:
     def __init__(self, source: str | Settings | None) -> None:
         self._source = source
         self._store: Store | None = None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name}: the store is not open yet: `async with Store.open(…) as store:`, or await it")
 
     def __await__(self) -> Generator[Any, None, Store]:
         return _open(self._source).__await__()

@@ -189,7 +189,8 @@ class Users(Repository[User]):
         """The user with this Telegram id, with the given profile fields refreshed.
 
         Made where there is none, however many ask at once; a deleted one is restored with all that
-        the delete hid.
+        the delete hid. Telegram tells no timezone: a new user's is UTC until `update(timezone=…)`, and
+        recurring events follow it.
         """
         profile = {
             "telegram_id": telegram_id,

@@ -95,7 +95,7 @@ def identify(address: DatabaseUrl) -> Server:
 
 def replica_lag(address: DatabaseUrl) -> float | None:
     """Seconds between now and the last transaction that a standby replayed; `None` on a primary. Blocks."""
-    with _connected(address) as connection:
+    with _connected(address, standby=True) as connection:
         row = connection.execute(
             "select extract(epoch from now() - pg_last_xact_replay_timestamp())::double precision"
         ).fetchone()
@@ -115,15 +115,16 @@ def mismatches(findings: Findings) -> list[str]:
 
 
 @contextmanager
-def _connected(address: DatabaseUrl) -> Iterator[Connection[Any]]:
+def _connected(address: DatabaseUrl, *, standby: bool = False) -> Iterator[Connection[Any]]:
     import psycopg  # noqa: PLC0415 - 60 ms, and a store that is never opened does not need it
 
-    options = address.with_options(application_name="thea_store verify", connect_timeout="5")
+    from thea_store import catalog  # noqa: PLC0415 - as psycopg
+
     try:
-        with psycopg.connect(options.render(), autocommit=True) as connection:
+        with catalog.connect(address, application_name="thea_store verify", standby=standby) as connection:
             yield connection
     except psycopg.OperationalError as error:
-        raise StoreUnavailableError(f"no PostgreSQL answers at {address}: start it, or correct DATABASE_URL") from error
+        raise StoreUnavailableError(f"{address}: the connection was lost while the schema was checked") from error
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
             f"{address}: the login may not read the schema's version: make it a member, `grant thea_app to …`"

@@ -124,12 +124,13 @@ class Database(Executor):
         for attempt in range(1, _ATTEMPTS + 1):
             started = time.perf_counter()
             try:
-                return await run(query, tenant, arguments)
+                rows = await run(query, tenant, arguments)
             except StoreError as error:
                 if not error.repeatable or attempt == _ATTEMPTS:
                     raise
-            finally:
+            else:
                 self._watch.note(query.name, started)
+                return rows
             await pause(attempt)
         raise AssertionError
 

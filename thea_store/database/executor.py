@@ -57,14 +57,14 @@ class Executor(ABC):
         """The only record; `NotFoundError` when there is none."""
         rows = await self._rows(query, tenant_id, values)
         if not rows:
-            raise NotFoundError(f"{query.name}: this tenant has no such row")
+            raise NotFoundError(f"{query.name.partition('.')[0]}: this tenant has no such row")
         return read(query, _at_most_one(query, rows))[0]
 
     async def fetch_value(self, query: Query[R], tenant_id: str, /, **values: object) -> R:
         """The only column of the only row; `NotFoundError` when there is no row."""
         rows = await self._rows(query, tenant_id, values)
         if not rows:
-            raise NotFoundError(f"{query.name}: this tenant has no such row")
+            raise NotFoundError(f"{query.name.partition('.')[0]}: this tenant has no such row")
         value: R = _at_most_one(query, rows)[0][0]
         return value
 

@@ -114,14 +114,16 @@ _TIMEOUT = "{query}: took longer than DATABASE_COMMAND_TIMEOUT and was cancelled
 
 def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR0911 - a line for each meaning
     state = _state(error)
+    # Told of the aggregate: the query's name is not always that of the method which ran it.
+    aggregate = query.partition(".")[0]
     match state:
         case "23505":
             fields = _fields(error)
-            return DuplicateError(f"{query}: a row with the same {', '.join(fields) or 'key'} exists", fields)
+            return DuplicateError(f"{aggregate}: a row with the same {', '.join(fields) or 'key'} exists", fields)
         case "23503" | "23502":
             # Required values are checked before; what is still null is a parent that was not found.
             fields = _fields(error) or ["the parent"]
-            return InvalidReferenceError(f"{query}: {', '.join(fields)} names no row of this tenant")
+            return InvalidReferenceError(f"{aggregate}: {', '.join(fields)} names no row of this tenant")
         case "23514":
             return InvalidArgumentError(", ".join(_fields(error)) or query, "does not fulfil the database's check")
         case "57014" | "55P03":

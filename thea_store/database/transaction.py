@@ -181,10 +181,9 @@ class Transaction(Executor):
             if needs_new_connections(error) and not self._read_only:
                 self._pool.expire()
             if isinstance(error, Exception):
-                failure = translate(error, name, unknown=unknown)
                 if self._read_only and needs_new_connections(error):
-                    failure.repeatable = False  # a write in a read-only transaction stays one
-                raise failure from error
+                    raise StoreError(f"{name}: this transaction is read_only: begin one that is not") from error
+                raise translate(error, name, unknown=unknown) from error
             raise
         self._in_step = True
 

@@ -7,10 +7,15 @@ import gc
 import os
 import warnings
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thea_store.errors import EmbeddedServerError, SettingsError, StoreError
 from thea_store.testing.server import TestServer
+
+if TYPE_CHECKING:
+    from thea_store.embedded import EmbeddedPostgres
 
 __all__ = ["start_server"]
 
@@ -47,11 +52,19 @@ def _embedded(resources: ExitStack, bin_dir: str | None) -> str:
     runner = resources.enter_context(asyncio.Runner())
     server = EmbeddedPostgres(bin_dir=bin_dir)
     try:
-        runner.run(server.start())
+        runner.run(_started(server))
     except EmbeddedServerError as error:
         raise StoreError(f"no PostgreSQL for the tests: {error}; or give a superuser's URL as {_VARIABLE}") from error
     resources.callback(lambda: runner.run(server.stop()))
     return server.superuser_url
+
+
+async def _started(server: EmbeddedPostgres) -> None:
+    """Start the server, and meanwhile import what its tests need, which takes about as long as `initdb`."""
+    starting = asyncio.create_task(server.start())
+    await asyncio.sleep(0.05)  # for the launch, which needs the interpreter too
+    import_module("thea_store.store")
+    await starting
 
 
 def _container(resources: ExitStack, *, required: bool) -> str | None:
