@@ -87,7 +87,8 @@ def marks(url: str) -> list[str]:
 def yoyo(url: str, *arguments: str) -> str:
     """What the plain yoyo command prints, with the shipped yoyo.ini and libpq's environment."""
     parts = conninfo_to_dict(url)
-    place = {"PGHOST": str(parts["host"]), "PGUSER": str(parts["user"]), "PGDATABASE": str(parts["dbname"])}
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
+    place = {variable: str(parts[name]) for name, variable in names.items() if name in parts}
     command = [sys.executable, "-m", "yoyo", *arguments]
     done = subprocess.run(command, env={**os.environ, **place}, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -420,9 +421,10 @@ def test_a_migration_that_cannot_be_marked_is_not_applied(database_url: str, wri
 
 def test_a_login_without_privileges_is_told_what_it_needs(database_url: str, three: Path) -> None:
     role = f"stranger_{time.monotonic_ns()}"
+    address = DatabaseUrl.parse(database_url)
     with psycopg.connect(database_url) as connection:
-        connection.execute(f"create role {role} login password 'thea-test'".encode())
-    login = replace(DatabaseUrl.parse(database_url), user=role).render()
+        connection.execute(f"create role {role} login password '{address.password}'".encode())
+    login = replace(address, user=role).render()
 
     with pytest.raises(MigrationError, match=r"42501.*must own the database"):
         migrate(login, three)

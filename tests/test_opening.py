@@ -75,13 +75,15 @@ async def test_a_login_that_row_security_would_not_bind_is_refused(
     with pytest.raises(UnsafeRoleError, match="owns the tables"):
         await Store.open(thea_database.migrator_url)
 
+    address = DatabaseUrl.parse(thea_database.app_url)
     with psycopg.connect(thea_database.superuser_url, autocommit=True) as connection:
         connection.execute(
-            "create role thea_test_curious login in role thea_app, thea_maintenance password 'thea-test'"
+            "create role thea_test_curious login in role thea_app, thea_maintenance"
+            f" password '{address.password}'".encode()
         )
         try:
             with pytest.raises(UnsafeRoleError, match="every tenant"):
-                await Store.open(replace(DatabaseUrl.parse(thea_database.app_url), user="thea_test_curious").render())
+                await Store.open(replace(address, user="thea_test_curious").render())
         finally:
             connection.execute("drop role thea_test_curious")
 
