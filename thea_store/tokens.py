@@ -23,11 +23,12 @@ _START = r"[^\x00-@\[-^`{-\x7f]"
 _WORD = rf"{_START}[^\x00-#%-/:-@\[-^`{{-\x7f]*+"
 _TAG = rf"(?:{_START}[^\x00-/:-@\[-^`{{-\x7f]*+)?"
 _BLANKS = r"[ \t\n\r\f]*+"
-# Possessive quantifiers (`*+`) keep the time linear, and a string from ending at the first half of a `''`.
-_PLAIN = r"'(?:[^']++|'')*+'"
-_ESCAPED = r"'(?:[^'\\]++|''|\\.)*+'"
+# Possessive sets (`*+`) keep the time linear; possessive groups are wrong before Python 3.11.5 (gh-106052), so
+# it is the look ahead that keeps a string from ending at the first half of a `''`.
+_PLAIN = r"'[^']*+(?:''[^']*+)*'(?!')"
+_ESCAPED = r"'[^'\\]*+(?:(?:''|\\.)[^'\\]*+)*'(?!')"
 # Strings are one string if there are only blanks and `--` comments between them, a line break among these.
-_NEXT = r"(?:[ \t\f]|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f]|--[^\n\r]*+[\n\r])*+"
+_NEXT = r"(?:[ \t\f]|--[^\n\r]*+)*[\n\r](?:[ \t\n\r\f]|--[^\n\r]*+[\n\r])*"
 
 _TOKEN = re.compile(
     rf"""
@@ -41,13 +42,13 @@ _TOKEN = re.compile(
       | (?P<number>    (?:[0-9]++ (?:\.(?!\.)[0-9]*+)? | \.[0-9]++) (?:[Ee][-+]?[0-9]++)? (?:{_WORD})? )
       | (?P<comment>   --[^\n\r]*+ )
       | (?P<nestable>  /\* )
-      | (?P<operator>  (?:(?!--|/\*) [-+*/<>=~!@\#%^&|`?])++ )
-      | (?P<string>    [Ee]{_ESCAPED} (?:{_NEXT}{_ESCAPED})*+
-                     | (?:[BbXxNn]|[Uu]&)?+ {_PLAIN} (?:{_NEXT}{_PLAIN})*+
+      | (?P<operator>  (?:(?!--|/\*) [-+*/<>=~!@\#%^&|`?])+ )
+      | (?P<string>    [Ee]{_ESCAPED} (?:{_NEXT}{_ESCAPED})*
+                     | (?:[BbXxNn]|[Uu]&)? {_PLAIN} (?:{_NEXT}{_PLAIN})*
                      | \$(?P<tag>{_TAG})\$ .*? \$(?P=tag)\$ )
-      | (?P<quoted>    (?:[Uu]&)?+ "(?:[^"]++|"")*+" )
+      | (?P<quoted>    (?:[Uu]&)? "[^"]*+(?:""[^"]*+)*"(?!") )
       | (?P<blanks>    (?=[ \t\n\r\f]) )
-      | (?P<open>      (?:[EeBbXxNn]|[Uu]&)?+ ['"] | \${_TAG}\$ )
+      | (?P<open>      (?:[EeBbXxNn]|[Uu]&)? ['"] | \${_TAG}\$ )
       | (?P<bad>       \$[0-9]++ | . )
     ) {_BLANKS}
     """,
