@@ -290,10 +290,14 @@ async def test_closing_waits_for_running_work_and_is_idempotent(thea_database: T
 
 
 async def test_a_connection_past_its_time_is_replaced(thea_database: TestDatabase, tenant: str) -> None:
-    async with opened(thea_database.app_url, pool_size=1, max_overflow=0, pool_recycle=0.05) as store:
+    async with opened(thea_database.app_url, pool_size=1, max_overflow=0, pool_recycle=3600) as store:
         await store.users.count(tenant)
-        before = next(iter(pool_of(store)._idle)).raw.get_server_pid()
-        await asyncio.sleep(0.1)
+        (old,) = pool_of(store)._idle
         await store.users.count(tenant)
+        assert list(pool_of(store)._idle) == [old]
 
-        assert next(iter(pool_of(store)._idle)).raw.get_server_pid() != before
+        old.born -= 3601
+        await store.users.count(tenant)
+        (new,) = pool_of(store)._idle
+        assert new is not old
+        assert old.raw.is_closed()
