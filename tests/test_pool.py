@@ -81,7 +81,7 @@ async def test_each_tenant_finds_its_own_connection_again(wire: Wire) -> None:
 async def test_the_pool_grows_to_its_limit_and_then_says_that_it_is_full(
     thea_database: TestDatabase, tenant: str
 ) -> None:
-    async with opened(thea_database.app_url, pool_size=1, max_overflow=1, pool_timeout=0.2) as store:
+    async with opened(thea_database.app_url, pool_size=1, max_overflow=1, pool_timeout=1) as store:
         async with store.transaction(tenant), store.transaction(tenant):
             with pytest.raises(PoolTimeoutError, match="DATABASE_POOL_SIZE"):
                 await store.users.count(tenant)
@@ -193,7 +193,7 @@ async def test_every_step_of_a_call_can_be_cancelled(thea_database: TestDatabase
 async def test_a_statement_that_takes_too_long_is_cancelled_by_the_server(
     thea_database: TestDatabase, tenant: str, superuser: psycopg.Connection[Any]
 ) -> None:
-    async with opened(thea_database.app_url, pool_size=1, max_overflow=0, command_timeout=0.2) as store:
+    async with opened(thea_database.app_url, pool_size=1, max_overflow=0, command_timeout=1) as store:
         user = await store.users.create(tenant, telegram_id=1)
         with superuser.transaction():
             superuser.execute("select from thea.users where tenant_id = %s for update", [tenant])
