@@ -125,8 +125,9 @@ async def test_a_set_that_is_cut_short_ends_its_connection(wire: Wire) -> None:
     async with opened(wire.url, pool_size=1, max_overflow=0) as store:
         await store.users.count("first")
         wire.answers.clear()
+        wire.reset()
         call = asyncio.create_task(store.users.count("second"))
-        await asyncio.sleep(0.05)
+        await wire.until_sent()
         call.cancel()
         wire.answers.set()
         with pytest.raises(asyncio.CancelledError):
@@ -224,8 +225,9 @@ async def test_a_write_whose_answer_got_lost_is_an_unknown_outcome(wire: Wire, t
         user = await store.users.create(tenant, telegram_id=1)
         await store.users.update(tenant, user.id, first_name="Ana")
         wire.answers.clear()
+        wire.reset()
         call = asyncio.create_task(store.users.update(tenant, user.id, first_name="Eva"))
-        await asyncio.sleep(0.05)
+        await wire.until_sent()
         wire.cut()
         with pytest.raises(OutcomeUnknownError, match="read it back"):
             await call

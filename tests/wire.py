@@ -27,6 +27,11 @@ class Wire:
         self.round_trips = 0
         self.sent.clear()
 
+    async def until_sent(self) -> None:
+        """Wait until the client has spoken since the last `reset`."""
+        while not self.sent:
+            await asyncio.sleep(0.001)
+
     def cut(self) -> None:
         """Break every connection without a word."""
         for writer in list(self._writers):
