@@ -16,7 +16,7 @@ class Wire:
     def __init__(self, url: str) -> None:
         self._target = DatabaseUrl.parse(url)
         self.round_trips = 0
-        self.sent: list[bytes] = []
+        self._heard = asyncio.Event()
         self.url = ""
         self._server_spoke = True
         self._writers: set[asyncio.StreamWriter] = set()
@@ -25,12 +25,11 @@ class Wire:
 
     def reset(self) -> None:
         self.round_trips = 0
-        self.sent.clear()
+        self._heard.clear()
 
     async def until_sent(self) -> None:
         """Wait until the client has spoken since the last `reset`."""
-        while not self.sent:
-            await asyncio.sleep(0.001)
+        await self._heard.wait()
 
     def cut(self) -> None:
         """Break every connection without a word."""
@@ -70,7 +69,7 @@ class Wire:
             if self._server_spoke:
                 self.round_trips += 1
                 self._server_spoke = False
-            self.sent.append(data)
+            self._heard.set()
             writer.write(data)
             await writer.drain()
         writer.transport.abort()
