@@ -94,3 +94,21 @@ async def test_who_waits_for_the_user_holds_no_conversation(
         await asyncio.sleep(0.1)
         superuser.execute("select from thea.conversations where tenant_id = %s for update nowait", [tenant])
     await waiting
+
+
+async def test_a_call_of_several_statements_is_done_again_after_a_deadlock(
+    store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any]
+) -> None:
+    await store.notes.create(tenant, user.id, "x")
+    superuser.execute("set deadlock_timeout = '1h'")  # so that the call is the one that gives way
+    with superuser.transaction():
+        superuser.execute("update thea.notes set is_pinned = true where tenant_id = %s", [tenant])
+        deleting = asyncio.create_task(store.users.delete(tenant, user.id))
+        while not superuser.execute("select pid from pg_locks where not granted").fetchone():
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(
+            superuser.execute, "update thea.users set username = 'x' where tenant_id = %s", [tenant]
+        )
+    await deleting
+
+    assert await store.users.count(tenant) == await store.notes.count(tenant) == 0

@@ -213,11 +213,14 @@ class Conversations(Repository[Conversation]):
         asked = {"user_id": user_id, "session_id": session_id}
         if conversation := await self._db.fetch_optional(OPEN, tenant_id, **asked):
             return conversation
-        async with self._db.atomic(tenant_id) as db:
+
+        async def bring_back(db: Executor) -> Conversation:
             await restore_session(db, tenant_id, user_id, session_id)
             if conversation := await db.fetch_optional(OPEN, tenant_id, **asked):
                 return conversation
-        raise session_is_taken()
+            raise session_is_taken()
+
+        return await self._db.atomic(tenant_id, bring_back)
 
     async def update_state(
         self,

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, with_con
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.arguments import Id, JsonObject, Key, Limit, LongText, Moment, check
+from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError
 from thea_store.occurrences import (
     INSTANT,
@@ -272,10 +273,13 @@ class Events(Repository[Event]):
         with _naming("row"):
             if event := await self._db.fetch_optional(UPSERT_EXTERNAL, tenant_id, row=row, given=list(details)):
                 return event
-        async with self._db.atomic(tenant_id) as db:
+
+        async def bring_back(db: Executor) -> Event:
             for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, user_id=user_id, external_id=external_id):
                 await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
             return await db.fetch_one(UPSERT_EXTERNAL, tenant_id, row=row, given=list(details))
+
+        return await self._db.atomic(tenant_id, bring_back)
 
     async def update(self, tenant_id: str, id: int, /, **changes: Unpack[EventChanges]) -> Event:  # noqa: A002
         """The event with the given fields changed; `None` is a value. `NotFoundError` when there is none.
@@ -286,11 +290,14 @@ class Events(Repository[Event]):
         if changes.keys() - COMMON.changes or not changes.keys() & _Schedule.model_fields.keys():
             return await self._update(tenant_id, id, changes)
         checked = _checked(changes)
-        async with self._db.atomic(tenant_id) as db:
+
+        async def reschedule(db: Executor) -> Event:
             # The end and the rule are checked against the start that stays, so it must not move meanwhile.
             current = await db.fetch_one(LOCK_SCHEDULE, tenant_id, id=id)
             whole = _with_series_end(_checked(current.model_dump() | checked))
             return await db.fetch_one(COMMON.update, tenant_id, id=id, changes=whole)
+
+        return await self._db.atomic(tenant_id, reschedule)
 
     async def complete(self, tenant_id: str, event_id: int) -> Event:
         """The event, completed, with all its occurrences; `NotFoundError` when there is none."""
@@ -359,24 +366,7 @@ class Events(Repository[Event]):
         """
         check("limit", limit, Limit)
         moment = _now(now)
-        claimed: list[EventOccurrence] = []
-        spent = 0
-        async with self._db.atomic(tenant_id) as db:
-            # An event that was looked at too early makes room for another one.
-            while len(claimed) < limit and spent < _CLAIMING:
-                due = await db.fetch_all(LOCK_DUE, tenant_id, now=moment, limit=limit - len(claimed))
-                moves: list[Move] = []
-                for event in due:
-                    if spent >= _CLAIMING:
-                        break
-                    work = Work()
-                    occurrence, move = claim(event, moment, work)
-                    claimed += [occurrence] if occurrence else []
-                    moves.append(move)
-                    spent += work.done
-                if not due:
-                    break
-                await db.execute(MOVE_ON, tenant_id, rows=moves)
+        claimed = await self._db.atomic(tenant_id, lambda db: _claim_due(db, tenant_id, moment, limit))
         return sorted(claimed, key=lambda occurrence: (occurrence.start_datetime, occurrence.id))
 
     async def _in_window(
@@ -444,3 +434,24 @@ def _naming(prefix: str) -> Iterator[None]:
         yield
     except InvalidArgumentError as error:
         raise InvalidArgumentError(error.argument.removeprefix(f"{prefix}."), error.reason) from error.__cause__
+
+
+async def _claim_due(db: Executor, tenant_id: str, moment: datetime, limit: int) -> list[EventOccurrence]:
+    claimed: list[EventOccurrence] = []
+    spent = 0
+    # An event that was looked at too early makes room for another one.
+    while len(claimed) < limit and spent < _CLAIMING:
+        due = await db.fetch_all(LOCK_DUE, tenant_id, now=moment, limit=limit - len(claimed))
+        moves: list[Move] = []
+        for event in due:
+            if spent >= _CLAIMING:
+                break
+            work = Work()
+            occurrence, move = claim(event, moment, work)
+            claimed += [occurrence] if occurrence else []
+            moves.append(move)
+            spent += work.done
+        if not due:
+            break
+        await db.execute(MOVE_ON, tenant_id, rows=moves)
+    return claimed

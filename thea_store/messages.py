@@ -307,10 +307,13 @@ class Messages(Repository[Message]):
             "confidence_score": confidence_score,
             "processing_time_ms": processing_time_ms,
         }
-        async with self._db.atomic(tenant_id) as db:
+
+        async def add_and_prune(db: Executor) -> Message:
             added = await _add(db, tenant_id, user_id, session_id, message)
             await db.fetch_all(PRUNE, tenant_id, conversation_id=added.conversation_id, keep=keep)
-        return added
+            return added
+
+        return await self._db.atomic(tenant_id, add_and_prune)
 
     async def get_context_window(self, tenant_id: str, session_id: str, limit: int = 50) -> list[Message]:
         """The newest messages of the session, the oldest of them first; empty when there is no such session."""
@@ -357,8 +360,11 @@ async def _add(db: Executor, tenant_id: str, user_id: int, session_id: str, mess
     place = {"user_id": user_id, "session_id": session_id}
     if added := await db.fetch_optional(ADD, tenant_id, **place, **message):
         return added
-    async with db.atomic(tenant_id) as transaction:
-        await restore_session(transaction, tenant_id, user_id, session_id)
-        if added := await transaction.fetch_optional(ADD, tenant_id, **place, **message):
+
+    async def bring_back(db: Executor) -> Message:
+        await restore_session(db, tenant_id, user_id, session_id)
+        if added := await db.fetch_optional(ADD, tenant_id, **place, **message):
             return added
-    raise session_is_taken()
+        raise session_is_taken()
+
+    return await db.atomic(tenant_id, bring_back)

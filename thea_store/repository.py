@@ -150,22 +150,28 @@ class Repository(Generic[R]):
 
         In a transaction stricter than `read committed`, what others write under it meanwhile stays visible.
         """
-        async with self._db.atomic(tenant_id) as db:
+
+        async def hide(db: Executor) -> None:
             # Rows written under this one wait for the lock or are seen by the next statement.
             await db.fetch_value(self._common.lock, tenant_id, id=id)
             await db.execute(self._common.delete, tenant_id, id=id)
+
+        await self._db.atomic(tenant_id, hide)
 
     async def restore(self, tenant_id: str, id: int) -> R:  # noqa: A002
         """Bring back a deleted row with exactly what that delete hid; a row that is there is returned.
 
         `NotFoundError` when there is none, or when its parent is deleted.
         """
-        async with self._db.atomic(tenant_id) as db:
+
+        async def bring_back(db: Executor) -> R:
             if self._common.lock_deleted is not None:
                 # What was hidden while this waited for the lock is seen by the next statement.
                 await db.fetch_optional(self._common.lock_deleted, tenant_id, id=id)
             restored = await db.fetch_optional(self._common.restore, tenant_id, id=id)
             return restored if restored is not None else await db.fetch_one(self._common.get_by_id, tenant_id, id=id)
+
+        return await self._db.atomic(tenant_id, bring_back)
 
     async def purge(self, tenant_id: str, id: int) -> None:  # noqa: A002
         """Remove the row, deleted or not, and all that hangs on it, for good."""

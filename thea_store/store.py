@@ -13,12 +13,11 @@ from thea_store import audit, conversations, events, health, messages, notes, us
 from thea_store.arguments import Count, check
 from thea_store.audit import Audit
 from thea_store.conversations import Conversations
-from thea_store.database import Database, Executor, Isolation, Transaction, pause
+from thea_store.database import Database, Executor, Isolation, Transaction, repeat
 from thea_store.errors import (
     InvalidArgumentError,
     MigrationRequiredError,
     QueryMismatchError,
-    StoreError,
     UnsafeRoleError,
 )
 from thea_store.events import Events
@@ -142,18 +141,14 @@ class Store(_Repositories):
         or a connection lost before the commit. So `work` should touch nothing but the transaction.
         """
         check("retry", retry, Count)
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                async with self.transaction(
-                    tenant_id, isolation=isolation, read_only=read_only, actor=actor, request_id=request_id
-                ) as transaction:
-                    return await work(transaction)
-            except StoreError as error:
-                if not error.repeatable or attempt > retry:
-                    raise
-            await pause(min(attempt, 8))
+
+        async def once() -> T:
+            async with self.transaction(
+                tenant_id, isolation=isolation, read_only=read_only, actor=actor, request_id=request_id
+            ) as transaction:
+                return await work(transaction)
+
+        return await repeat(once, attempts=retry + 1)
 
 
 class _StoreTransactionScope(AbstractAsyncContextManager[StoreTransaction]):

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict, Unpack
 
 from thea_store.arguments import Id, JsonObject, Moment, Name, Timezone, split_patch
 from thea_store.conversations import Conversation
+from thea_store.database import Executor
 from thea_store.events import Event
 from thea_store.messages import Message
 from thea_store.notes import Note
@@ -201,10 +202,13 @@ class Users(Repository[User]):
         }
         if user := await self._db.fetch_optional(GET_OR_CREATE, tenant_id, **profile):
             return user
-        async with self._db.atomic(tenant_id) as db:
+
+        async def welcome_back(db: Executor) -> User:
             for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, telegram_id=telegram_id):
                 await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
             return await db.fetch_one(GET_OR_CREATE, tenant_id, **profile)
+
+        return await self._db.atomic(tenant_id, welcome_back)
 
     async def update_last_activity(self, tenant_id: str, user_id: int, at: datetime | None = None) -> User:
         """The user, active at that moment (default: now); an earlier one changes nothing."""

@@ -1,8 +1,9 @@
 """The only package that talks to asyncpg: connections, the pool, the tenant's way to the server."""
 
-from thea_store.database.database import Database, Isolation, pause
+from thea_store.database.database import Database, Isolation
 from thea_store.database.executor import Executor
 from thea_store.database.pool import PoolFigures
+from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
 
-__all__ = ["Database", "Executor", "Isolation", "PoolFigures", "Transaction", "pause"]
+__all__ = ["Database", "Executor", "Isolation", "PoolFigures", "Transaction", "repeat"]

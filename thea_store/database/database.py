@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from thea_store.arguments import Key, check, check_tenant
 from thea_store.binding import bind
@@ -16,17 +14,17 @@ from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row, Watch
 from thea_store.database.failures import answered, needs_new_connections, translate
 from thea_store.database.pool import Pool, PoolFigures
+from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
-from thea_store.errors import StoreError
 from thea_store.settings import Settings
 from thea_store.sql import Query
 
 __all__ = ["Database", "Isolation"]
 
+T = TypeVar("T")
+
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 
-# A query that the server undid, or that surely never reached it, is tried this often.
-_ATTEMPTS = 3
 _CLOSING = 10.0
 
 
@@ -97,9 +95,14 @@ class Database(Executor):
         pool = self._replicas if read_only and self._replicas is not None else self._pool
         return TransactionScope(self, pool, tenant, message, read_only=read_only)
 
-    def atomic(self, tenant_id: str) -> AbstractAsyncContextManager[Executor]:
-        """A transaction of its own."""
-        return self.transaction(tenant_id)
+    async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
+        """What `work` returns, run in a transaction of its own, and anew where the server undid it."""
+
+        async def once() -> T:
+            async with self.transaction(tenant_id) as transaction:
+                return await work(transaction)
+
+        return await repeat(once)
 
     async def begin(self, pool: Pool, tenant_id: str, message: str, *, read_only: bool) -> Transaction:
         """Begin a transaction, again where the connection turns out to be dead."""
@@ -108,31 +111,16 @@ class Database(Executor):
             connector is not None and connector.pooled
         ):  # a pooler took no start-up settings, so each transaction brings its own
             message += f"; set local statement_timeout = {round(self._settings.command_timeout * 1000)}"
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return await Transaction.begin(pool, tenant_id, message, self._watch, read_only=read_only)
-            except StoreError as error:
-                if not error.repeatable or attempt == _ATTEMPTS:
-                    raise
-            await pause(attempt)
-        raise AssertionError
+        return await repeat(lambda: Transaction.begin(pool, tenant_id, message, self._watch, read_only=read_only))
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         tenant = check_tenant(tenant_id)
         arguments = bind(query, tenant, values)
         run = self._on_sticky if self._sticky else self._in_transaction
-        for attempt in range(1, _ATTEMPTS + 1):
-            started = time.perf_counter()
-            try:
-                rows = await run(query, tenant, arguments)
-            except StoreError as error:
-                if not error.repeatable or attempt == _ATTEMPTS:
-                    raise
-            else:
-                self._watch.note(query.name, started)
-                return rows
-            await pause(attempt)
-        raise AssertionError
+        started = time.perf_counter()
+        rows = await repeat(lambda: run(query, tenant, arguments))
+        self._watch.note(query.name, started)
+        return rows
 
     async def _on_sticky(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
         connection = await self._pool.acquire(tenant)
@@ -188,11 +176,6 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
             await self._transaction.commit()
         else:
             await self._transaction.roll_back()
-
-
-async def pause(attempt: int) -> None:
-    """Wait a little before the next attempt, longer each time, so that rivals do not meet again."""
-    await asyncio.sleep(random.uniform(0.5, 1.0) * 0.02 * 2**attempt)
 
 
 def _pool(settings: Settings, replica_url: str | None) -> tuple[Connector, Pool]:

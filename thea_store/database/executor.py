@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from thea_store.binding import read
@@ -76,8 +75,8 @@ class Executor(ABC):
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]: ...
 
     @abstractmethod
-    def atomic(self, tenant_id: str) -> AbstractAsyncContextManager[Executor]:
-        """One transaction round several calls: the open one, or one of its own."""
+    async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[R]]) -> R:
+        """What `work` returns, in one transaction: the open one, or one of its own, which may run it again."""
 
 
 def _at_most_one(query: Query[Any], rows: Sequence[Row]) -> Sequence[Row]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from thea_store.arguments import check_tenant
 from thea_store.binding import bind
@@ -19,6 +19,8 @@ from thea_store.errors import StoreError, TenantMismatchError
 from thea_store.sql import Query
 
 __all__ = ["Transaction"]
+
+T = TypeVar("T")
 
 # The open savepoints round this task, each with its transaction. A task begun inside one inherits it.
 _around: ContextVar[tuple[tuple[Transaction, int], ...]] = ContextVar("thea_store_savepoints", default=())
@@ -75,11 +77,11 @@ class Transaction(Executor):
             with self._step(query.name):
                 return await self._connection.fetch(query.text, arguments)
 
-    def atomic(self, tenant_id: str) -> AbstractAsyncContextManager[Executor]:
-        """This transaction itself."""
+    async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
+        """What `work` returns, run once in this very transaction."""
         if check_tenant(tenant_id) != self._tenant_id:
             raise TenantMismatchError("this transaction belongs to another tenant")
-        return nullcontext(self)
+        return await work(self)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
