@@ -6,22 +6,21 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from pooler import pgbouncer, until_it_answers
 from typer.testing import CliRunner, Result
 
 from thea_store import Settings, cli, doctor
@@ -685,40 +684,10 @@ def test_an_embedded_server_is_not_started_by_the_way(thea_database: TestDatabas
 
 
 @pytest.fixture
-def pooled_url(thea_database: TestDatabase, memory: Path) -> Iterator[str]:
+def pooled_url(thea_database: TestDatabase) -> Iterator[str]:
     """The service's URL through a PgBouncer in transaction mode."""
-    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    if program is None:
-        pytest.skip("PgBouncer is not installed")
-    target = DatabaseUrl.parse(thea_database.app_url)
-    [(host, port)] = target.hosts
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        listening = free.getsockname()[1]
-    (memory / "users").write_text(f'"{target.user}" "{target.password}"\n')
-    (memory / "pgbouncer.ini").write_text(
-        f"[databases]\n{target.database} = host={host} port={port or 5432}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {listening}\nunix_socket_dir =\nauth_type = plain\n"
-        f"auth_file = {memory / 'users'}\npool_mode = transaction\n"
-    )
-    account = server_account(None)
-    command = [program, "-q", str(memory / "pgbouncer.ini")]
-    with subprocess.Popen(command, user=account.uid, group=account.gid, stderr=subprocess.DEVNULL) as process:
-        try:
-            place = replace(target, hosts=(("127.0.0.1", listening),))
-            until_it_answers(place)
-            yield place.render()
-        finally:
-            process.kill()
-
-
-def until_it_answers(address: DatabaseUrl) -> None:
-    for _ in range(200):
-        with suppress(UnreachableError):
-            connect(address).close()
-            return
-        time.sleep(0.05)
-    pytest.fail(f"{address} does not answer")
+    with pgbouncer(thea_database.app_url) as url:
+        yield url
 
 
 def test_a_pooler_wants_the_transactions_scope(pooled_url: str) -> None:

@@ -124,17 +124,23 @@ class Connector:
             "statement_timeout": str(round(self.command_timeout * 1000)),
         }
         try:
-            return await self._open(host, server_settings, statement_cache_size=1024)
+            connection = await self._open(host, server_settings, statement_cache_size=1024)
         except asyncpg.PostgresError as error:
             if "unsupported startup parameter" not in str(error):
                 raise
             if self.direct_only:
-                raise StoreUnavailableError(
-                    f"there is a pooler at {self.address}, where a session's tenant could reach another client: "
-                    "set DATABASE_TENANT_SCOPE=transaction"
-                ) from error
-        self.pooled = True
-        return await self._connect(host)
+                raise self._pooler() from error
+            self.pooled = True
+            return await self._connect(host)
+        if self.direct_only and not await _took_settings(connection):
+            raise self._pooler()
+        return connection
+
+    def _pooler(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"there is a pooler at {self.address}, where a session's tenant could reach another client: "
+            "set DATABASE_TENANT_SCOPE=transaction"
+        )
 
     async def _open(
         self, host: DatabaseUrl, server_settings: dict[str, str], *, statement_cache_size: int
@@ -162,6 +168,18 @@ class Connector:
         if self.standby:
             return {"target_session_attrs": "prefer-standby"}
         return {"target_session_attrs": "read-write"} if len(self.address.hosts) > 1 else {}
+
+
+async def _took_settings(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+    """Whether the start-up settings reached the server; a pooler may drop them silently. Else the connection ends."""
+    try:
+        if await connection.fetchval("select current_setting('app.tenant_id', true)") == "":
+            return True
+    except BaseException:
+        connection.terminate()
+        raise
+    connection.terminate()
+    return False
 
 
 def _encode(value: object) -> bytes:
