@@ -1,6 +1,7 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-15 test-docker lint types docs examples bench bench-search check clean schema-docs wheel
+.PHONY: help demo test coverage test-15 test-docker proofs mutants fuzz lint types docs examples bench bench-search check clean \
+  schema-docs release-manifest wheel
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +36,15 @@ test-15: ## The same tests on the PostgreSQL 15 of Debian
 test-docker: ## The same tests on a PostgreSQL in a container (THEA_TEST_POSTGRES_IMAGE)
 	@THEA_TEST_SERVER=docker $(MAKE) --no-print-directory test
 
+proofs: $(STAMP) ## The long proofs: cancellation, storms, killed migrators, the plan of every query
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadfile proofs $(ARGS)
+
+mutants: $(STAMP) ## Weaken the schema and the code in many ways; the suites must notice each
+	@$(BIN)/python proofs/mutants.py $(ARGS)
+
+fuzz: $(STAMP) ## A million texts through the SQL reader and PostgreSQL's own (nightly)
+	@$(BIN)/python proofs/fuzz.py $(ARGS)
+
 EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
 
 $(VENV)/.installed-%: examples/%/pyproject.toml $(STAMP)
@@ -60,7 +70,7 @@ docs: $(STAMP) ## Build the pages into build/docs; a warning is an error
 	@$(BIN)/zensical build --strict --clean
 
 bench: $(STAMP) ## Compare the store with asyncpg's pool, SQLAlchemy and COPY, each in one run
-	@$(BIN)/python bench/calls.py $(ARGS)
+	@$(BIN)/python bench/single.py $(ARGS)
 	@$(BIN)/python bench/bulk.py
 
 bench-search: $(STAMP) ## Search in a tenant of a million notes, against the owner without row security
@@ -71,6 +81,9 @@ schema-docs: $(STAMP) ## Write docs/schema.md anew, from the migrations on an em
 	@DATABASE_URL=embedded: $(BIN)/thea-store schema > docs/schema.md.new && mv docs/schema.md.new docs/schema.md || { rm -f docs/schema.md.new; exit 1; }
 
 check: lint types test ## All of the above but the benchmarks
+
+release-manifest: $(STAMP) ## Write released/<version>.json anew: what this version asks of the schema
+	@$(BIN)/python tests/manifests.py
 
 wheel: $(STAMP) ## Build the sdist and the wheel from it, and try both kinds of installation elsewhere
 	@.ci/wheel

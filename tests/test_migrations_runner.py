@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,7 +21,7 @@ import sqlparse
 from psycopg.conninfo import conninfo_to_dict
 
 from thea_store.errors import InvalidArgumentError, MigrationError, OutcomeUnknownError, StoreUnavailableError
-from thea_store.migrations import available, migrate, rollback, status
+from thea_store.migrations import Migration, available, blockers, migrate, rollback, status
 from thea_store.migrations.splitting import split
 from thea_store.testing import TestDatabase
 from thea_store.urls import DatabaseUrl
@@ -239,6 +242,46 @@ def test_another_projects_migrations_in_yoyos_tables_are_left_alone(database_url
     assert status(database_url, three).applied == tuple(ALL)
 
 
+def test_everything_that_does_not_fit_is_named_at_once_and_nothing_is_done(database_url: str, write: Write) -> None:
+    directory = write(**{f"m000{n}a": f"create table a{n} (x int)" for n in (1, 3, 4, 6)})
+    migrate(database_url, directory)
+    write(m0001a="create table a1 (x bigint)", m0002a="create table a2 (x int)", m0005a="create table a5 (x int)")
+    (directory / "0003.a.sql").rename(directory / "0003.b.sql")
+    (directory / "0006.a.sql").unlink()
+    before = tables(database_url), marks(database_url)
+
+    with pytest.raises(MigrationError) as caught:
+        migrate(database_url, directory)
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()] == [
+        "the migrations do not fit this database; nothing was changed",
+        "0001.a was edited after it was applied",
+        "0002.a is not applied, though the later 0006.a is",
+        "0003.a is applied, but its file is gone",
+        "0003.b is not applied, though the later 0006.a is",
+        "0005.a is not applied, though the later 0006.a is",
+        "0006.a is applied, but newer than this version, which ends at 0005.a",
+    ]
+    assert (tables(database_url), marks(database_url)) == before
+
+
+@pytest.mark.parametrize("migration", available(), ids=lambda each: each.id)
+def test_each_shipped_migration_is_missed_and_known_by_its_text(
+    thea_database: TestDatabase, tmp_path: Path, migration: Migration
+) -> None:
+    directory = shutil.copytree(migration.path.parent, tmp_path / "migrations")
+    file = directory / migration.path.name
+    file.write_text(file.read_text() + "-- one word more\n")
+    with pytest.raises(MigrationError, match=rf"{migration.id} was edited after it was applied: restore {file}"):
+        migrate(thea_database.migrator_url, directory)
+
+    file.unlink()
+    (directory / migration.rollback_path.name).unlink()
+    for other in directory.iterdir():  # which names the one before itself
+        other.write_text(other.read_text().replace(f"-- depends: {migration.id}\n", ""))
+    with pytest.raises(MigrationError, match=rf"\n  {migration.id} is applied, but "):
+        migrate(thea_database.migrator_url, directory)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -380,6 +423,58 @@ def test_waiting_for_a_lock_ends_and_says_to_run_again(database_url: str, write:
     assert migrate(database_url, directory) == ["0002.b"]
 
 
+def test_who_holds_a_table_is_named_by_a_migration_that_waited_in_vain(
+    thea_new_database: Callable[..., TestDatabase], write: Write
+) -> None:
+    database = thea_new_database(migrated=False)
+    directory = write(m0001a="create table a (x int);\ngrant select on a to thea_app;\ncreate table b (x int);")
+    migrate(database.migrator_url, directory)
+    write(m0002b="alter table a add y int;")
+
+    with (
+        psycopg.connect(database.app_url, application_name="support") as holder,
+        psycopg.connect(database.superuser_url, application_name="reports") as bystander,
+    ):
+        pid = holder.info.backend_pid
+        holder.execute("select x from a")
+        bystander.execute("select x from b")
+        with pytest.raises(MigrationError) as caught:
+            migrate(database.migrator_url, directory, lock_timeout=2)
+    login = conninfo_to_dict(database.app_url)["user"]
+
+    assert str(caught.value).endswith(f". It waited for server process {pid} (support, login {login}), which holds a.")
+    assert migrate(database.migrator_url, directory) == ["0002.b"]
+
+
+def test_a_table_that_is_given_free_in_time_is_waited_for(database_url: str, write: Write) -> None:
+    directory = write(m0001a="create table a (x int);")
+    migrate(database_url, directory)
+    write(m0002b="alter table a add y int;")
+
+    with psycopg.connect(database_url) as reader, ThreadPoolExecutor(1) as pool:
+        reader.execute("select x from a")
+        waiting = pool.submit(migrate, database_url, directory, lock_timeout=60)
+        until(database_url, "select 1 from pg_locks where relation = 'a'::regclass and not granted")
+        assert not waiting.done()
+        reader.rollback()
+        assert waiting.result() == ["0002.b"]
+
+
+@pytest.mark.parametrize(
+    ("blocker", "phrase"),
+    [
+        (
+            (7, "ana", "psql", "12:00", "a"),
+            "server process 7 (psql, login ana, in a transaction since 12:00), which holds a",
+        ),
+        ((7, "ana", "", None, None), "server process 7 (without an application name, login ana)"),
+        ((0, None, None, None, "a"), "a prepared transaction (pg_prepared_xacts), which holds a"),
+    ],
+)
+def test_a_blocker_is_told_by_what_is_known_of_it(blocker: tuple[Any, ...], phrase: str) -> None:
+    assert blockers._phrase(*blocker) == phrase
+
+
 def test_a_backfill_that_row_security_would_narrow_fails(database_url: str, write: Write) -> None:
     directory = write(
         m0001a="create table a (x int); alter table a enable row level security, force row level security;",
@@ -453,6 +548,23 @@ def test_four_migrators_at_once_apply_each_migration_once(database_url: str, wri
     assert sorted(id_ for each in done for id_ in each) == ALL
     with psycopg.connect(database_url) as connection:
         assert connection.execute("select array_agg(x order by x) from a").fetchone() == ([1, 2],)
+
+
+def test_four_processes_at_once_bring_a_database_to_the_shipped_schema(database_url: str) -> None:
+    command = [sys.executable, "-m", "thea_store", "migrate", "--json"]
+    environment = {**os.environ, "DATABASE_MIGRATOR_URL": database_url}
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    answers = [process.communicate(timeout=80) for process in processes]
+    shipped = [migration.id for migration in available()]
+
+    assert [process.returncode for process in processes] == [0] * 4, answers
+    assert sorted(id_ for output, _ in answers for id_ in json.loads(output)["migrations"]) == shipped
+    with psycopg.connect(database_url) as connection:
+        log = connection.execute("select migration_id, operation from _yoyo_log order by created_at_utc").fetchall()
+    assert log == [(id_, "apply") for id_ in shipped]
 
 
 def test_a_migrator_that_waits_too_long_names_the_holder(database_url: str, three: Path) -> None:

@@ -17,8 +17,10 @@ from yoyo import default_migration_table, internalmigrations
 from yoyo.backends import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
+from thea_store.catalog import forget_login
 from thea_store.errors import MigrationError, StoreUnavailableError
 from thea_store.migrations import queries
+from thea_store.migrations.blockers import watch
 from thea_store.migrations.connecting import connection_parameters
 from thea_store.migrations.failures import bookkeeping, failed, location, one_line
 from thea_store.migrations.files import Migration
@@ -47,14 +49,18 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
 
     def __init__(self, url: str, lock_timeout: float) -> None:
         """Connect; `StoreUnavailableError` where that fails, `InvalidArgumentError` for a malformed URL."""
-        address, parameters = connection_parameters(url)
-        target = DatabaseURI("postgresql+psycopg", None, None, None, None, parameters.pop("dbname", None), parameters)
+        address, self._parameters = connection_parameters(url)
+        arguments = {name: value for name, value in self._parameters.items() if name != "dbname"}
+        database = self._parameters.get("dbname")
+        target = DatabaseURI("postgresql+psycopg", None, None, None, None, database, arguments)
         try:
             super().__init__(target, default_migration_table)
         except psycopg.Error as error:
+            forget_login(error)
             raise StoreUnavailableError(
                 f"cannot connect to {address}: {one_line(error)}; check the URL, and that the server runs"
             ) from error
+        self._lock_timeout = lock_timeout
         self._settings = queries.settings(lock_timeout).encode()
         self.connection.add_notice_handler(_log_warning)
 
@@ -127,9 +133,9 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
         """Apply a migration or roll it back, and note that in yoyo's tables: all of it or nothing."""
         forward = operation == "apply"
         path = migration.path if forward else migration.rollback_path
-        statement, committing = None, False
+        statement, committing, blockers = None, False, list[str]()
         try:
-            with self._work():
+            with watch(self.connection, self._parameters, self._lock_timeout) as blockers, self._work():
                 self._stay_alone()
                 for statement in migration.statements if forward else migration.rollback or ():
                     self.connection.execute(statement.sql.encode())
@@ -139,7 +145,7 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
         except psycopg.Error as error:
             broken = self.connection.broken
             place = f"{migration.id} ({location(error, path, statement)})"
-            raise failed(error, place, broken=broken, committing=committing) from error
+            raise failed(error, place, broken=broken, committing=committing, blockers=blockers) from error
 
     @contextmanager
     def _work(self) -> Iterator[None]:

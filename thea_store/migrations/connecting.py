@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -26,10 +27,11 @@ def connection_parameters(url: str) -> tuple[DatabaseUrl, dict[str, Any]]:
     defaults = {"connect_timeout": "10"}
     if len(address.hosts) > 1:
         defaults["target_session_attrs"] = "read-write"
-    try:
+    parameters = None
+    with suppress(psycopg.Error):  # its text quotes the URL, password and all
         parameters = conninfo_to_dict(address.with_options(**defaults).render())
-    except psycopg.Error:  # its text quotes the URL, password and all
-        raise InvalidArgumentError("url", "is not one that libpq understands") from None
+    if parameters is None:
+        raise InvalidArgumentError("url", "is not one that libpq understands")
     # The name is how migrators know each other, so the URL's own does not count.
     ours = {"application_name": APPLICATION_NAME, "client_encoding": "utf8", "prepare_threshold": None}
     return address, {**_WATCH, **parameters, **ours}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from thea_store.migrations.splitting import Statement
 
 __all__ = ["bookkeeping", "failed", "location", "one_line"]
 
+_LOCK_TIMEOUT = "55P03"
 _REMEDIES = {
     "25006": "the server is a standby or read-only: give the primary's URL",
     "40P01": "two transactions waited for each other: run again",
@@ -20,17 +21,21 @@ _REMEDIES = {
         "the migrator must own the database (or be allowed to create in it and in its schema public), be a member of "
         "the owner of what it changes, and have CREATEROLE where roles are to be created"
     ),
-    "55P03": "another transaction held a lock for too long: wait for its end or end it, then run again",
+    _LOCK_TIMEOUT: "another transaction held a lock for too long: wait for its end or end it, then run again",
 }
 
 
-def failed(error: psycopg.Error, place: str, *, broken: bool, committing: bool) -> StoreError:
-    """The error for a migration that failed at `place`, with what became of it."""
+def failed(
+    error: psycopg.Error, place: str, *, broken: bool, committing: bool, blockers: Sequence[str] = ()
+) -> StoreError:
+    """The error for a migration that failed at `place`, with what became of it, and who it waited for in vain."""
     if broken and committing:
         return OutcomeUnknownError(f"{place}: the connection broke during the commit; run again to see and to go on")
     if broken:
         return StoreUnavailableError(f"{place}: the connection broke; nothing of it was done: run again")
     remedy = _REMEDIES.get(error.sqlstate or "", "correct it and run again")
+    if blockers and error.sqlstate == _LOCK_TIMEOUT:
+        remedy += f". It waited for {', and '.join(blockers)}"
     return MigrationError(f"{place}: {_message(error)}. Nothing of it was done; {remedy}.")
 
 
@@ -60,6 +65,11 @@ def one_line(error: psycopg.Error) -> str:
 
 
 def _message(error: psycopg.Error) -> str:
-    # Not the DETAIL, which may show rows.
-    primary = error.diag.message_primary
-    return f"{primary} (SQLSTATE {error.sqlstate})" if primary else one_line(error)
+    """What the server says, and all that is left of the driver's text, which stays behind ours as its cause."""
+    primary, state = error.diag.message_primary, error.sqlstate or ""
+    if state.startswith("22"):  # these texts quote the value
+        primary = "a value in a row or in the migration is refused, which the server's own log shows"
+    # Not the DETAIL and CONTEXT, which may show rows.
+    message = f"{primary} (SQLSTATE {state})" if primary else one_line(error)
+    error.args = (message,)
+    return message

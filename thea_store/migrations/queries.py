@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "APPLICATION_NAME",
     "APPLIED",
+    "BLOCKERS",
     "FORGET_PLAIN_LOCK",
     "HAS_LOCK_TABLE",
     "HAS_MIGRATIONS",
@@ -41,6 +42,16 @@ from (select l.pid {_LOCKS}) as h
 left join pg_stat_activity as a on a.pid = h.pid
 limit 1
 """  # noqa: S608  # put together from constants
+
+# Who stands before another session in the queue for a lock, and the table, where it waits for one.
+BLOCKERS = """
+select distinct
+    b.pid, a.usename, a.application_name, a.xact_start,
+    (select w.relation::regclass::text from pg_locks as w where w.pid = %(pid)s and not w.granted limit 1)
+from unnest(pg_blocking_pids(%(pid)s)) as b (pid)
+left join pg_stat_activity as a on a.pid = b.pid
+order by b.pid
+"""
 
 HAS_MIGRATIONS = "select to_regclass('public._yoyo_migration') is not null"
 HAS_LOCK_TABLE = "select to_regclass('public.yoyo_lock') is not null"
