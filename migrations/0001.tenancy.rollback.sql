@@ -2,6 +2,8 @@
 
 revoke select on _yoyo_migration from thea_app, thea_readonly, thea_maintenance;
 
+drop sequence thea.keystone;
+
 drop function thea.tenant();
 
 drop schema thea;

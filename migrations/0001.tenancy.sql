@@ -43,5 +43,15 @@ revoke all on function thea.tenant() from public;
 
 grant execute on function thea.tenant() to thea_app, thea_readonly, thea_maintenance;
 
+-- Whoever is a member of a group may `drop owned by` it, which would take the group out of every policy. The
+-- command fails as a whole at a sequence's privilege that only its owner could take back, so each group has one.
+create sequence thea.keystone;
+
+alter sequence thea.keystone owner to thea_owner;
+
+comment on sequence thea.keystone is 'keeps `drop owned by` from taking the groups out of the policies';
+
+grant usage on sequence thea.keystone to thea_app, thea_readonly, thea_maintenance;
+
 -- Services compare the applied migrations with those they were built for.
 grant select on _yoyo_migration to thea_app, thea_readonly, thea_maintenance;

@@ -120,6 +120,7 @@ GRANTS = [
         "temporary tables are allowed",
         "do $$ begin execute format('grant temporary on database %I to public', current_database()); end $$",
     ),
+    Weakening("a group can be dropped out of the policies", "drop sequence thea.keystone"),
     Weakening("a table is the application's own", "alter table thea.notes owner to thea_app"),
 ]
 
