@@ -27,7 +27,8 @@ DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 TRIED = [page for page in [README, *PAGES] if examples_of(page)]
-READ = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES]
+SECURITY = ROOT / "SECURITY.md"
+READ = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", SECURITY, *PAGES]
 
 
 def name_of(page: Path) -> str:
@@ -170,6 +171,16 @@ def test_every_public_name_is_in_the_reference() -> None:
 def is_error(name: str) -> bool:
     thing = getattr(thea_store, name)
     return isinstance(thing, type) and issubclass(thing, StoreError)
+
+
+def test_every_claim_of_security_names_tests_that_exist() -> None:
+    rows = re.findall(r"^\| (?!claim |what it can do |who |[-|]+$).+ \| (.+) \|$", SECURITY.read_text(), re.MULTILINE)
+    claims = [row for row in rows if "::" in row or "proofs/" in row]
+    named = [place for row in claims for place in re.findall(r"`((?:tests|proofs)/\w+\.py)(?:::(\w+))?`", row)]
+
+    assert len(claims) > 30
+    assert [place for place in named if f"def {place[1]}" not in (ROOT / place[0]).read_text()] == []
+    assert len(rows) - len(claims) == len(["a user", "a mistake", "free SQL", "a crash"])
 
 
 # --- the pages are built strictly ---------------------------------------------------------------
