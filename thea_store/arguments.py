@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -44,7 +44,7 @@ __all__ = [
     "check",
     "check_tenant",
     "checker",
-    "refuse",
+    "refusal",
     "split_patch",
 ]
 
@@ -183,7 +183,8 @@ def checker(kind: Any) -> Callable[[str, object], Any]:
         try:
             return adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            refuse(error, argument)
+            refused = refusal(error, argument)
+        raise refused
 
     return check_value
 
@@ -198,13 +199,19 @@ def check(argument: str, value: object, kind: Any) -> Any:
     return _checker(kind)(argument, value)
 
 
-def refuse(error: ValidationError, argument: str | None = None) -> NoReturn:
-    """Raise the `InvalidArgumentError` of a failed validation; never tells the value."""
+def refusal(error: ValidationError, argument: str | None = None) -> InvalidArgumentError:
+    """What a failed validation means to the caller; never tells the value.
+
+    It is to be raised outside the `except` block: the validation's own error quotes the value, and would
+    come along as the `__context__`.
+    """
     first = error.errors(include_url=False, include_context=True, include_input=False)[0]
     path = [part for part in first["loc"] if not (isinstance(part, str) and _is_branch(part))]
+    if first["type"] == "invalid_key":  # no name, but a value where a name belongs
+        path.pop()
     names = [argument, *path] if argument is not None else path
     place = "".join(f"[{n}]" if isinstance(n, int) else f".{n}" for n in names[1:])
-    raise InvalidArgumentError(f"{names[0] if names else 'arguments'}{place}", _reason(first)) from None
+    return InvalidArgumentError(f"{names[0] if names else 'arguments'}{place}", _reason(first))
 
 
 def _is_branch(part: str) -> bool:

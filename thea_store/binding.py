@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from thea_store.annotations import is_model
-from thea_store.arguments import refuse
+from thea_store.arguments import refusal
 from thea_store.errors import StoreError
 from thea_store.sql import Query
 
@@ -24,8 +24,10 @@ def bind(query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> lis
     try:
         checked = _validator(query)(values)
     except ValidationError as error:
-        refuse(error)
-    return [tenant_id if name == "tenant_id" else checked[name] for name in query.parameters]
+        refused = refusal(error)
+    else:
+        return [tenant_id if name == "tenant_id" else checked[name] for name in query.parameters]
+    raise refused
 
 
 def read(query: Query[R], rows: Sequence[Any]) -> list[R]:
@@ -55,8 +57,10 @@ def _reader(query: Query[Any]) -> Callable[[Sequence[Any]], list[Any]]:
         try:
             found: list[Any] = validate([dict(zip(names, row, strict=False)) for row in rows])
         except ValidationError as error:
-            raise _misfit(query, error) from None  # its message would quote the row
-        return found
+            misfit = _misfit(query, error)
+        else:
+            return found
+        raise misfit  # here, since the validation's own error quotes the row
 
     return records
 

@@ -17,7 +17,7 @@ from psycopg import Connection
 from thea_store.errors import StoreUnavailableError
 from thea_store.urls import DatabaseUrl
 
-__all__ = ["UnreachableError", "connect", "looking"]
+__all__ = ["UnreachableError", "connect", "forget_login", "looking"]
 
 _PATIENCE = "5"
 
@@ -91,10 +91,17 @@ def connect(
             client_encoding="utf8",
         )
     except (psycopg.Error, OSError, ValueError) as error:
+        forget_login(error)
         found, fix = _reason(str(error))
         raise UnreachableError(f"{address}: {found}", fix) from error
     connection.read_only = True
     return connection
+
+
+def forget_login(error: Exception) -> None:
+    """Take from a failed connection's error what psycopg keeps in it: all that it connected with, the password too."""
+    if isinstance(error, psycopg.Error):
+        error._pgconn = None  # noqa: SLF001 - psycopg's own copies and pickles of it do the same
 
 
 @contextmanager

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Required
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict, Unpack
 
-from thea_store.arguments import Id, JsonObject, Key, Limit, Moment, split_patch
+from thea_store.arguments import Id, JsonObject, Key, Limit, Moment, check, split_patch
 from thea_store.database import Executor
 from thea_store.errors import ConflictError, DuplicateError, NotFoundError
-from thea_store.repository import Page, Record, Repository, Stored, common
+from thea_store.repository import Page, Record, Repository, Stored, common, listed
 from thea_store.sql import SqlFile
 
 __all__ = [
@@ -236,6 +236,7 @@ class Conversations(Repository[Conversation]):
         A `None` in the update removes its key. With `expected_state` it is a compare-and-set:
         `ConflictError` when the conversation is in another state. `NotFoundError` when there is none.
         """
+        check("conversation_id", conversation_id, Id)
         patch, removed = split_patch("context_update", context_update if context_update is not None else {})
         changed = await self._db.fetch_all(
             UPDATE_STATE,
@@ -258,6 +259,7 @@ class Conversations(Repository[Conversation]):
 
     async def close_conversation(self, tenant_id: str, conversation_id: int) -> Conversation:
         """The conversation, closed; `NotFoundError` when there is none."""
+        check("conversation_id", conversation_id, Id)
         return await self._db.fetch_one(CLOSE, tenant_id, id=conversation_id)
 
     async def get_inactive_since(self, tenant_id: str, since: datetime, *, limit: int = 100) -> list[Conversation]:
@@ -268,15 +270,15 @@ class Conversations(Repository[Conversation]):
         """Close the open conversations whose last activity was before `since`; how many there were."""
         return len(await self._db.fetch_all(CLOSE_INACTIVE, tenant_id, since=since))
 
-    async def import_many(self, tenant_id: str, sessions: Sequence[ImportedSession]) -> int:
+    async def import_many(self, tenant_id: str, rows: Iterable[ImportedSession]) -> int:
         """Make the conversations of these sessions that are not there, closed; how many were new."""
-        return len(await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=list(sessions)))
+        return len(await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows)))
 
-    async def lock_sessions(self, tenant_id: str, sessions: Sequence[ImportedSession]) -> dict[str, int]:
+    async def lock_sessions(self, tenant_id: str, rows: Iterable[ImportedSession]) -> dict[str, int]:
         """The conversation of each session, locked until the transaction ends; deleted ones are missing."""
-        locked = await self._db.fetch_all(LOCK_SESSIONS, tenant_id, rows=list(sessions))
+        locked = await self._db.fetch_all(LOCK_SESSIONS, tenant_id, rows=listed(rows))
         return {session.session_id: session.id for session in locked}
 
-    async def advance(self, tenant_id: str, progress: Sequence[Progress]) -> int:
+    async def advance(self, tenant_id: str, rows: Iterable[Progress]) -> int:
         """Widen the conversations' spans to include these, and look up their newest message; how many moved."""
-        return len(await self._db.fetch_all(ADVANCE, tenant_id, rows=list(progress)))
+        return len(await self._db.fetch_all(ADVANCE, tenant_id, rows=listed(rows)))

@@ -1,12 +1,13 @@
 """Every error of the library, each of which says what is wrong and what to do.
 
 No message carries row data, a parameter's value or a password. The driver's error, where there is
-one, is the `__cause__`.
+one, is the `__cause__`, without what of it may quote a value, such as the server's DETAIL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "ConflictError",
@@ -38,6 +39,14 @@ class StoreError(Exception):
     repeatable = False
     """Whether surely nothing was written and the same work, all of it, may succeed at once: after a
     serialization failure, a deadlock or a connection lost before the commit."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its class, sentence and attributes: some make the sentence of other arguments than itself."""
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[StoreError], arguments: tuple[object, ...]) -> StoreError:
+    return kind.__new__(kind, *arguments)
 
 
 class InvalidTenantError(StoreError):

@@ -289,6 +289,7 @@ class Events(Repository[Event]):
         """
         if changes.keys() - COMMON.changes or not changes.keys() & _Schedule.model_fields.keys():
             return await self._update(tenant_id, id, changes)
+        check("id", id, Id)
         checked = _checked(changes)
 
         async def reschedule(db: Executor) -> Event:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -54,7 +54,8 @@ class Exchange:
     last_activity: datetime
     """The time of the newest answer, or of the message."""
     bot_response: str | None = None
-    answers: int = 0
+    answers: list[int] = field(default_factory=list)
+    """The numbers of the messages that are joined in it."""
     outcome: Outcome | None = None
     """What the store made of it, as far as that is known."""
 
@@ -71,7 +72,7 @@ class Exchange:
         """Join the message to the answers."""
         self.bot_response = message.text if self.bot_response is None else f"{self.bot_response}\n{message.text}"
         self.last_activity = max(self.last_activity, message.sent_at)
-        self.answers += 1
+        self.answers.append(message.message_id)
 
 
 _NOBODY = Person(0, None)
@@ -90,6 +91,7 @@ class Exchanges:
         self._assistant = assistant
         self._chat: tuple[int, str | None] | None = None
         self._recent: OrderedDict[int, Exchange] = OrderedDict()
+        self._joined: set[int] = set()  # the numbers of all answers of these
         self._unaddressed = True
 
     def fold(self, messages: Iterable[ExportedMessage]) -> Iterator[Exchange]:
@@ -105,7 +107,7 @@ class Exchanges:
         person = _person(message)
         if person is None:
             self.skipped["no_person"] += 1
-        elif message.message_id in self._recent:
+        elif message.message_id in self._recent or message.message_id in self._joined:
             self.skipped["repeated"] += 1
         elif person.telegram_id == (message.chat_id if message.chat_type == "bot_chat" else self._assistant):
             self.messages += 1
@@ -128,6 +130,7 @@ class Exchanges:
         if target is None or not target.has_room(message.text):
             target = self._begin(message, target.person if target else _NOBODY, "")
         target.answer(message)
+        self._joined.add(message.message_id)
         return [] if self._unaddressed else [target]
 
     def _answered(self, message: ExportedMessage) -> Exchange | None:
@@ -149,9 +152,10 @@ class Exchanges:
 
     def _forget(self) -> None:
         _, exchange = self._recent.popitem(last=False)
+        self._joined.difference_update(exchange.answers)
         if self._unaddressed:
-            self.messages -= exchange.answers
-            self.skipped["unaddressed"] += exchange.answers
+            self.messages -= len(exchange.answers)
+            self.skipped["unaddressed"] += len(exchange.answers)
 
 
 def _person(message: ExportedMessage) -> Person | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Required
 
@@ -21,9 +21,10 @@ from thea_store.arguments import (
     Moment,
     check,
 )
+from thea_store.binding import bind
 from thea_store.conversations import restore_session, session_is_taken
 from thea_store.database import Executor
-from thea_store.repository import Page, Record, Repository, Stored, common
+from thea_store.repository import Page, Record, Repository, Stored, common, listed
 from thea_store.sql import SqlFile
 
 __all__ = [
@@ -308,6 +309,9 @@ class Messages(Repository[Message]):
             "processing_time_ms": processing_time_ms,
         }
 
+        # Before there is a transaction.
+        bind(ADD, tenant_id, {"user_id": user_id, "session_id": session_id, **message})
+
         async def add_and_prune(db: Executor) -> Message:
             added = await _add(db, tenant_id, user_id, session_id, message)
             await db.fetch_all(PRUNE, tenant_id, conversation_id=added.conversation_id, keep=keep)
@@ -346,14 +350,14 @@ class Messages(Repository[Message]):
             if len(removed) < _BATCH:
                 return total
 
-    async def import_many(self, tenant_id: str, rows: Sequence[NewExchange]) -> list[ImportedExchange]:
+    async def import_many(self, tenant_id: str, rows: Iterable[NewExchange]) -> list[ImportedExchange]:
         """Add the exchanges that their conversations do not hold yet, by `message_id`, and answers to those they do.
 
         Returns what was written: empty when all of it was there. An answer that continues the stored
         one replaces it; what was deleted, or has another answer, stays as it is. The conversations must
         be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange.
         """
-        return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=list(rows))
+        return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows))
 
 
 async def _add(db: Executor, tenant_id: str, user_id: int, session_id: str, message: Mapping[str, object]) -> Message:

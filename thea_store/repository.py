@@ -16,7 +16,7 @@ from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError
 from thea_store.sql import Query, SqlFile
 
-__all__ = ["Common", "Page", "Record", "Repository", "Stored", "common"]
+__all__ = ["Common", "Page", "Record", "Repository", "Stored", "common", "listed"]
 
 R = TypeVar("R", bound="Stored")
 T = TypeVar("T")
@@ -142,7 +142,7 @@ class Repository(Generic[R]):
         Each row is a mapping with the names of `create`'s arguments. `InvalidReferenceError` when a
         parent does not exist, `DuplicateError` when a key does; either way nothing is written.
         """
-        given = [dict(row) if isinstance(row, Mapping) else row for row in _listed(rows)]
+        given = [dict(row) if isinstance(row, Mapping) else row for row in listed(rows)]
         return await self._db.fetch_all(self._common.create_many, tenant_id, rows=given)
 
     async def delete(self, tenant_id: str, id: int) -> None:  # noqa: A002
@@ -150,6 +150,7 @@ class Repository(Generic[R]):
 
         In a transaction stricter than `read committed`, what others write under it meanwhile stays visible.
         """
+        check("id", id, Id)
 
         async def hide(db: Executor) -> None:
             # Rows written under this one wait for the lock or are seen by the next statement.
@@ -163,6 +164,7 @@ class Repository(Generic[R]):
 
         `NotFoundError` when there is none, or when its parent is deleted.
         """
+        check("id", id, Id)
 
         async def bring_back(db: Executor) -> R:
             if self._common.lock_deleted is not None:
@@ -249,7 +251,8 @@ class Repository(Generic[R]):
         return newest if newest_first else oldest
 
 
-def _listed(rows: object) -> list[Any]:
+def listed(rows: object) -> list[Any]:
+    """The rows as a list; `InvalidArgumentError` where they are not many."""
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise InvalidArgumentError("rows", "must be a list of mappings")
     return list(rows)

@@ -73,11 +73,11 @@ class ExportReader:
         self.notes: Counter[str] = Counter()
         """Messages given out on an assumption: `local_time`."""
         self._zone = zone
-        self._last: tuple[int, int] | None = None
+        self._read = 0  # with those left out
 
     def __iter__(self) -> Iterator[ExportedMessage]:
         """Every message; where the file breaks, all messages before that place and then `ExportFileError`."""
-        self.bytes_read, self._last = 0, None
+        self.bytes_read = self._read = 0
         self.skipped.clear()
         self.notes.clear()
         try:
@@ -91,10 +91,8 @@ class ExportReader:
             raise ExportFileError(f"{self.path}: {broken}. {self._progress()} {_ADVICE}") from None
 
     def _progress(self) -> str:
-        if self._last is None:
-            return "No message was read."
-        chat_id, message_id = self._last
-        return f"Everything up to message {message_id} of chat {chat_id} was read."
+        # Counted: the ids of chats are those of people.
+        return f"Everything up to its message number {self._read:,} was read." if self._read else "No message was read."
 
     def _batches(self, file: BinaryIO) -> Iterator[list[tuple[str, Any]]]:
         for self.bytes_read, batch in parse(file):
@@ -141,6 +139,7 @@ class ExportReader:
             raise BrokenFileError("a chat has no valid `id` before its `messages`")
         for _ in self._objects(event, events):
             message = self._message(chat, _fields(events))
+            self._read += 1
             if isinstance(message, str):
                 self.skipped[message] += 1
             else:
@@ -167,7 +166,6 @@ class ExportReader:
             return "service"
         if not _is_id(message_id) or not isinstance(kind, str):
             return "malformed"
-        self._last = (chat["id"], message_id)
         if kind != "message":
             return "unsupported"
         if text is None or text == "" or (isinstance(text, str) and text.isspace()):

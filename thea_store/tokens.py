@@ -22,12 +22,14 @@ __all__ = ["Source", "SqlText", "Token", "spelling", "tokenize"]
 _START = r"[^\x00-@\[-^`{-\x7f]"
 _WORD = rf"{_START}[^\x00-#%-/:-@\[-^`{{-\x7f]*+"
 _TAG = rf"(?:{_START}[^\x00-/:-@\[-^`{{-\x7f]*+)?"
+_DIGITS = r"[0-9][0-9_]*+"
 _BLANKS = r"[ \t\n\r\f]*+"
 # Possessive sets (`*+`) keep the time linear; possessive groups are wrong before Python 3.11.5 (gh-106052), so
 # it is the look ahead that keeps a string from ending at the first half of a `''`.
 _PLAIN = r"'[^']*+(?:''[^']*+)*'(?!')"
 _ESCAPED = r"'[^'\\]*+(?:(?:''|\\.)[^'\\]*+)*'(?!')"
-# Strings are one string if there are only blanks and `--` comments between them, a line break among these.
+# Strings are one string if there are only blanks and `--` comments between them, a line break among these. So an
+# escape string that goes on in one without end has none either: the server would not take them for two.
 _NEXT = r"(?:[ \t\f]|--[^\n\r]*+)*[\n\r](?:[ \t\n\r\f]|--[^\n\r]*+[\n\r])*"
 
 _TOKEN = re.compile(
@@ -39,11 +41,11 @@ _TOKEN = re.compile(
       | (?P<cast>      :: )
       | (?P<parameter> :(?![Uu]&['"]) {_WORD} (?!['"]) )
       | (?P<colon>     : )
-      | (?P<number>    (?:[0-9]++ (?:\.(?!\.)[0-9]*+)? | \.[0-9]++) (?:[Ee][-+]?[0-9]++)? (?:{_WORD})? )
+      | (?P<number>    (?:{_DIGITS} (?:\.(?!\.)[0-9_]*+)? | \.{_DIGITS}) (?:[Ee][-+]?{_DIGITS})? (?:{_WORD})? )
       | (?P<comment>   --[^\n\r]*+ )
       | (?P<nestable>  /\* )
       | (?P<operator>  (?:(?!--|/\*) [-+*/<>=~!@\#%^&|`?])+ )
-      | (?P<string>    [Ee]{_ESCAPED} (?:{_NEXT}{_ESCAPED})*
+      | (?P<string>    [Ee]{_ESCAPED} (?:{_NEXT}{_ESCAPED})* (?!{_NEXT}')
                      | (?:[BbXxNn]|[Uu]&)? {_PLAIN} (?:{_NEXT}{_PLAIN})*
                      | \$(?P<tag>{_TAG})\$ .*? \$(?P=tag)\$ )
       | (?P<quoted>    (?:[Uu]&)? "[^"]*+(?:""[^"]*+)*"(?!") )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 __all__ = ["DatabaseUrl"]
 
@@ -37,11 +38,8 @@ class DatabaseUrl:
     @classmethod
     def parse(cls, url: str) -> DatabaseUrl:
         """Take a URL apart; `ValueError` says what is wrong with it, without quoting it."""
-        try:
-            parts = urlsplit(url)
-            query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-        except ValueError:
-            raise ValueError("is not a URL") from None
+        parts, options = _split(url)
+        query = dict(options)
         if parts.scheme not in _SCHEMES:
             raise ValueError("must start with postgresql:// (or be embedded: or embedded:/path)")
         if parts.fragment or "#" in url:
@@ -51,12 +49,15 @@ class DatabaseUrl:
             raise ValueError("has an @ behind its host: write /, ? and @ in a password as %2F, %3F and %40")
         login, _, places = parts.netloc.rpartition("@")
         user, _, password = login.partition(":")
+        # Behind a password of the query, an option's name may be the rest of it, past its &.
+        shows = "password" not in query
         hosts = _hosts(query.pop("host", "") or places, query.pop("port", ""))
         user, password = query.pop("user", "") or unquote(user), query.pop("password", "") or unquote(password)
         database = query.pop("dbname", "") or unquote(parts.path.removeprefix("/"))
         unknown = sorted(query.keys() - _OPTIONS)
         if unknown:
-            raise ValueError(f"has the unknown option {unknown[0]!r}; known are {', '.join(sorted(_OPTIONS))}")
+            name = f" {unknown[0]!r}" if shows else ""
+            raise ValueError(f"has the unknown option{name}; known are {', '.join(sorted(_OPTIONS))}")
         if not query.get("connect_timeout", "1").isdecimal():
             raise ValueError("has a connect_timeout that is no number of seconds")
         return cls(hosts, user or None, password or None, database or None, query)
@@ -96,6 +97,16 @@ class DatabaseUrl:
         """The hosts and the database, without the login: for messages."""
         places = ",".join(_place(host, port) for host, port in self.hosts) or "the local socket"
         return f"{places}/{self.database or ''}"
+
+
+def _split(url: str) -> tuple[SplitResult, list[tuple[str, str]]]:
+    with suppress(ValueError):
+        url.encode()
+        # With a NUL in it, libpq would quote the password.
+        if "\0" not in unquote(url):
+            parts = urlsplit(url)
+            return parts, parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    raise ValueError("is not a URL")  # here, for the context would quote the login
 
 
 def _place(host: str, port: int | None) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Required
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict, Unpack
 
-from thea_store.arguments import Id, JsonObject, Moment, Name, Timezone, split_patch
+from thea_store.arguments import Id, JsonObject, Moment, Name, Timezone, check, split_patch
 from thea_store.conversations import Conversation
 from thea_store.database import Executor
 from thea_store.events import Event
 from thea_store.messages import Message
 from thea_store.notes import Note
-from thea_store.repository import Page, Record, Repository, Stored, common
+from thea_store.repository import Page, Record, Repository, Stored, common, listed
 from thea_store.sql import SqlFile
 
 __all__ = ["ImportedUser", "User", "UserChanges", "UserFilters", "UserOverview", "Users"]
@@ -212,6 +212,7 @@ class Users(Repository[User]):
 
     async def update_last_activity(self, tenant_id: str, user_id: int, at: datetime | None = None) -> User:
         """The user, active at that moment (default: now); an earlier one changes nothing."""
+        check("user_id", user_id, Id)
         return await self._db.fetch_one(UPDATE_LAST_ACTIVITY, tenant_id, id=user_id, at=at)
 
     async def get_with(
@@ -225,6 +226,7 @@ class Users(Repository[User]):
         messages: int = 0,
     ) -> UserOverview | None:
         """The user with up to so many (0 to 1000) of each, in one round trip; `None` when there is no such user."""
+        check("user_id", user_id, Id)
         return await self._db.fetch_optional(
             GET_WITH,
             tenant_id,
@@ -237,13 +239,15 @@ class Users(Repository[User]):
 
     async def get_preferences(self, tenant_id: str, user_id: int) -> dict[str, Any]:
         """The user's preferences; `NotFoundError` when there is no such user."""
+        check("user_id", user_id, Id)
         return await self._db.fetch_value(GET_PREFERENCES, tenant_id, id=user_id)
 
     async def merge_preferences(self, tenant_id: str, user_id: int, patch: Mapping[str, Any]) -> dict[str, Any]:
         """The preferences after the keys of `patch` were set, atomically; a `None` removes its key."""
+        check("user_id", user_id, Id)
         kept, removed = split_patch("patch", patch)
         return await self._db.fetch_value(MERGE_PREFERENCES, tenant_id, id=user_id, patch=kept, removed=removed)
 
-    async def import_many(self, tenant_id: str, people: Sequence[ImportedUser]) -> int:
+    async def import_many(self, tenant_id: str, rows: Iterable[ImportedUser]) -> int:
         """Make the users that are not there; how many were new. A deleted one stays deleted."""
-        return len(await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=list(people)))
+        return len(await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows)))

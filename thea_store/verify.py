@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.pq.abc import PGconn, PGresult
 
-__all__ = ["Column", "Described", "Findings", "Server", "identify", "inspect", "mismatches", "replica_lag"]
+__all__ = ["Column", "Described", "Findings", "Server", "describe", "identify", "inspect", "mismatches", "replica_lag"]
 
 # Queries in flight at once: what is sent meanwhile must fit into the sockets' buffers.
 _AHEAD = 16
@@ -79,11 +79,16 @@ def inspect(address: DatabaseUrl, files: Sequence[SqlFile]) -> Findings:
     """
     if unclaimed := [sentence for file in files for sentence in file.unclaimed()]:
         raise QueryFileError("\n".join(unclaimed))
+    return describe(address, [query for file in files for query in file.claimed])
+
+
+def describe(address: DatabaseUrl, queries: Sequence[Query[Any]]) -> Findings:
+    """Ask the server about these queries; blocks. `StoreUnavailableError` without a connection."""
     with _connected(address) as connection:
         server = _identify(connection)
         if server.applied is None:
             return Findings(server, (), frozenset())
-        described = tuple(_describe(connection, [query for file in files for query in file.claimed]))
+        described = tuple(_describe(connection, queries))
         return Findings(server, described, _not_null(connection, described))
 
 

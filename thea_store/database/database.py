@@ -49,11 +49,15 @@ class Database(Executor):
 
     async def close(self, patience: float = _CLOSING) -> None:
         """Wait up to `patience` seconds for running work, then end it. Idempotent."""
+        deadline = time.monotonic() + patience
         try:
             await self._pool.close(patience)
+        except BaseException:  # cancelled, so that the other does not wait at all
+            deadline = 0.0
+            raise
         finally:
             if self._replicas is not None:
-                await self._replicas.close(patience)
+                await self._replicas.close(max(0.0, deadline - time.monotonic()))
 
     async def ping(self) -> float:
         """Milliseconds of one round trip to the server."""
@@ -174,6 +178,8 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
     ) -> None:
         if error is None:
             await self._transaction.commit()
+        elif isinstance(error, GeneratorExit):  # a coroutine that is closed, or destroyed with its task
+            self._transaction.abandon()
         else:
             await self._transaction.roll_back()
 

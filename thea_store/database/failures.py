@@ -1,4 +1,8 @@
-"""What a driver's error means to the caller, told by SQLSTATE; nothing else translates errors."""
+"""What a driver's error means to the caller, told by SQLSTATE; nothing else translates errors.
+
+The driver's error stays behind ours as its cause, and so stands in logged tracebacks, in services' error
+trackers: what of it may quote a value is taken out.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,15 @@ from thea_store.errors import (
     StoreUnavailableError,
 )
 
-__all__ = ["answered", "is_misconfigured", "is_unavailable", "needs_new_connections", "translate", "unreachable"]
+__all__ = [
+    "answered",
+    "is_misconfigured",
+    "is_unavailable",
+    "needs_new_connections",
+    "takes_no_writes",
+    "translate",
+    "unreachable",
+]
 
 # PostgreSQL manual, appendix A. The server undid the statement, and the same again may succeed.
 _DEMOTED = "25006"
@@ -31,6 +43,13 @@ _LOGIN = {
     "42501": "the login may not connect to this database: `grant connect on database … to …`",
 }
 
+# PostgreSQL makes the texts of these classes of the schema's names alone. The others may quote a value.
+_OF_NAMES = {"08", "0A", "23", "25", "26", "28", "3D", "40", "42", "53", "55", "57"}
+_NAMES = {"sqlstate", "schema_name", "table_name", "column_name", "data_type_name", "constraint_name"}
+_NOT_SHOWN = "its text is not shown, because it may quote a value"
+# What asyncpg itself says of these tells of the connection, not of values. (TimeoutError is an OSError.)
+_OF_CONNECTIONS = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 
 def answered(error: BaseException) -> bool:
     """Whether the server itself refused the statement, and the connection stays in step with it."""
@@ -41,7 +60,12 @@ def answered(error: BaseException) -> bool:
 
 def needs_new_connections(error: BaseException) -> bool:
     """Whether every pooled connection is on the wrong server or holds statements that no longer fit."""
-    return _state(error) == _DEMOTED or isinstance(error, asyncpg.InvalidCachedStatementError)
+    return takes_no_writes(error) or isinstance(error, asyncpg.InvalidCachedStatementError)
+
+
+def takes_no_writes(error: BaseException) -> bool:
+    """Whether the server refused a write, because it is a standby by now or the transaction is read-only."""
+    return _state(error) == _DEMOTED
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -63,7 +87,8 @@ def is_misconfigured(error: BaseException) -> bool:
 
 
 def unreachable(error: BaseException, place: str) -> StoreError:
-    """The error of a connection that could not be made."""
+    """The error of a connection that could not be made; `error` loses what may quote a value."""
+    _silence(error)
     if hint := _LOGIN.get(_state(error)):
         return StoreUnavailableError(f"{place}: {hint}")
     if _state(error) == "53300":
@@ -81,10 +106,11 @@ def unreachable(error: BaseException, place: str) -> StoreError:
 
 
 def translate(error: BaseException, query: str, *, unknown: bool = False) -> StoreError:
-    """The library's error for a driver's, raised while `query` ran.
+    """The library's error for a driver's, raised while `query` ran; `error` loses what may quote a value.
 
     `unknown` says that the statement or commit may have been done if the server did not answer.
     """
+    _silence(error)
     failure = _meaning(error, query, unknown=unknown)
     undone = _state(error) in _UNDONE or isinstance(error, asyncpg.InvalidCachedStatementError)
     lost = isinstance(failure, StoreUnavailableError) and is_unavailable(error)
@@ -147,6 +173,25 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
     if state.startswith("22"):
         return InvalidArgumentError(query, f"the server refuses a value (SQLSTATE {state})")
     return StoreError(f"{query}: the server refuses it with SQLSTATE {state} ({type(error).__name__})")
+
+
+def _silence(error: BaseException) -> None:
+    """Take out of a driver's error what may quote a value: DETAIL, CONTEXT, the statement, some texts.
+
+    Left are its class, SQLSTATE, the names of what it is about, and texts that are made of names.
+    """
+    kept = set(_NAMES)
+    if _state(error)[:2] in _OF_NAMES:
+        kept |= {"message", "hint"}
+    elif not isinstance(error, _OF_CONNECTIONS):
+        error.args = (_NOT_SHOWN,)
+        # What a codec stumbled over, which quotes the value again.
+        error.__cause__ = error.__context__ = None
+    if isinstance(error, asyncpg.PostgresError):
+        for name in vars(error).keys() - kept:
+            delattr(error, name)
+    if error.__cause__ is not None:  # behind a lost connection there is what the server said last
+        _silence(error.__cause__)
 
 
 def _state(error: BaseException) -> str:

@@ -64,10 +64,13 @@ class Pool:
         self._calls_until_fade = _FADE
         self._expired_before = 0.0
         self._closed = False
+        self._ended = False  # closed, and no longer waiting for running work
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._drained = asyncio.Event()
 
     async def start(self) -> None:
         """Open the first connection, raising what stops it; then the others in the background."""
+        self._loop = asyncio.get_running_loop()
         self.release(await self.acquire(None))
         self._spawn(self._sweep())
 
@@ -98,7 +101,7 @@ class Pool:
 
     def settle(self, connection: Connection) -> None:
         """Take back a connection whose last call was cut short."""
-        if self._closed or connection.raw.is_closed():
+        if self._closed or connection.raw.is_closed() or not self._has_loop():
             self._end(connection)
         else:
             self._spawn(self._settle(connection))
@@ -128,9 +131,12 @@ class Pool:
             self._spawn(self._say_goodbye(connection))
         try:
             if self._taken:
+                # Not `wait_for`, which swallows a cancellation that comes with the result (Python 3.11).
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._drained.wait(), patience)
+                    async with asyncio.timeout(patience):
+                        await self._drained.wait()
         finally:  # hard, also when the closing itself is cancelled
+            self._ended = True
             for connection in list(self._open):
                 connection.raw.terminate()
             for task in self._tasks:
@@ -166,9 +172,9 @@ class Pool:
         self._waiting.append(future)
         try:
             connection = await future
-        except asyncio.CancelledError:
+        except BaseException:  # GeneratorExit too, of a coroutine that is closed while it waits
             # The answer may have come in the same moment; then it belongs to the next in line.
-            if future.done() and not future.cancelled() and future.exception() is None:
+            if not future.cancel() and not future.cancelled() and future.exception() is None:
                 given = future.result()
                 self.release(given) if given is not None else self._vacate()
             raise
@@ -189,6 +195,9 @@ class Pool:
     async def _open_one(self) -> Connection:
         try:
             connection = await self._connect()
+            if self._ended:
+                connection.raw.terminate()
+                raise StoreError("the store is closed")
         except BaseException:
             self._vacate()
             raise
@@ -216,7 +225,8 @@ class Pool:
 
     def _end(self, connection: Connection) -> None:
         connection.tenant = None
-        connection.raw.terminate()
+        with contextlib.suppress(RuntimeError):  # its loop is closed, and the socket is with it
+            connection.raw.terminate()
         self._open.discard(connection)
         self._vacate()
 
@@ -231,6 +241,13 @@ class Pool:
             self._drained.set()
 
     # --- tasks of the pool ------------------------------------------------------------------------
+
+    def _has_loop(self) -> bool:
+        """Whether the pool's loop runs; it does not for what is destroyed after it."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name="thea_store pool")

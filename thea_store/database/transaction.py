@@ -13,7 +13,7 @@ from thea_store.arguments import check_tenant
 from thea_store.binding import bind
 from thea_store.database.connection import Connection
 from thea_store.database.executor import Executor, Row, Watch
-from thea_store.database.failures import answered, needs_new_connections, translate
+from thea_store.database.failures import answered, needs_new_connections, takes_no_writes, translate
 from thea_store.database.pool import Pool
 from thea_store.errors import StoreError, TenantMismatchError
 from thea_store.sql import Query
@@ -100,7 +100,10 @@ class Transaction(Executor):
         try:
             yield
             await self._locked(f"release savepoint {name}", "savepoint")
-        except (Exception, asyncio.CancelledError):
+        except GeneratorExit:  # the coroutine is closed, so nothing can be awaited; no later call succeeds
+            self._doubtful = True
+            raise
+        except BaseException:
             await self._undo(f"rollback to savepoint {name}; release savepoint {name}")
             raise
         finally:
@@ -135,6 +138,10 @@ class Transaction(Executor):
                 pass  # the server rolls back what has lost its connection
             finally:
                 self._give_back()
+
+    def abandon(self) -> None:
+        """End the transaction as `roll_back` does, in the background, where nothing can be awaited any more."""
+        self._give_back()
 
     async def _locked(self, message: str, name: str) -> None:
         async with self._turn:
@@ -180,10 +187,11 @@ class Transaction(Executor):
         except BaseException as error:
             self._in_step = answered(error)
             self._doubtful = self._doubtful or not self._in_step
-            if needs_new_connections(error) and not self._read_only:
+            write_in_read_only = self._read_only and takes_no_writes(error)
+            if needs_new_connections(error) and not write_in_read_only:
                 self._pool.expire()
             if isinstance(error, Exception):
-                if self._read_only and needs_new_connections(error):
+                if write_in_read_only:
                     raise StoreError(f"{name}: this transaction is read_only: begin one that is not") from error
                 raise translate(error, name, unknown=unknown) from error
             raise

@@ -121,9 +121,12 @@ class TestServer:
     def _connected(self) -> Iterator[Connection[Any]]:
         import psycopg  # noqa: PLC0415
 
+        from thea_store.catalog import forget_login  # noqa: PLC0415 - as psycopg
+
         try:
             connection = psycopg.connect(self._address.render(), autocommit=True)
         except psycopg.OperationalError as error:
+            forget_login(error)
             raise StoreError(f"the tests' server {self._address} lets nobody in: {error}") from None
         with connection:
             yield connection
