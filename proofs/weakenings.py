@@ -165,7 +165,7 @@ OTHERS = [
         f"{PEEK.format('set search_path = pg_catalog, pg_temp')}; revoke all on function thea.peek() from public;"
         " grant execute on function thea.peek() to thea_app",
     ),
-    Weakening("a leaky operator is called leakproof", "alter function pg_catalog.int8div(bigint, bigint) leakproof"),
+    Weakening("a leaky operator is called leakproof", "alter function pg_catalog.int4div(integer, integer) leakproof"),
 ]
 
 

@@ -170,7 +170,7 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
             return StoreError(f"{query}: the login lacks a privilege: `grant thea_app to …`, then `thea-store doctor`")
         case "42P01" | "42703" | "42883" | "42804":
             return StoreError(f"{query}: the schema changed under the running service: run `thea-store check`")
-    if state.startswith("22"):
+    if state.startswith("22") or state == "54000":  # a document beyond what a value may hold
         return InvalidArgumentError(query, f"the server refuses a value (SQLSTATE {state})")
     return StoreError(f"{query}: the server refuses it with SQLSTATE {state} ({type(error).__name__})")
 
