@@ -11,6 +11,16 @@ import pytest
 
 from thea_store import Store, User
 
+UNTIL_SOMEBODY_WAITS = """
+do $$
+begin
+  while not exists (select from pg_locks where not granted and pg_backend_pid() = any(pg_blocking_pids(pid))) loop
+    perform pg_sleep(0.01);
+  end loop;
+end
+$$
+"""
+
 
 async def test_a_restore_that_waited_brings_back_what_was_hidden_meanwhile(
     store: Store, tenant: str, user: User
@@ -104,8 +114,7 @@ async def test_a_call_of_several_statements_is_done_again_after_a_deadlock(
     with superuser.transaction():
         superuser.execute("update thea.notes set is_pinned = true where tenant_id = %s", [tenant])
         deleting = asyncio.create_task(store.users.delete(tenant, user.id))
-        while not superuser.execute("select pid from pg_locks where not granted").fetchone():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(superuser.execute, UNTIL_SOMEBODY_WAITS)
         await asyncio.to_thread(
             superuser.execute, "update thea.users set username = 'x' where tenant_id = %s", [tenant]
         )
