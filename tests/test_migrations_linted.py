@@ -35,7 +35,7 @@ EXCEPTIONS = {
     ): "a rank, which nothing counts up",
 }
 # A way back drops what its own way up created: `created_by_its_way_up` looks whether that is so.
-DROPPING = {"ban-drop-function", "ban-drop-policy", "ban-drop-schema", "ban-drop-table"}
+DROPPING = {"ban-drop-function", "ban-drop-policy", "ban-drop-schema", "ban-drop-sequence", "ban-drop-table"}
 
 
 class Finding(NamedTuple):
@@ -59,7 +59,7 @@ def lint(*paths: Path, config: Path = CONFIG) -> list[Finding]:
 
 
 def created_by_its_way_up(finding: Finding, directory: Path) -> bool:
-    dropped = re.match(r"drop (function|policy|schema|table) ([\w.]+)", finding.line)
+    dropped = re.match(r"drop (function|policy|schema|sequence|table) ([\w.]+)", finding.line)
     stem, is_rollback, _ = finding.file.partition(".rollback.sql")
     if finding.rule not in DROPPING or not is_rollback or dropped is None:
         return False
