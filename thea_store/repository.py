@@ -171,7 +171,10 @@ class Repository(Generic[R]):
                 # What was hidden while this waited for the lock is seen by the next statement.
                 await db.fetch_optional(self._common.lock_deleted, tenant_id, id=id)
             restored = await db.fetch_optional(self._common.restore, tenant_id, id=id)
-            return restored if restored is not None else await db.fetch_one(self._common.get_by_id, tenant_id, id=id)
+            if restored is None:
+                restored = await db.fetch_optional(self._common.get_by_id, tenant_id, id=id)
+            # Neither, where somebody deleted it between these two looks: now it is there to be restored.
+            return restored if restored is not None else await db.fetch_one(self._common.restore, tenant_id, id=id)
 
         return await self._db.atomic(tenant_id, bring_back)
 
