@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-15 test-docker proofs mutants fuzz lint types docs examples bench bench-search check clean \
+.PHONY: help demo test coverage test-15 test-docker proofs mutants pool-mutants fuzz lint types docs examples bench bench-search check clean \
   schema-docs release-manifest wheel
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,10 +37,13 @@ test-docker: ## The same tests on a PostgreSQL in a container (THEA_TEST_POSTGRE
 	@THEA_TEST_SERVER=docker $(MAKE) --no-print-directory test
 
 proofs: $(STAMP) ## The long proofs: cancellation, storms, killed migrators, the plan of every query
-	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadfile proofs $(ARGS)
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup proofs $(ARGS)
 
-mutants: $(STAMP) ## Weaken the schema and the code in many ways; the suites must notice each
+mutants: $(STAMP) ## Weaken the schema, the roles and the queries in many ways; the suites must notice each
 	@$(BIN)/python proofs/mutants.py $(ARGS)
+
+pool-mutants: $(STAMP) ## Break the pool and its transactions in many ways, each in a copy (nightly)
+	@$(BIN)/python proofs/pool_mutants.py $(ARGS)
 
 fuzz: $(STAMP) ## A million texts through the SQL reader and PostgreSQL's own (nightly)
 	@$(BIN)/python proofs/fuzz.py $(ARGS)

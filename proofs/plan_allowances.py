@@ -1,0 +1,104 @@
+"""The queries that may read much, with the reasons: what `test_plans` found and somebody thought about."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+__all__ = ["ALLOWED", "Allowance"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Queries that may read much, and why; each of them must need it in each of the cases."""
+
+    queries: str
+    """Patterns of names, with blanks between."""
+    cases: str
+    """The options with which they may (see `plan_arguments.cases`), with blanks between, or `*`: whatever is given."""
+    upto: Literal["tenant", "user"]
+    """All rows of the tenant, or of one user."""
+    reason: str
+
+    def names(self, query: str) -> bool:
+        """Whether it is about this query."""
+        return any(fnmatchcase(query, pattern) for pattern in self.queries.split())
+
+    def unneeded(self, cases: Collection[str]) -> list[str]:
+        """The cases of it that are not among these."""
+        return [pattern for pattern in self.cases.split() if not any(fnmatchcase(case, pattern) for case in cases)]
+
+    def covers(self, query: str, case: str) -> bool:
+        """Whether it is about this query, asked so."""
+        return self.names(query) and any(fnmatchcase(case, pattern) for pattern in self.cases.split())
+
+
+_COUNTED = "It counts or sums up what it reads."
+_FILTERED = (
+    "Pages are in the order of time, so a filter without an index reads on until the page is full: where few rows "
+    "of the tenant pass it, all of them. An index for each would cost every write; ask for a user, whose rows are few."
+)
+_FILTERED_OF_USER = (
+    "As the pages of the tenant, within the rows of one user: a filter reads on until the page is full, at worst all."
+)
+
+ALLOWED: tuple[Allowance, ...] = (
+    Allowance("*.count messages.count_of_intent", "*", "tenant", _COUNTED),
+    Allowance("*.count_of_user messages.count_of_conversation notes.tag_counts", "*", "user", _COUNTED),
+    Allowance("messages.get_statistics messages.analyze_performance", "*", "tenant", _COUNTED),
+    Allowance("messages.get_statistics_of_user", "*", "user", _COUNTED),
+    Allowance("users.get_all_*", "language_code everything", "tenant", _FILTERED),
+    Allowance(
+        "conversations.get_all_newest conversations.get_all_oldest", "current_state everything", "tenant", _FILTERED
+    ),
+    Allowance("conversations.get_all_of_user_*", "current_state is_active everything", "user", _FILTERED_OF_USER),
+    Allowance(
+        "messages.get_all_of_user_* messages.get_all_of_conversation_*", "intent everything", "user", _FILTERED_OF_USER
+    ),
+    Allowance("events.get_all_newest events.get_all_oldest", "event_type category everything", "tenant", _FILTERED),
+    Allowance("events.get_all_oldest", "starts_from", "tenant", _FILTERED),
+    Allowance("events.get_all_of_user_*", "event_type category everything", "user", _FILTERED_OF_USER),
+    Allowance("events.get_all_of_user_oldest", "starts_from", "user", _FILTERED_OF_USER),
+    Allowance("notes.get_all_newest notes.get_all_oldest", "category tags everything", "tenant", _FILTERED),
+    Allowance("notes.get_all_of_user_*", "category tags is_pinned everything", "user", _FILTERED_OF_USER),
+    Allowance("audit.get_all", "table everything", "tenant", _FILTERED),
+    Allowance(
+        "users.update",
+        "nothing",
+        "user",
+        "Another timezone moves all recurring events of the user, so all are looked at, with a reminder or without.",
+    ),
+    Allowance(
+        "users.purge",
+        "nothing",
+        "user",
+        "Messages hang on a user twice, also through conversations: what one key removed the other meets again.",
+    ),
+    Allowance(
+        "messages.prune",
+        "nothing",
+        "user",
+        "It counts off the newest messages, as many as are to stay, and returns none of them.",
+    ),
+    Allowance(
+        "messages.import_many",
+        "nothing",
+        "user",
+        "Each exchange that is there already is compared once with what is stored of it.",
+    ),
+    Allowance(
+        "events.get_by_location",
+        "nothing",
+        "user",
+        "A part of a text, whatever its case, is looked for in all events of the user: no index serves that under row "
+        "security.",
+    ),
+    Allowance(
+        "notes.search",
+        "nothing",
+        "user",
+        "All notes of the user that answer are ranked to find the best; the index leads to no others.",
+    ),
+)
