@@ -446,6 +446,12 @@ def _first(found: Series, after: datetime) -> datetime | None:
 
 @settings(max_examples=150, deadline=None)
 @given(rules(), starts, st.sampled_from(ZONES), st.none() | st.dates(date(1996, 1, 1), date(2010, 1, 1)))
+@example(
+    {"FREQ": "YEARLY", "INTERVAL": 1, "BYHOUR": [0]},
+    datetime.fromisoformat("2000-01-01 05:00"),
+    "America/New_York",
+    date(2000, 1, 1),
+)
 def test_nothing_comes_after_the_reach_of_a_rule_whatever_the_zone(
     rule: dict[str, Any], start: datetime, zone: str, until: date | None
 ) -> None:

@@ -247,9 +247,12 @@ def reach(text: str, start: datetime) -> datetime | None:
         raise ValueError("needs a start between the years 2 and 9998")
     ends: list[datetime] = []
     # With hours of its own, a rule may or may not fire on the first day.
-    is_known = rule.count is not None and not rule.numbers.keys() & set(CLOCK)
+    has_hours = bool(rule.numbers.keys() & set(CLOCK))
+    is_known = rule.count is not None and not has_hours
     # The timezone is not known here, so neither is the local date: one of three.
     for day in (start, start + timedelta(days=1), start - timedelta(days=1)):
+        if has_hours:  # nor the local time, so the whole day counts
+            day = day.replace(hour=0, minute=0, second=0)  # noqa: PLW2901
         try:
             ends += _farthest(rule, day)
         except TooMuchWork:
