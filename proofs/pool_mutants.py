@@ -25,9 +25,14 @@ ROOT = Path(__file__).parent.parent
 DEFECTS = Path(__file__).with_name("pool_defects.txt")
 COPIED = ["thea_store", "sql", "migrations", "tests", "proofs", "released", "pyproject.toml"]
 # The next one is asked where none before it noticed anything.
-SUITES = ["tests/test_interleaving.py", "tests/test_cancellation.py", "proofs/test_interleaving_long.py"]
+SUITES = [
+    "tests/test_interleaving.py",
+    "tests/test_cancellation.py",
+    "tests/test_pool.py",
+    "proofs/test_interleaving_long.py",
+]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "unshrunk"]
-SUMMARY = re.compile(r"^(?:FAILED|ERROR) \S*::(\w+)", re.MULTILINE)
+SUMMARY = re.compile(r"^(?:FAILED|ERROR) \S*::(\S+)(?: - (.*))?$", re.MULTILINE)
 PASSED, FAILED = 0, 1
 
 
@@ -74,8 +79,8 @@ def copied(defect: Defect) -> Iterator[Path]:
 
 
 def judge(defect: Defect, suites: Sequence[str] = SUITES) -> str | None:
-    """The first test that notices the defect, or `None`."""
-    environment = dict(os.environ, PYTHONPATH="proofs")
+    """The first suite that notices the defect, and what it says; or `None`."""
+    environment = dict(os.environ, PYTHONPATH="proofs", COLUMNS="250")
     environment.setdefault("THEA_TEST_SERVER", "embedded")
     with copied(defect) as place:
 
@@ -88,9 +93,9 @@ def judge(defect: Defect, suites: Sequence[str] = SUITES) -> str | None:
         assert Path(package).is_relative_to(place), f"the suites would run on {package}"
         for suite in suites:
             result = run(*PYTEST, suite)
-            test = SUMMARY.search(result.stdout)
-            if result.returncode == FAILED and test:
-                return f"{suite}: {test[1]}"
+            failure = SUMMARY.search(result.stdout)
+            if result.returncode == FAILED and failure:
+                return f"{suite}: {failure[2] or failure[1]}"
             if result.returncode != PASSED:
                 raise SystemExit(f"{defect.name}: {suite} did not run:\n{(result.stdout + result.stderr)[-2000:]}")
     return None
@@ -99,14 +104,14 @@ def judge(defect: Defect, suites: Sequence[str] = SUITES) -> str | None:
 def main(words: list[str]) -> int:
     """Judge all of them, two at a time; the exit status."""
     wanted = [each for each in defects() if not words or any(word in each.name for word in words)]
-    if test := judge(Defect("none"), SUITES[:2]):
-        print(f"This fails without any defect: {test}")
+    if by := judge(Defect("none"), SUITES[:-1]):
+        print(f"This fails without any defect: {by}")
         return 1
     missed, started = 0, time.monotonic()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for defect, test in zip(wanted, pool.map(judge, wanted), strict=True):
-            missed += test is None
-            print(f"{'caught' if test else 'MISSED'} {defect.name:<60} {test or ''}", flush=True)
+        for defect, by in zip(wanted, pool.map(judge, wanted), strict=True):
+            missed += by is None
+            print(f"{'caught' if by else 'MISSED'} {defect.name:<57} {by or ''}"[:170], flush=True)
     print(f"\n{len(wanted) - missed} of {len(wanted)} defects were caught ({time.monotonic() - started:.0f} s).")
     return 1 if missed else 0
 

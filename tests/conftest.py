@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from stepping import pytest_terminal_summary  # noqa: F401 - a hook
 
 from thea_store import Settings, Store, User
 from thea_store.testing import TestDatabase

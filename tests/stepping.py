@@ -122,3 +122,11 @@ async def stepped_through(
                 assert step > 1, "it never suspended"
                 break
     return points
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many points calls were stopped at; a `conftest.py` that imports this makes it a hook."""
+    reports = [one for found in terminalreporter.stats.values() for one in found if getattr(one, "when", "") == "call"]
+    points = sum(count for one in reports for name, count in one.user_properties if name == "cancellation points")
+    if points:
+        terminalreporter.write_line(f"cancellation points stepped: {points}")

@@ -1,0 +1,7 @@
+"""What the long proofs have in common with the tests."""
+
+from __future__ import annotations
+
+from stepping import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]
