@@ -29,6 +29,8 @@ create table thea.users (
 
 alter table thea.users owner to thea_owner;
 
+alter table thea.users alter column tenant_id set (n_distinct = 50);
+
 comment on constraint users_telegram_id_key on thea.users
   is 'users.get_by_telegram_id, users.get_or_create_from_telegram';
 

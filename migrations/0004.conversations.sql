@@ -30,11 +30,19 @@ create table thea.conversations (
 
 alter table thea.conversations owner to thea_owner;
 
+alter table thea.conversations alter column tenant_id set (n_distinct = 50);
+
 comment on constraint conversations_session_id_key on thea.conversations
   is 'conversations.get_by_session_id, conversations.open, messages.get_context_window';
 
-create index conversations_user_id_idx on thea.conversations (tenant_id, user_id, last_activity, id);
-comment on index thea.conversations_user_id_idx is 'conversations.get_active, users.delete, users.restore';
+-- A user may have thousands of conversations: pages of them by their time, and the few that are open.
+create index conversations_user_id_idx on thea.conversations (tenant_id, user_id, created_at, id);
+comment on index thea.conversations_user_id_idx is 'conversations.get_all_of_user_newest, '
+  'conversations.get_all_of_user_oldest, users.get_with, users.delete, users.restore';
+
+create index conversations_active_idx on thea.conversations (tenant_id, user_id, last_activity, id)
+  where is_active and deleted_at is null;
+comment on index thea.conversations_active_idx is 'conversations.get_active';
 
 create index conversations_last_activity_idx on thea.conversations (tenant_id, last_activity, id)
   where is_active and deleted_at is null;

@@ -37,18 +37,22 @@ create table thea.message_history (
 
 alter table thea.message_history owner to thea_owner;
 
+alter table thea.message_history alter column tenant_id set (n_distinct = 50);
+
 create index message_history_conversation_id_idx on thea.message_history (tenant_id, conversation_id, created_at, id);
 comment on index thea.message_history_conversation_id_idx is 'messages.get_context_window, messages.prune, conversations.delete, conversations.restore';
 
 create index message_history_user_id_idx on thea.message_history (tenant_id, user_id, created_at, id);
-comment on index thea.message_history_user_id_idx is 'messages.get_all_newest, messages.get_statistics, users.delete, users.restore';
+comment on index thea.message_history_user_id_idx is 'messages.get_all_of_user_newest, '
+  'messages.get_all_of_user_oldest, messages.count_of_user, messages.get_statistics_of_user, users.delete, users.restore';
 
 create index message_history_created_at_idx on thea.message_history (tenant_id, created_at, id);
 comment on index thea.message_history_created_at_idx is 'messages.get_all_newest, messages.get_all_oldest, messages.analyze_performance, messages.delete_old';
 
 create index message_history_intent_detected_idx on thea.message_history (tenant_id, intent_detected, created_at, id)
   where intent_detected is not null;
-comment on index thea.message_history_intent_detected_idx is 'messages.get_by_intent';
+comment on index thea.message_history_intent_detected_idx is 'messages.get_all_of_intent_newest, '
+  'messages.get_all_of_intent_oldest, messages.count_of_intent';
 
 create index message_history_message_id_idx on thea.message_history (tenant_id, conversation_id, message_id)
   where message_id is not null;

@@ -49,6 +49,8 @@ create table thea.events (
 
 alter table thea.events owner to thea_owner;
 
+alter table thea.events alter column tenant_id set (n_distinct = 50);
+
 create unique index events_external_id_key on thea.events (tenant_id, user_id, external_id)
   where external_id is not null;
 comment on index thea.events_external_id_key is 'events.upsert_external';

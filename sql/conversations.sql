@@ -41,6 +41,17 @@ where tenant_id = :tenant_id
   and (:current_state::text is null or current_state = :current_state)
   and (:is_active::boolean is null or is_active = :is_active);
 
+-- name: count_of_user
+-- How many conversations of one user there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.conversations
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and deleted_at is null
+  and (:current_state::text is null or current_state = :current_state)
+  and (:is_active::boolean is null or is_active = :is_active);
+
 -- name: get_all_newest
 -- A page of conversations, the newest first, from after the given place; empty past the end.
 select
@@ -154,14 +165,14 @@ with parents as (
   select id
   from thea.users
   where tenant_id = :tenant_id
-    and id in (select (r.value ->> 'user_id')::bigint from jsonb_array_elements(:rows) r)
+    and id in (select user_id from jsonb_to_recordset(:rows) as (user_id bigint))
     and deleted_at is null
   for share
 )
 insert into thea.conversations (tenant_id, user_id, session_id, current_state, context_data)
 select
-  :tenant_id, (select id from parents where id = r.user_id), r.session_id, coalesce(r.current_state, 'idle'),
-  coalesce(r.context_data, '{}')
+  :tenant_id, case when r.user_id in (select id from parents) then r.user_id end, r.session_id,
+  coalesce(r.current_state, 'idle'), coalesce(r.context_data, '{}')
 from rows from (
   jsonb_to_recordset(:rows) as (user_id bigint, session_id text, current_state text, context_data jsonb)
 ) with ordinality as r (user_id, session_id, current_state, context_data, place)
@@ -203,7 +214,8 @@ from thea.conversations c
 join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
 where c.tenant_id = :tenant_id
   and c.session_id = :session_id
-  and c.user_id = :user_id
+  -- Not `=`, so that the session's key leads to the row: the user may have thousands.
+  and c.user_id is not distinct from :user_id
   and c.deleted_at is not null
 for share of u
 for update of c;
@@ -234,7 +246,8 @@ select c.id, c.session_id
 from jsonb_to_recordset(:rows) as r (telegram_id bigint, session_id text)
 join thea.users u on u.tenant_id = :tenant_id and u.telegram_id = r.telegram_id and u.deleted_at is null
 join thea.conversations c on c.tenant_id = :tenant_id and c.session_id = r.session_id
-where c.user_id = u.id
+-- Not `=`, so that the session's key leads to the row: the user may have thousands.
+where c.user_id is not distinct from u.id
   and c.deleted_at is null
 order by c.session_id
 for share of u

@@ -31,8 +31,22 @@ where tenant_id = :tenant_id
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
-  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end;
+  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
+  and (:starts_before::timestamptz is null or start_datetime < :starts_before);
+
+-- name: count_of_user
+-- How many events of one user there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.events
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and deleted_at is null
+  and (:event_type::text is null or event_type = :event_type)
+  and (:category::text is null or category = :category)
+  and (:status::text is null or status = :status)
+  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
+  and (:starts_before::timestamptz is null or start_datetime < :starts_before);
 
 -- name: get_all_newest
 -- A page of events, the newest first, from after the given place; empty past the end.
@@ -50,8 +64,8 @@ where tenant_id = :tenant_id
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
-  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end
+  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
+  and (:starts_before::timestamptz is null or start_datetime < :starts_before)
 order by created_at desc, id desc
 limit :limit;
 
@@ -71,8 +85,8 @@ where tenant_id = :tenant_id
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
-  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end
+  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
+  and (:starts_before::timestamptz is null or start_datetime < :starts_before)
 order by created_at, id
 limit :limit;
 
@@ -92,8 +106,8 @@ where tenant_id = :tenant_id
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
-  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end
+  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
+  and (:starts_before::timestamptz is null or start_datetime < :starts_before)
 order by created_at desc, id desc
 limit :limit;
 
@@ -113,8 +127,8 @@ where tenant_id = :tenant_id
   and (:event_type::text is null or event_type = :event_type)
   and (:category::text is null or category = :category)
   and (:status::text is null or status = :status)
-  and start_datetime >= case when :starts_from::timestamptz is null then '-infinity' else :starts_from end
-  and start_datetime < case when :starts_before::timestamptz is null then 'infinity' else :starts_before end
+  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
+  and (:starts_before::timestamptz is null or start_datetime < :starts_before)
 order by created_at, id
 limit :limit;
 
@@ -212,7 +226,7 @@ with parents as (
   select id
   from thea.users
   where tenant_id = :tenant_id
-    and id in (select (r.value ->> 'user_id')::bigint from jsonb_array_elements(:rows) r)
+    and id in (select user_id from jsonb_to_recordset(:rows) as (user_id bigint))
     and deleted_at is null
   for share
 )
@@ -221,8 +235,8 @@ insert into thea.events (
   reminder_minutes, recurrence_rule, external_id, extra_data, series_end, next_reminder_at
 )
 select
-  :tenant_id, (select id from parents where id = r.user_id), r.title, r.description, r.start_datetime,
-  r.end_datetime, r.location, coalesce(r.event_type, 'event'), r.category, coalesce(r.status, 'scheduled'),
+  :tenant_id, case when r.user_id in (select id from parents) then r.user_id end, r.title, r.description,
+  r.start_datetime, r.end_datetime, r.location, coalesce(r.event_type, 'event'), r.category, coalesce(r.status, 'scheduled'),
   r.reminder_minutes, r.recurrence_rule, r.external_id, r.extra_data,
   case when r.recurrence_rule is not null then coalesce(r.series_end, 'infinity') end,
   r.start_datetime - make_interval(mins => r.reminder_minutes)

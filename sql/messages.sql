@@ -33,6 +33,45 @@ where tenant_id = :tenant_id
   and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
   and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
 
+-- name: count_of_user
+-- How many messages of one user there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.message_history
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and deleted_at is null
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
+
+-- name: count_of_intent
+-- How many messages of one intent there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.message_history
+where tenant_id = :tenant_id
+  and intent_detected = :intent
+  and deleted_at is null
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
+
+-- name: count_of_conversation
+-- How many messages of one conversation there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.message_history
+where tenant_id = :tenant_id
+  and conversation_id = :conversation_id
+  and deleted_at is null
+  and (:user_id::bigint is null or user_id = :user_id)
+  and (:intent::text is null or intent_detected = :intent)
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
+
 -- name: get_all_newest
 -- A page of messages, the newest first, from after the given place; empty past the end.
 select
@@ -41,7 +80,11 @@ select
 from thea.message_history
 where tenant_id = :tenant_id
   and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_before::timestamptz is not null then :created_before
+      else 'infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -61,7 +104,11 @@ select
 from thea.message_history
 where tenant_id = :tenant_id
   and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_from::timestamptz is not null then :created_from
+      else '-infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -82,7 +129,11 @@ from thea.message_history
 where tenant_id = :tenant_id
   and user_id = :user_id
   and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_before::timestamptz is not null then :created_before
+      else 'infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -102,7 +153,11 @@ from thea.message_history
 where tenant_id = :tenant_id
   and user_id = :user_id
   and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_from::timestamptz is not null then :created_from
+      else '-infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -122,7 +177,11 @@ from thea.message_history
 where tenant_id = :tenant_id
   and conversation_id = :conversation_id
   and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_before::timestamptz is not null then :created_before
+      else 'infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -142,7 +201,11 @@ from thea.message_history
 where tenant_id = :tenant_id
   and conversation_id = :conversation_id
   and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_from::timestamptz is not null then :created_from
+      else '-infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -162,7 +225,11 @@ from thea.message_history
 where tenant_id = :tenant_id
   and intent_detected = :intent
   and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_before::timestamptz is not null then :created_before
+      else 'infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -182,7 +249,11 @@ from thea.message_history
 where tenant_id = :tenant_id
   and intent_detected = :intent
   and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_from::timestamptz is not null then :created_from
+      else '-infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -200,11 +271,17 @@ with newest as (
     m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
     m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,
     m.updated_at, m.deleted_at
-  from thea.conversations c
-  join thea.message_history m on m.tenant_id = :tenant_id and m.conversation_id = c.id
-  where c.tenant_id = :tenant_id
-    and c.session_id = :session_id
-    and c.deleted_at is null
+  from thea.message_history m
+  where m.tenant_id = :tenant_id
+    -- No join, so that the newest are read alone, and in their order.
+    and m.conversation_id = (
+      select c.id
+      from thea.conversations c
+      where c.tenant_id = :tenant_id
+        and c.session_id = :session_id
+        and c.deleted_at is null
+      limit 1
+    )
     and m.deleted_at is null
   order by m.created_at desc, m.id desc
   limit :limit
@@ -215,19 +292,6 @@ select
 from newest
 order by created_at, id;
 
--- name: get_by_intent
--- The newest messages with this intent, of one user or of all; empty when there are none.
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
-from thea.message_history
-where tenant_id = :tenant_id
-  and intent_detected = :intent
-  and (:user_id::bigint is null or user_id = :user_id)
-  and deleted_at is null
-order by created_at desc, id desc
-limit :limit;
-
 -- name: create_many
 -- The new messages, in the order of the rows; an error when a user or a conversation is missing.
 with parents as (
@@ -235,7 +299,7 @@ with parents as (
   from thea.conversations c
   join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
   where c.tenant_id = :tenant_id
-    and c.id in (select (r.value ->> 'conversation_id')::bigint from jsonb_array_elements(:rows) r)
+    and c.id in (select conversation_id from jsonb_to_recordset(:rows) as (conversation_id bigint))
     and c.deleted_at is null
   for share of u
   for share of c
@@ -247,7 +311,7 @@ insert into thea.message_history (
 select
   :tenant_id,
   r.user_id,
-  (select id from parents where id = r.conversation_id and user_id = r.user_id),
+  case when (r.conversation_id, r.user_id) in (select id, user_id from parents) then r.conversation_id end,
   r.message_id, r.user_message, r.bot_response, r.intent_detected, r.entities_extracted, r.confidence_score,
   r.processing_time_ms, coalesce(r.created_at, now())
 from rows from (
@@ -342,13 +406,35 @@ returning
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
 
 -- name: get_statistics
--- One row: the totals of one user's messages, or of all; averages are null over nothing.
+-- One row: the totals of all messages; averages are null over nothing.
 -- not null: total_messages, unique_intents, intent_distribution
 with chosen as (
   select intent_detected, confidence_score, processing_time_ms
   from thea.message_history
   where tenant_id = :tenant_id
-    and (:user_id::bigint is null or user_id = :user_id)
+    and deleted_at is null
+),
+intents as (
+  select intent_detected as intent, count(*) as total
+  from chosen
+  where intent_detected is not null
+  group by intent_detected
+)
+select
+  (select count(*) from chosen) as total_messages,
+  (select count(*) from intents) as unique_intents,
+  (select coalesce(jsonb_object_agg(intent, total), '{}') from intents) as intent_distribution,
+  (select avg(confidence_score) from chosen) as avg_confidence,
+  (select avg(processing_time_ms)::double precision from chosen) as avg_processing_time_ms;
+
+-- name: get_statistics_of_user
+-- One row: the totals of one user's messages; averages are null over nothing.
+-- not null: total_messages, unique_intents, intent_distribution
+with chosen as (
+  select intent_detected, confidence_score, processing_time_ms
+  from thea.message_history
+  where tenant_id = :tenant_id
+    and user_id = :user_id
     and deleted_at is null
 ),
 intents as (

@@ -34,6 +34,20 @@ where tenant_id = :tenant_id
   and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
   and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
 
+-- name: count_of_user
+-- How many notes of one user there are that are not deleted.
+-- not null: total
+select count(*) as total
+from thea.notes
+where tenant_id = :tenant_id
+  and user_id = :user_id
+  and deleted_at is null
+  and (:category::text is null or category = :category)
+  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
+  and (:tags::text[] is null or tags && :tags)
+  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
+  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
+
 -- name: get_all_newest
 -- A page of notes, the newest first, from after the given place; empty past the end.
 select
@@ -42,7 +56,11 @@ select
 from thea.notes
 where tenant_id = :tenant_id
   and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_before::timestamptz is not null then :created_before
+      else 'infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -63,7 +81,11 @@ select
 from thea.notes
 where tenant_id = :tenant_id
   and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_from::timestamptz is not null then :created_from
+      else '-infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -85,7 +107,11 @@ from thea.notes
 where tenant_id = :tenant_id
   and user_id = :user_id
   and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_before::timestamptz is not null then :created_before
+      else 'infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -106,7 +132,11 @@ from thea.notes
 where tenant_id = :tenant_id
   and user_id = :user_id
   and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
+    case
+      when :after_at::timestamptz is not null then :after_at
+      when :created_from::timestamptz is not null then :created_from
+      else '-infinity'
+    end,
     case when :after_id::bigint is null then 0 else :after_id end
   )
   and (:include_deleted or deleted_at is null)
@@ -169,7 +199,7 @@ with parents as (
   select id
   from thea.users
   where tenant_id = :tenant_id
-    and id in (select (r.value ->> 'user_id')::bigint from jsonb_array_elements(:rows) r)
+    and id in (select user_id from jsonb_to_recordset(:rows) as (user_id bigint))
     and deleted_at is null
   for share
 )
@@ -177,7 +207,7 @@ insert into thea.notes (
   tenant_id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data
 )
 select
-  :tenant_id, (select id from parents where id = r.user_id), r.title, r.content, r.category,
+  :tenant_id, case when r.user_id in (select id from parents) then r.user_id end, r.title, r.content, r.category,
   coalesce(r.priority, 0), coalesce(r.tags, '{}'), coalesce(r.is_pinned, false), r.reminder_datetime, r.extra_data
 from rows from (
   jsonb_to_recordset(:rows) as (

@@ -137,10 +137,12 @@ insert into thea.users (tenant_id, telegram_id, first_name)
 select :tenant_id, r.telegram_id, r.first_name
 from jsonb_to_recordset(:rows) as r (telegram_id bigint, first_name text)
 -- Asked first, because an insert that meets a conflict has used up an id; the conflict is left for races.
+-- `offset 0`: one by one, never by reading all users.
 where not exists (
   select from thea.users u
   where u.tenant_id = :tenant_id
     and u.telegram_id = r.telegram_id
+  offset 0
 )
 order by r.telegram_id
 on conflict (tenant_id, telegram_id) do nothing

@@ -26,8 +26,8 @@ from thea_store.testing import TestDatabase
 
 # The same plans on every run; how the server's answers interleave differs all the same.
 QUICK = settings(
-    max_examples=8,
-    stateful_step_count=20,
+    max_examples=12,
+    stateful_step_count=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

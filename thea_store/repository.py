@@ -51,7 +51,8 @@ class Common(Generic[R]):
 
     get_by_id: Query[R]
     exists: Query[bool]
-    count: Query[int]
+    counts: Mapping[str, Query[int]]
+    """By the filter that narrows them, or `""`."""
     create_many: Query[R]
     update: Query[R]
     lock: Query[int]
@@ -79,7 +80,8 @@ def common(
     """Claim the common queries; the three typed dictionaries say what is written, changed and asked for.
 
     `narrowed_by` names the filters whose rows another index serves than all rows of a tenant: the pages
-    of one user are `get_all_of_user_newest` and `…_oldest`. The last one that a call gives is used.
+    of one user are `get_all_of_user_newest` and `…_oldest`, and their number is `count_of_user`. The last one that
+    a call gives is used.
     """
     asked = get_type_hints(filters, include_extras=True)
 
@@ -98,15 +100,17 @@ def common(
         )
         return newest, oldest
 
-    def shape(narrowed_by: str) -> tuple[Query[R], Query[R]]:
-        # The column's own type without None: here it is always given.
-        kind = next(part for part in get_args(asked[narrowed_by]) if part is not NoneType)
-        return pages(f"get_all_of_{narrowed_by.removesuffix('_id')}", **{narrowed_by: kind})
+    # The column's own type without None: in a query that is narrowed by it, it is always given.
+    kinds = {name: next(part for part in get_args(asked[name]) if part is not NoneType) for name in narrowed_by}
+    suffixes = {name: f"_of_{name.removesuffix('_id')}" for name in kinds}
 
     return Common(
         get_by_id=sql.query("get_by_id", record, id=Id),
         exists=sql.query("exists", bool, id=Id),
-        count=sql.query("count", int, **asked),
+        counts={
+            "": sql.query("count", int, **asked),
+            **{name: sql.query(f"count{suffixes[name]}", int, **asked | {name: kind}) for name, kind in kinds.items()},
+        },
         create_many=sql.query("create_many", record, rows=list[rows]),
         update=sql.query("update", record, id=Id, changes=changes),
         lock=sql.query("lock", int, id=Id),
@@ -116,7 +120,10 @@ def common(
         purge=sql.query("purge", int, id=Id),
         changes=frozenset(get_type_hints(changes)),
         filters=frozenset(asked),
-        pages={"": pages("get_all"), **{name: shape(name) for name in narrowed_by}},
+        pages={
+            "": pages("get_all"),
+            **{name: pages(f"get_all{suffixes[name]}", **{name: kind}) for name, kind in kinds.items()},
+        },
     )
 
 
@@ -239,7 +246,8 @@ class Repository(Generic[R]):
                 return
 
     async def _count(self, tenant_id: str, filters: Mapping[str, object]) -> int:
-        return await self._db.fetch_value(self._common.count, tenant_id, **self._asked(filters))
+        asked = self._asked(filters)
+        return await self._db.fetch_value(self._common.counts[self._narrowed_by(asked)], tenant_id, **asked)
 
     def _asked(self, filters: Mapping[str, object]) -> dict[str, object]:
         known = self._common.filters
@@ -248,10 +256,12 @@ class Repository(Generic[R]):
         return {name: filters.get(name) for name in known}
 
     def _choose(self, filters: Mapping[str, object], *, newest_first: bool) -> Query[R]:
-        pages = self._common.pages
-        narrowed = [name for name in pages if name and filters.get(name) is not None]
-        newest, oldest = pages[narrowed[-1] if narrowed else ""]
+        newest, oldest = self._common.pages[self._narrowed_by(filters)]
         return newest if newest_first else oldest
+
+    def _narrowed_by(self, filters: Mapping[str, object]) -> str:
+        narrowed = [name for name in self._common.pages if name and filters.get(name) is not None]
+        return narrowed[-1] if narrowed else ""
 
 
 def listed(rows: object) -> list[Any]:
