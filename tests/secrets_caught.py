@@ -36,6 +36,8 @@ class Marks:
     word: str = field(default_factory=lambda: f"zq{uuid.uuid4().hex[:8]}")
     tenant: str = field(default_factory=lambda: f"mieter-{uuid.uuid4().hex[:8]}")
     secret: str = field(default_factory=lambda: f"pw{uuid.uuid4().hex[:8]}")
+    is_given: bool = False
+    """Whether the secret is the very password of a server that asks for it."""
     digits: int = field(default_factory=lambda: random.randrange(7_000_000, 8_000_000))
     ids: int = field(default_factory=lambda: random.randrange(8_000_000, 9_000_000))
     microsecond: int = field(default_factory=lambda: random.randrange(200_000, 999_999))
@@ -46,8 +48,8 @@ class Marks:
 
     @property
     def password(self) -> str:
-        """One that has to be written another way in a URL."""
-        return f"{self.secret}/?#@:[%ñ {self.secret}"
+        """One that has to be written another way in a URL, where the server does not mind."""
+        return self.secret if self.is_given else f"{self.secret}/?#@:[%ñ {self.secret}"
 
     @property
     def encoded(self) -> str:

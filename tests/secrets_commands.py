@@ -79,14 +79,14 @@ def _asked(superuser: psycopg.Connection[Any], role: str, url: str) -> Iterator[
     ).fetchall()
     _write(superuser, path, f"local all {role} scram-sha-256\n{rules}")
     try:
-        while _lets_in(replace(DatabaseUrl.parse(url), password="wrong").render()):
+        while lets_in(replace(DatabaseUrl.parse(url), password="wrong").render()):
             pass
         yield
     finally:
         _write(superuser, path, rules)
 
 
-def _lets_in(url: str) -> bool:
+def lets_in(url: str) -> bool:
     try:
         psycopg.connect(url).close()
     except psycopg.OperationalError:

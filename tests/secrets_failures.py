@@ -322,7 +322,7 @@ async def no_such_certificate(scene: Scene) -> None:
 @becomes(UnsafeRoleError)
 async def a_superuser(scene: Scene) -> None:
     superuser = DatabaseUrl.parse(scene.database.superuser_url)
-    await Store.open(scene.url(user=superuser.user))
+    await Store.open(superuser.render() if scene.marks.is_given else scene.url(user=superuser.user))
 
 
 # --- an import ----------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ import pytest_asyncio
 from calls import CALLS, REPOSITORIES, Call, prepare
 from secrets_arguments import unfit
 from secrets_caught import Caught, Marks, everything
-from secrets_commands import broken_import, commands, guarded_login, situations
+from secrets_commands import broken_import, commands, guarded_login, lets_in, situations
 from secrets_failures import FAILURES, Scene, prepare_database
 from secrets_slips import SLIPS
 from secrets_urls import urls
@@ -55,8 +55,10 @@ from thea_store.urls import DatabaseUrl
 
 
 @pytest.fixture(scope="module")
-def marks() -> Iterator[Marks]:
-    marks = Marks()
+def marks(thea_database: TestDatabase) -> Iterator[Marks]:
+    login = DatabaseUrl.parse(thea_database.app_url)
+    is_asked = not lets_in(replace(login, password="wrong").render())
+    marks = Marks(secret=login.password or "", is_given=True) if is_asked else Marks()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calls, "_numbers", marks.numbers())
         patch.setattr(calls, "NOW", calls.NOW.replace(microsecond=marks.microsecond))
