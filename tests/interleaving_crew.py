@@ -24,7 +24,7 @@ POOL_SIZE, LIMIT = 2, 3
 # Seconds. Whatever takes as long as this is stuck, on a slow machine too.
 _STUCK = 20.0
 # Where transactions may hold all connections, the others soon give up.
-_SHORT = 0.15
+_SHORT = 0.05
 
 _LOOK = [Act(lambda *_, table=table: ReadAll(table)) for table in TABLES]
 

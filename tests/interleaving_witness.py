@@ -14,7 +14,7 @@ from interleaving_history import Event
 from thea_store import StoreError
 
 # Seconds: long enough for a call to wait in the server for a lock, or here for a connection.
-_LATER = 0.03
+_LATER = 0.02
 
 
 class Cut(NamedTuple):

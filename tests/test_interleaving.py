@@ -26,7 +26,7 @@ from thea_store.testing import TestDatabase
 
 # The same plans on every run; how the server's answers interleave differs all the same.
 QUICK = settings(
-    max_examples=12,
+    max_examples=8,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
@@ -39,7 +39,7 @@ def impatient_database(thea_new_database: Callable[..., TestDatabase]) -> TestDa
     """One in which no statement waits long for a lock."""
     database = thea_new_database()
     with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-        connection.execute(f"alter database {database.name} set lock_timeout = '100ms'")
+        connection.execute(f"alter database {database.name} set lock_timeout = '50ms'")
     return database
 
 
