@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-15 test-docker proofs mutants pool-mutants fuzz lint types docs examples bench bench-search check clean \
+.PHONY: help demo test coverage test-15 test-docker proofs mutants pool-mutants explore fuzz lint types docs examples bench bench-search check clean \
   schema-docs release-manifest wheel
 
 PYTHON ?= python3
@@ -44,6 +44,10 @@ mutants: $(STAMP) ## Weaken the schema, the roles and the queries in many ways; 
 
 pool-mutants: $(STAMP) ## Break the pool and its transactions in many ways, each in a copy (nightly)
 	@$(BIN)/python proofs/pool_mutants.py $(ARGS)
+
+explore: $(STAMP) ## Other examples for the properties and the interleaving than on every run (nightly)
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore -m hypothesis
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore proofs/test_interleaving_long.py
 
 fuzz: $(STAMP) ## A million texts through the SQL reader and PostgreSQL's own (nightly)
 	@$(BIN)/python proofs/fuzz.py $(ARGS)

@@ -26,12 +26,27 @@ DEFECTS = Path(__file__).with_name("pool_defects.txt")
 COPIED = ["thea_store", "sql", "migrations", "tests", "proofs", "released", "pyproject.toml"]
 # The next one is asked where none before it noticed anything.
 SUITES = [
-    "tests/test_interleaving.py",
-    "tests/test_cancellation.py",
     "tests/test_pool.py",
+    "tests/test_transactions.py",
+    "tests/test_cut_short.py",
+    "tests/test_opening_and_closing_cut_short.py",
+    "tests/test_cancellation.py",
+    "tests/test_interleaving.py",
+    "proofs/test_cancellation_everywhere.py",
     "proofs/test_interleaving_long.py",
 ]
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "unshrunk"]
+QUICK = [suite for suite in SUITES if suite.startswith("tests/")]
+PYTEST = [
+    sys.executable,
+    "-m",
+    "pytest",
+    "-q",
+    "-x",
+    "--tb=line",
+    "-p",
+    "no:cacheprovider",
+    "--hypothesis-profile=unshrunk",
+]
 SUMMARY = re.compile(r"^(?:FAILED|ERROR) \S*::(\S+)(?: - (.*))?$", re.MULTILINE)
 PASSED, FAILED = 0, 1
 
@@ -80,7 +95,7 @@ def copied(defect: Defect) -> Iterator[Path]:
 
 def judge(defect: Defect, suites: Sequence[str] = SUITES) -> str | None:
     """The first suite that notices the defect, and what it says; or `None`."""
-    environment = dict(os.environ, PYTHONPATH="proofs", COLUMNS="250")
+    environment = dict(os.environ, COLUMNS="250")
     environment.setdefault("THEA_TEST_SERVER", "embedded")
     with copied(defect) as place:
 
@@ -104,7 +119,7 @@ def judge(defect: Defect, suites: Sequence[str] = SUITES) -> str | None:
 def main(words: list[str]) -> int:
     """Judge all of them, two at a time; the exit status."""
     wanted = [each for each in defects() if not words or any(word in each.name for word in words)]
-    if by := judge(Defect("none"), SUITES[:-1]):
+    if by := judge(Defect("none"), QUICK):
         print(f"This fails without any defect: {by}")
         return 1
     missed, started = 0, time.monotonic()

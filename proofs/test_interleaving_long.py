@@ -1,24 +1,44 @@
-"""The machine of `tests/test_interleaving.py` for longer, with other plans on every run."""
+"""The machine of `tests/test_interleaving.py` for longer."""
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import settings
+from interleaving_calls import Call
 from interleaving_crew import Scope
+from interleaving_history import CUT
 from test_interleaving import QUICK, impatient_database, run
 
 from thea_store.testing import TestDatabase
 
 __all__ = ["impatient_database"]
 
-# A failure prints the plan that found it, and Hypothesis keeps it for the next run.
-THOROUGH = settings(QUICK, max_examples=100, stateful_step_count=40, derandomize=False)
+THOROUGH = settings(QUICK, max_examples=100, stateful_step_count=40)
+TURNS = ["begin", "savepoint", "release", "undo", "commit", "roll back"]
+ERRORS = [
+    "ConflictError",
+    "DuplicateError",
+    "InvalidArgumentError",
+    "InvalidReferenceError",
+    "NotFoundError",
+    "PoolTimeoutError",
+    "QueryTimeoutError",
+    "StoreError",
+]
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scope", ["session", "transaction"])
 def test_each_tenant_sees_what_it_did_whatever_the_others_do_for_long(
-    impatient_database: TestDatabase,
-    scope: Scope,
+    impatient_database: TestDatabase, scope: Scope
 ) -> None:
-    run(impatient_database, scope, THOROUGH)
+    met = run(impatient_database, scope, THOROUGH)
+
+    # Nothing was left out: each call in a transaction and outside, each turn of a transaction, each error.
+    assert {(doing, inside) for doing, inside, outcome in met if outcome != CUT} >= {
+        *product((call.__name__ for call in Call.__subclasses__()), [True, False]),
+        *product(TURNS, [True]),
+    }
+    assert {outcome for *_, outcome in met} >= {"done", CUT, *ERRORS}

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import profiles  # noqa: F401 - loads one
 import psycopg
 import pytest
 import pytest_asyncio

@@ -11,6 +11,7 @@ take several runs to show again; the story that it tells is the whole of what wa
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from itertools import count
 from typing import Any, ClassVar, TypeVar
@@ -49,6 +50,8 @@ class Interleaving(RuleBasedStateMachine):
     scope: ClassVar[Scope]
     database: ClassVar[TestDatabase]
     server: ClassVar[Server]
+    met: ClassVar[Counter[tuple[str, bool, str]]]
+    """What happened, in all examples together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,6 +107,12 @@ class Interleaving(RuleBasedStateMachine):
         """Take one row more of an iterator, or leave it half-way."""
         self._next(actor, Act(what, cut=cut))
 
+    @precondition(lambda self: any(self._depths))
+    @rule(which=_actors, cut=_cuts)
+    def iterate_inside(self, which: int, cut: Cut | None) -> None:
+        """Begin an iterator in a transaction, which may end before it does."""
+        self._next(self._inside(which), Act("forget"), Act("next"), Act("next", cut=cut))
+
     @rule(calls=_many_calls)
     def crowd(self, calls: list[Act]) -> None:
         """Single calls of many, more than there are connections."""
@@ -126,7 +135,7 @@ class Interleaving(RuleBasedStateMachine):
     def meanwhile(self) -> None:
         """Let all of them do what they are to do."""
         plan, self.plan = self.plan, {}
-        self._run(self.crew.work(plan))
+        self.met.update(event.kind for event in self._run(self.crew.work(plan)))
         self._run(self.crew.look())
 
     def _inside(self, which: int) -> int:

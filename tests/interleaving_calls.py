@@ -397,5 +397,7 @@ class Next(Call):
 
     def expect(self, rows: Rows, seen: Any) -> Effect:
         # Which one comes next is another test's matter; whose it is, and that it is as it should be, is this one's.
+        if seen == END:  # that the last row was the last may be known from the page that it came with
+            return Effect(END, rows, early=True)
         shown = {face(row) for row in rows if row.table == "notes" and not row.hidden}
         return Effect(seen if face(seen) in shown else END, rows)

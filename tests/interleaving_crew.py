@@ -53,20 +53,22 @@ class Crew:
 
     # --- work -------------------------------------------------------------------------------------
 
-    async def work(self, plan: Mapping[Actor, Sequence[Act]]) -> None:
-        """Let all of them do what they are to do, all at once; then see whether it can have been so."""
+    async def work(self, plan: Mapping[Actor, Sequence[Act]]) -> list[Event]:
+        """Let all of them do what they are to do, all at once; what was seen, which must be what can have been."""
         entering = sum(act.what == "enter" for acts in plan.values() for act in acts)
         full = len(self.inside) + entering >= LIMIT
         # No setting, as it changes: a wait without hope is short, and any other ends well.
         self._pool._timeout = _SHORT if full else _STUCK
         holders = self.inside
         await self._play(plan)
-        for tenant, events in self.witness.take().items():
+        told = self.witness.take()
+        for tenant, events in told.items():
             rivals = {actor.name for actor in holders if actor.tenant == tenant} | {event.actor for event in events}
             _check_reasons(events, rivals, full=full)
             before, self.states[tenant] = self.states[tenant], explain(self.states[tenant], events)
             assert self.states[tenant], _story(f"no order explains what {tenant} saw", before, events)
         await self._settle()
+        return [event for events in told.values() for event in events]
 
     async def _play(self, plan: Mapping[Actor, Sequence[Act]]) -> None:
         tenants = list(self.states)

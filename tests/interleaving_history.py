@@ -29,6 +29,13 @@ class Event:
     actor: str = ""
     transaction: int | None = None
 
+    @property
+    def kind(self) -> tuple[str, bool, str]:
+        """What was done, whether in a transaction, and what came of it."""
+        done = self.doing if isinstance(self.doing, str) else type(self.doing).__name__
+        outcome = self.seen.__name__ if isinstance(self.seen, type) else CUT if self.seen is CUT else "done"
+        return done, self.transaction is not None, outcome
+
     def after(self, state: State) -> Iterator[State]:
         """The states in which this may leave the tenant; none where it cannot have been seen in this one."""
         match self.doing:

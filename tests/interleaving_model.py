@@ -67,7 +67,7 @@ class Effect:
     refused: bool = False
     """By the server, so that a transaction is lost; other errors leave it as it was."""
     early: bool = False
-    """Refused before anything was sent, whatever became of the transaction."""
+    """Answered before anything was sent, whatever became of the transaction."""
     more_entries: int = 0
     """Of the audit log, beyond one for each changed row."""
 

@@ -319,7 +319,7 @@ _lines = st.tuples(_senders, st.text("aeñ🐈\n ", max_size=3), st.none() | st.
 _exports = st.lists(st.lists(_lines, min_size=1, max_size=12), min_size=1, max_size=3).map(_export)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(export=_exports, cuts=st.lists(st.floats(0, 1), max_size=3), size=st.integers(1, 5))
 async def test_an_import_that_was_cut_off_anywhere_ends_like_one_that_was_not(
     store: Store, superuser: Superuser, tmp_path: Path, *, export: dict[str, Any], cuts: list[float], size: int

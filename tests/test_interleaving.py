@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import AsyncMock
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from interleaving import Interleaving
-from interleaving_calls import Read, ReadAll, RenameUser
+from interleaving_calls import END, Next, Read, ReadAll, RenameUser
 from interleaving_crew import Scope
 from interleaving_history import CUT, Event, explain
 from interleaving_model import Row, Rows, State
@@ -24,12 +26,10 @@ from thea_store.notes import COMMON
 from thea_store.queries import Query
 from thea_store.testing import TestDatabase
 
-# The same plans on every run; how the server's answers interleave differs all the same.
+# How the server's answers interleave differs on every run, and so does the time that they take.
 QUICK = settings(
     max_examples=8,
     stateful_step_count=25,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
 
@@ -43,17 +43,29 @@ def impatient_database(thea_new_database: Callable[..., TestDatabase]) -> TestDa
     return database
 
 
-def run(database: TestDatabase, scope: Scope, extent: settings) -> None:
-    """Let the machine look for an interleaving that goes wrong."""
+def run(database: TestDatabase, scope: Scope, extent: settings) -> Counter[tuple[str, bool, str]]:
+    """Let the machine look for an interleaving that goes wrong; what happened on the way."""
+    met: Counter[tuple[str, bool, str]] = Counter()
     with psycopg.connect(database.superuser_url, autocommit=True) as connection:
-        setting = {"scope": scope, "database": database, "server": Server(connection)}
+        setting = {"scope": scope, "database": database, "server": Server(connection), "met": met}
         run_state_machine_as_test(type("Machine", (Interleaving,), setting), settings=extent)
+    return met
 
 
 @pytest.mark.timeout(420)  # as long as Hypothesis may take to shrink a failure
 @pytest.mark.parametrize("scope", ["session", "transaction"])
 def test_each_tenant_sees_what_it_did_whatever_the_others_do(impatient_database: TestDatabase, scope: Scope) -> None:
-    run(impatient_database, scope, QUICK)
+    met = run(impatient_database, scope, QUICK)
+
+    # It went into transactions and out of them, and calls were cut short there and outside.
+    assert {(doing, outcome) for doing, _, outcome in met} >= {
+        ("begin", "done"),
+        ("savepoint", "done"),
+        ("undo", "done"),
+        ("commit", "done"),
+        ("roll back", "done"),
+    }
+    assert {inside for _, inside, outcome in met if outcome == CUT} == {True, False}
 
 
 @pytest.mark.parametrize("scope", ["session", "transaction"])
@@ -122,6 +134,9 @@ def test_what_cannot_have_been_is_not_explained(history: History) -> None:
         pytest.param([*RENAMED_INSIDE, ("commit", CUT, 5, 9, 1)], [OLD, NEW], id="a commit cut short"),
         pytest.param([*RENAMED_INSIDE, (RENAME, QueryTimeoutError, 5, 6)], [OLD], id="a wait for a lock"),
         pytest.param([*RENAMED_INSIDE, ("roll back", None, 5, 6, 1), (READ, OLD, 7, 8)], [OLD], id="rolled back"),
+        pytest.param(
+            [BEGIN, ("commit", None, 3, 4, 1), (Next(AsyncMock()), END, 5, 6, 1)], [OLD], id="an iterator's end, later"
+        ),
     ],
 )
 def test_what_may_have_been_leaves_what_it_says(history: History, left: Sequence[Row]) -> None:

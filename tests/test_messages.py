@@ -143,7 +143,7 @@ async def test_the_context_window_is_the_newest_messages_the_oldest_first(
     assert await said(store, tenant, "nowhere") == []
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(total=st.integers(1, 8), keep=st.integers(1, 6))
 async def test_pruning_keeps_the_newest(store: Store, total: int, keep: int) -> None:
     user = await store.users.get_or_create_from_telegram("pruning", 1)

@@ -28,7 +28,7 @@ from thea_store.notes import MARK_END, MARK_START, Notes
 from thea_store.search import parse
 from thea_store.testing import TestDatabase
 
-shared = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+shared = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 # PostgreSQL's text has no NUL, and UTF-8 no surrogates.
 TEXT = st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

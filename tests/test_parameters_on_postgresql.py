@@ -119,7 +119,7 @@ def connection(thea_database: TestDatabase) -> Iterator[psycopg.Connection]:
 
 
 @given(statement=statements)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_what_is_sent_means_what_the_file_says(
     connection: psycopg.Connection, statement: list[tuple[str, Fragment, str]]
 ) -> None:
