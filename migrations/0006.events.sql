@@ -56,7 +56,7 @@ create unique index events_external_id_key on thea.events (tenant_id, user_id, e
 comment on index thea.events_external_id_key is 'events.upsert_external';
 
 create index events_start_datetime_idx on thea.events (tenant_id, user_id, start_datetime, id);
-comment on index thea.events_start_datetime_idx is 'events.in_range, events.get_by_location, users.delete, users.restore';
+comment on index thea.events_start_datetime_idx is 'events.in_range, events.get_by_location';
 
 -- Few events are longer than a day: of the past, a range reads only these.
 create index events_long_idx on thea.events (tenant_id, user_id, start_datetime, id)

@@ -87,6 +87,12 @@ class Plan:
         """How many pages were looked at."""
         return int(self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"])
 
+    @property
+    def indexes(self) -> set[str]:
+        """The indexes that were looked into."""
+        named = {node["Index Name"] for node in self.nodes if "Index Name" in node}
+        return named.union(*(node.get("Conflict Arbiter Indexes", ()) for node in self.nodes))
+
     def touches(self, tables: Collection[str]) -> bool:
         """Whether it has to do with one of the tables."""
         return any(node.get("Relation Name") in tables for node in _walk(self.root))

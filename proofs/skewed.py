@@ -195,7 +195,10 @@ from generate_series(1, {_ENTRIES}) n
 def build(superuser_url: str) -> None:
     """Fill a migrated database, without triggers; about forty seconds."""
     with psycopg.connect(superuser_url, autocommit=True) as connection:
-        index = connection.execute("select pg_get_indexdef('thea.notes_search_vector_idx'::regclass)").fetchone()
+        index = connection.execute(
+            "select pg_get_indexdef(oid), format('comment on index thea.%I is %L', relname, obj_description(oid))"
+            " from pg_class where oid = 'thea.notes_search_vector_idx'::regclass"
+        ).fetchone()
         assert index is not None
         connection.execute("set session_replication_role = replica; set maintenance_work_mem = '512MB'")
         connection.execute("set work_mem = '128MB'; set max_parallel_workers_per_gather = 0")
@@ -208,7 +211,7 @@ def build(superuser_url: str) -> None:
             _EVENTS_SQL,
             _NOTES_SQL,
             _ENTRIES_SQL,
-            index[0],
+            *index,
         ):
             connection.execute(script.encode())
         for table in ("users", "conversations", "message_history", "events", "notes"):

@@ -9,6 +9,7 @@ foreign keys, too. What does so nevertheless needs an allowance with a reason, a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -59,15 +60,21 @@ class Ground:
     database: TestDatabase
     planner: Planner
     places: list[Place]
+    promised: dict[str, set[str]]
+    """The indexes that say of themselves that they serve a query, by its name."""
 
-    async def examine(self, query: Query[Any], spoilt: str | None = None) -> list[Found]:
-        """All faults of a query, which both tenants must have answered."""
+    async def examine(
+        self, query: Query[Any], spoilt: str | None = None, *, used: set[str] | None = None
+    ) -> list[Found]:
+        """All faults of a query, which both tenants must have answered; the indexes that serve it are put in `used`."""
         found: list[Found] = []
         answered: set[str] = set()
+        used = set() if used is None else used
         for mode in MODES:
             for place, case, values in self._calls(query):
                 for plan in await self._plans(query, place, values, mode, spoilt):
                     answered.add(place.tenant)
+                    used |= plan.indexes
                     inside = "" if plan.statement == query.text else plan.statement
                     found += [Found(place, case, mode, fault, inside) for fault in self._faults(plan, place)]
         assert answered == {skewed.BIG, skewed.SMALL}
@@ -96,9 +103,23 @@ async def ground(thea_new_database: Callable[..., TestDatabase]) -> AsyncIterato
     database = thea_new_database()
     skewed.build(database.superuser_url)
     with psycopg.connect(database.superuser_url) as superuser:
-        places = find_places(superuser)
+        places, promised = find_places(superuser), _promised(superuser)
     async with open_planner(database) as planner:
-        yield Ground(database, planner, places)
+        yield Ground(database, planner, places, promised)
+
+
+def _promised(superuser: psycopg.Connection[Any]) -> dict[str, set[str]]:
+    """What the comments of the indexes say; those that only keep keys unique need none."""
+    promised: defaultdict[str, set[str]] = defaultdict(set)
+    for index, comment in superuser.execute(
+        "select c.relname, obj_description(c.oid) from pg_index i join pg_class c on c.oid = i.indexrelid"
+        " where c.relnamespace = 'thea'::regnamespace and not (i.indisunique and obj_description(c.oid) is null)"
+    ):
+        assert comment, f"{index} needs a comment that names the queries it serves"
+        for query in comment.split(", "):
+            promised[query].add(index)
+    assert promised.keys() - QUERIES.keys() == set()
+    return promised
 
 
 def forbidden(name: str, found: list[Found]) -> list[str]:
@@ -126,10 +147,13 @@ def allows(allowance: Allowance, name: str, found: Found) -> bool:
 
 @pytest.mark.parametrize("name", QUERIES)
 async def test_a_query_reads_no_more_than_it_needs(ground: Ground, name: str) -> None:
-    found = await ground.examine(QUERIES[name])
+    used: set[str] = set()
+    found = await ground.examine(QUERIES[name], used=used)
 
     assert forbidden(name, found) == []
     assert unneeded(name, found) == []
+    # Each index is paid for with every write, so it must serve whom it says it does.
+    assert ground.promised.get(name, set()) <= used
 
 
 def test_every_allowance_is_for_queries_that_exist() -> None:
