@@ -38,3 +38,21 @@ async def test_the_deepest_document_that_is_taken_is_taken_by_every_call(store: 
 async def test_a_file_that_is_no_timezone_is_refused(store: Store, tenant: str, name: str) -> None:
     with pytest.raises(InvalidArgumentError, match="timezone: must be a timezone of the IANA database"):
         await store.users.create(tenant, telegram_id=1, timezone=name)
+
+
+@pytest.mark.parametrize("made_up", ["colour\nERROR: all is lost", "colour\x07", "x" * 10_000])
+async def test_a_name_that_a_caller_made_up_is_short_and_on_one_line(
+    store: Store, tenant: str, user: User, made_up: str
+) -> None:
+    calls = [
+        store.users.update(tenant, user.id, **{made_up: "rojo"}),
+        store.notes.get_all(tenant, **{made_up: "rojo"}),
+        store.notes.create_many(tenant, [{"user_id": user.id, "content": "Comprar pan", made_up: "rojo"}]),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidArgumentError) as refused:
+            await call
+
+        assert made_up in refused.value.argument
+        assert str(refused.value).isprintable()
+        assert len(str(refused.value)) < 400

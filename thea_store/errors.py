@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 
+_LONGEST_NAME = 100
+
+
 class StoreError(Exception):
     """The base of all errors of this library."""
 
@@ -61,9 +64,14 @@ class InvalidArgumentError(StoreError):
     """An argument has a wrong type or is out of bounds; raised before any input or output."""
 
     def __init__(self, argument: str, reason: str) -> None:
-        super().__init__(f"{argument}: {reason}")
+        super().__init__(f"{_legible(argument)}: {reason}")
         self.argument = argument
         self.reason = reason
+
+
+def _legible(name: str) -> str:
+    """A name that a caller made up, as one short line of a log."""
+    return name if name.isprintable() and len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]!a}…"
 
 
 class SettingsError(InvalidArgumentError):
