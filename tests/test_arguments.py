@@ -44,10 +44,11 @@ async def test_a_file_that_is_no_timezone_is_refused(store: Store, tenant: str, 
 async def test_a_name_that_a_caller_made_up_is_short_and_on_one_line(
     store: Store, tenant: str, user: User, made_up: str
 ) -> None:
+    given: dict[str, Any] = {made_up: "rojo"}
     calls = [
-        store.users.update(tenant, user.id, **{made_up: "rojo"}),
-        store.notes.get_all(tenant, **{made_up: "rojo"}),
-        store.notes.create_many(tenant, [{"user_id": user.id, "content": "Comprar pan", made_up: "rojo"}]),
+        store.users.update(tenant, user.id, **given),
+        store.notes.get_all(tenant, **given),
+        store.notes.create_many(tenant, [{"user_id": user.id, "content": "Comprar pan"} | given]),
     ]
     for call in calls:
         with pytest.raises(InvalidArgumentError) as refused:
