@@ -342,7 +342,24 @@ WEAKENED = [
         "thea.audit() runs as thea_owner, but with the caller's search_path",
         "alter function thea.audit() set search_path",
     ),
-    ("alter function thea.audit() owner to current_user", "functions", "whom row security does not bind", "owner to …"),
+    (
+        "alter function thea.audit() owner to current_user",
+        "functions",
+        "with other rights than its migration gave it",
+        "alter function thea.audit() owner to thea_owner",
+    ),
+    (
+        "alter function thea.tagged_notes(text, bigint, text[], boolean) owner to thea_maintenance",
+        "functions",
+        "runs as thea_maintenance, with other rights",
+        "owner to thea_search",
+    ),
+    (
+        "revoke usage on sequence thea.keystone from thea_readonly",
+        "keystone",
+        "a login in thea_readonly could `drop owned by thea_readonly`",
+        "grant usage on sequence thea.keystone to thea_readonly",
+    ),
     (
         (
             "create function thea.all_users() returns bigint language sql security definer"
@@ -376,6 +393,15 @@ def test_a_weakness_is_found_and_its_fix_is_its_end(
     if SQL.search(its_own[0].fix or ""):
         cure(database, findings)
         assert ailing_schema(database) == []
+
+
+def test_a_lost_keystone_is_made_anew(database: TestDatabase) -> None:
+    do(database, "drop sequence thea.keystone")
+    findings = ailing(examined(database.app_url))
+
+    assert [finding.check for finding in findings] == ["keystone"] * 3
+    cure(database, findings)
+    assert ailing_schema(database) == []
 
 
 def test_a_table_that_the_library_does_not_know_is_not_overlooked(database: TestDatabase) -> None:

@@ -63,8 +63,30 @@ where g.grantee = 0 or o.rolname in ('thea_app', 'thea_readonly') or o.rolname =
 order by 1, 3, 4, 5
 """
 
-# Keeps `drop owned by` from taking a group out of the policies.
+# Keeps `drop owned by` from taking a group out of the policies (see the migration 0001.tenancy).
 _KEYSTONE = "keystone"
+_WITHOUT_KEYSTONE = """
+select r.rolname::text, to_regclass('thea.keystone') is not null
+from pg_roles r
+where r.rolname in ('thea_app', 'thea_readonly', 'thea_maintenance')
+  and has_sequence_privilege(r.oid, to_regclass('thea.keystone'), 'usage') is not true
+order by 1
+"""
+_MADE = "create sequence if not exists thea.keystone; alter sequence thea.keystone owner to thea_owner; "
+
+
+def _keystone(patient: Patient) -> Sequence[Verdict]:
+    found: list[Verdict] = []
+    for role, exists in patient.ask(_WITHOUT_KEYSTONE):
+        made = (
+            ""
+            if exists
+            else "create sequence if not exists thea.keystone; alter sequence thea.keystone owner to thea_owner; "
+        )
+        fix = f"`{made}grant usage on sequence thea.keystone to {role}`"
+        found.append(problem(f"a login in {role} could `drop owned by {role}`, and close every table to it", fix))
+    return found or [ok("no login can take its group out of the policies")]
+
 
 # What a row is known by, and by whom: never changed.
 _FIXED = {"tenant_id", "id", "user_id", "conversation_id", "created_at", "updated_at"}
@@ -179,9 +201,10 @@ def _tenant(patient: Patient) -> Sequence[Verdict]:
 
 
 _DEFINERS = """
-select f.oid::regprocedure::text, o.rolname::text, o.rolsuper or o.rolbypassrls,
+select f.oid::regprocedure::text, o.rolname::text, o.rolname in ('thea_owner', 'thea_search'),
   coalesce(f.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'],
-  has_function_privilege('public', f.oid, 'execute') and f.prorettype <> 'trigger'::regtype
+  has_function_privilege('public', f.oid, 'execute') and f.prorettype <> 'trigger'::regtype,
+  case f.prorettype when 'trigger'::regtype then 'thea_owner' else 'thea_search' end
 from pg_proc f join pg_namespace n on n.oid = f.pronamespace join pg_roles o on o.oid = f.proowner
 where n.nspname = 'thea' and f.prosecdef
 order by 1
@@ -190,13 +213,13 @@ order by 1
 
 def _functions(patient: Patient) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for name, owner, powerful, fixed_path, public in patient.ask(_DEFINERS):
+    for name, owner, known, fixed_path, public, right in patient.ask(_DEFINERS):
         if not fixed_path:
             fix = f"`alter function {name} set search_path = pg_catalog, pg_temp`"
             found.append(problem(f"{name} runs as {owner}, but with the caller's search_path", fix))
-        if powerful:
-            fix = f"`alter function {name} owner to …`, the one that its migration names"
-            found.append(problem(f"{name} runs as {owner}, whom row security does not bind", fix))
+        if not known:
+            fix = f"`alter function {name} owner to {right}`"
+            found.append(problem(f"{name} runs as {owner}, with other rights than its migration gave it", fix))
         if public:
             fix = f"`revoke execute on function {name} from public`"
             found.append(problem(f"everyone may call {name}, which runs as {owner}", fix))
@@ -207,6 +230,7 @@ CHECKS: Mapping[str, Check] = {
     "roles": _roles,
     "missing rights": _missing_rights,
     "excess rights": _excess_rights,
+    "keystone": _keystone,
     "tenant": _tenant,
     "functions": _functions,
 }
