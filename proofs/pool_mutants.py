@@ -47,7 +47,7 @@ PYTEST = [
     "no:cacheprovider",
     "--hypothesis-profile=unshrunk",
 ]
-SUMMARY = re.compile(r"^(?:FAILED|ERROR) \S*::(\S+)(?: - (.*))?$", re.MULTILINE)
+SUMMARY = re.compile(r"^(?:FAILED|ERROR) \S+?::(.+?)(?: - (.*))?$", re.MULTILINE)
 PASSED, FAILED = 0, 1
 
 
