@@ -10,6 +10,7 @@ import profiles  # noqa: F401 - loads one
 import psycopg
 import pytest
 import pytest_asyncio
+from commands import no_settings, run  # noqa: F401 - fixtures
 from stepping import pytest_terminal_summary  # noqa: F401 - a hook
 
 from thea_store import Settings, Store, User

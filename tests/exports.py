@@ -1,4 +1,4 @@
-"""Chat exports for the tests, as Telegram Desktop writes them."""
+"""Chat exports for the tests, as Telegram Desktop writes them, and what became of one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 BOT, ANA, BEN = 7000, 501, 502
 NOON = datetime(2026, 3, 9, 12, 0, tzinfo=UTC)
@@ -44,3 +46,15 @@ def written(path: Path, export: dict[str, Any]) -> Path:
     """The file with this export."""
     path.write_text(json.dumps(export, ensure_ascii=False, indent=1), encoding="utf-8")
     return path
+
+
+def brought_in(superuser: psycopg.Connection[Any], tenant: str) -> list[Any]:
+    """What the tenant has of all that an import decides, whatever the ids."""
+    return superuser.execute(
+        "select u.telegram_id, u.first_name, c.session_id, c.started_at, c.last_activity, c.last_message_id,"
+        " c.is_active, m.message_id, m.user_message, m.bot_response, m.created_at from thea.users u"
+        " left join thea.conversations c on c.tenant_id = u.tenant_id and c.user_id = u.id"
+        " left join thea.message_history m on m.tenant_id = u.tenant_id and m.conversation_id = c.id"
+        " where u.tenant_id = %s order by u.telegram_id, c.session_id, m.created_at, m.message_id, m.user_message",
+        [tenant],
+    ).fetchall()

@@ -4,13 +4,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
+from commands import Run
 from exports import ANA, BEN, BOT, chat, said, written
-from typer.testing import CliRunner, Result
 
 from thea_store import Store, cli
 from thea_store.database import connection
@@ -18,32 +17,11 @@ from thea_store.migrations import available
 from thea_store.resources import sample_export
 from thea_store.testing import TestDatabase
 
-Run = Callable[..., Result]
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 SAMPLE = str(sample_export())
 DEAD = "postgresql://service:hunter2@127.0.0.1:1/thea"
 IDS = [migration.id for migration in available()]
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting but the test's own, and no `.env`."""
-    for name in ("DATABASE_URL", "DATABASE_MIGRATOR_URL", "DATABASE_REPLICA_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command on a database, in a thread, since it has an event loop of its own."""
-
-    def invoke(*arguments: str, url: str | None = None) -> Result:
-        if url is not None:
-            monkeypatch.setenv("DATABASE_URL", url)
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(CliRunner().invoke, cli.app, arguments).result()
-
-    return invoke
 
 
 def executed(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,8 +34,8 @@ def executed(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 def test_an_import_says_what_came_in(run: Run, thea_database: TestDatabase, tenant: str) -> None:
-    first = run("import", "telegram", SAMPLE, "--tenant", tenant, url=thea_database.app_url)
-    second = run("import", "telegram", SAMPLE, "--tenant", tenant, url=thea_database.app_url)
+    first = run("import", "telegram", SAMPLE, "--tenant", tenant, DATABASE_URL=thea_database.app_url)
+    second = run("import", "telegram", SAMPLE, "--tenant", tenant, DATABASE_URL=thea_database.app_url)
 
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert "51, 26 of them by the assistant" in first.stdout
@@ -68,7 +46,7 @@ def test_an_import_says_what_came_in(run: Run, thea_database: TestDatabase, tena
 
 
 def test_an_import_is_json_for_a_machine(run: Run, thea_database: TestDatabase, tenant: str) -> None:
-    result = run("import", "telegram", SAMPLE, "--tenant", tenant, "--json", url=thea_database.app_url)
+    result = run("import", "telegram", SAMPLE, "--tenant", tenant, "--json", DATABASE_URL=thea_database.app_url)
 
     assert json.loads(result.stdout) == {
         "tenant": tenant,
@@ -91,7 +69,7 @@ def test_a_file_that_is_cut_off_fails_and_says_where(
     path = tmp_path / "result.json"
     path.write_bytes(sample_export().read_bytes()[:9000])
     options = ["--json"] if as_json else []
-    result = run("import", "telegram", str(path), "--tenant", tenant, *options, url=thea_database.app_url)
+    result = run("import", "telegram", str(path), "--tenant", tenant, *options, DATABASE_URL=thea_database.app_url)
 
     assert result.exit_code == 1
     assert "it ends too early, at byte 9,000. Everything up to its message number 21 was read" in result.stderr
@@ -104,8 +82,8 @@ def test_a_file_that_is_cut_off_fails_and_says_where(
 
 
 def test_a_file_that_is_none_fails_before_a_server_is_asked(run: Run, tmp_path: Path) -> None:
-    missing = run("import", "telegram", "none.json", "--tenant", "acme", url=DEAD)
-    directory = run("import", "telegram", str(tmp_path), "--tenant", "acme", url=DEAD)
+    missing = run("import", "telegram", "none.json", "--tenant", "acme", DATABASE_URL=DEAD)
+    directory = run("import", "telegram", str(tmp_path), "--tenant", "acme", DATABASE_URL=DEAD)
 
     assert (missing.exit_code, directory.exit_code) == (1, 1)
     assert missing.stderr.startswith("thea-store: none.json: cannot be read")
@@ -115,7 +93,7 @@ def test_a_file_that_is_none_fails_before_a_server_is_asked(run: Run, tmp_path: 
 def test_what_is_no_export_fails(run: Run, thea_database: TestDatabase, tenant: str, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_text("<html>")
-    result = run("import", "telegram", str(path), "--tenant", tenant, url=thea_database.app_url)
+    result = run("import", "telegram", str(path), "--tenant", tenant, DATABASE_URL=thea_database.app_url)
 
     assert result.exit_code == 1
     assert "it is an HTML export" in result.stderr
@@ -134,7 +112,7 @@ def test_what_is_no_export_fails(run: Run, thea_database: TestDatabase, tenant: 
     ],
 )
 def test_misuse_has_a_status_of_its_own(run: Run, arguments: list[str]) -> None:
-    assert run(*arguments, url=DEAD).exit_code == 2
+    assert run(*arguments, DATABASE_URL=DEAD).exit_code == 2
 
 
 def test_the_assistant_of_a_chat_with_a_person_is_named(
@@ -143,7 +121,7 @@ def test_the_assistant_of_a_chat_with_a_person_is_named(
     talk = chat(said(1, ANA, "hola"), said(2, BEN, "buenas"), id_=BEN, kind="personal_chat")
     path = str(written(tmp_path / "result.json", talk))
     command = ("import", "telegram", path, "--tenant", tenant, "--json", "--assistant")
-    result = run(*command, f"user{BEN}", url=thea_database.app_url)
+    result = run(*command, f"user{BEN}", DATABASE_URL=thea_database.app_url)
 
     assert json.loads(result.stdout)["answers"] == 1
     assert result.stderr == ""
@@ -153,7 +131,9 @@ def test_an_assistant_who_never_writes_is_pointed_out(
     run: Run, thea_database: TestDatabase, tenant: str, tmp_path: Path
 ) -> None:
     path = str(written(tmp_path / "result.json", chat(said(1, ANA, "hola"), id_=ANA, kind="personal_chat")))
-    result = run("import", "telegram", path, "--tenant", tenant, "--assistant", str(BOT), url=thea_database.app_url)
+    result = run(
+        "import", "telegram", path, "--tenant", tenant, "--assistant", str(BOT), DATABASE_URL=thea_database.app_url
+    )
 
     assert result.exit_code == 0
     assert f"no message of user{BOT}" in result.stderr
@@ -164,9 +144,9 @@ def test_an_assistant_who_never_writes_is_pointed_out(
 
 def test_migrations_are_told_one_by_one(run: Run, thea_new_database: Callable[..., TestDatabase]) -> None:
     url = thea_new_database(migrated=False).migrator_url
-    trial = run("migrate", "--dry-run", url=url)
-    done = run("migrate", url=url)
-    again = run("migrate", url=url)
+    trial = run("migrate", "--dry-run", DATABASE_URL=url)
+    done = run("migrate", DATABASE_URL=url)
+    again = run("migrate", DATABASE_URL=url)
 
     assert trial.stdout.splitlines() == [f"would be applied: {id_}" for id_ in IDS]
     assert [line.rpartition(" (")[0] for line in done.stdout.splitlines()] == [f"applied {id_}" for id_ in IDS]
@@ -176,10 +156,10 @@ def test_migrations_are_told_one_by_one(run: Run, thea_new_database: Callable[..
 
 def test_migrations_are_taken_back(run: Run, thea_new_database: Callable[..., TestDatabase]) -> None:
     url = thea_new_database().migrator_url
-    trial = run("migrate", "--rollback", "--dry-run", "--json", url=url)
-    some = run("migrate", "--rollback", "--to", "0003", "--json", url=url)
-    wrong = run("migrate", "--rollback", "--to", "0009", url=url)
-    rest = run("migrate", "--rollback", "--to", "0000", url=url)
+    trial = run("migrate", "--rollback", "--dry-run", "--json", DATABASE_URL=url)
+    some = run("migrate", "--rollback", "--to", "0003", "--json", DATABASE_URL=url)
+    wrong = run("migrate", "--rollback", "--to", "0009", DATABASE_URL=url)
+    rest = run("migrate", "--rollback", "--to", "0000", DATABASE_URL=url)
 
     assert json.loads(trial.stdout) == {"rollback": True, "dry_run": True, "migrations": IDS[:-4:-1][:1]}
     assert json.loads(some.stdout)["migrations"] == IDS[:2:-1]
@@ -191,7 +171,7 @@ def test_the_migrators_login_is_another(
     run: Run, thea_new_database: Callable[..., TestDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_MIGRATOR_URL", thea_new_database(migrated=False).migrator_url)
-    with_url = run("migrate", "--json", url=DEAD)
+    with_url = run("migrate", "--json", DATABASE_URL=DEAD)
     monkeypatch.delenv("DATABASE_URL")
     without_url = run("migrate", "--json")
 
@@ -201,8 +181,8 @@ def test_the_migrators_login_is_another(
 
 
 def test_every_query_is_checked(run: Run, thea_database: TestDatabase) -> None:
-    shown = run("check", url=thea_database.app_url)
-    found = json.loads(run("check", "--json", url=thea_database.app_url).stdout)
+    shown = run("check", DATABASE_URL=thea_database.app_url)
+    found = json.loads(run("check", "--json", DATABASE_URL=thea_database.app_url).stdout)
     queries = {query["name"]: query for query in found["queries"]}
 
     assert shown.exit_code == 0
@@ -220,8 +200,8 @@ def test_a_query_that_does_not_fit_the_schema_is_named(
     database = thea_new_database()
     with psycopg.connect(database.superuser_url) as superuser:
         superuser.execute("alter table thea.message_history drop column entities_extracted")
-    shown = run("check", url=database.app_url)
-    found = json.loads(run("check", "--json", url=database.app_url).stdout)
+    shown = run("check", DATABASE_URL=database.app_url)
+    found = json.loads(run("check", "--json", DATABASE_URL=database.app_url).stdout)
 
     assert shown.exit_code == 1
     assert "messages.get_context_window: the server refuses it" in shown.stdout
@@ -231,7 +211,7 @@ def test_a_query_that_does_not_fit_the_schema_is_named(
 def test_a_schema_that_lacks_migrations_is_not_checked(
     run: Run, thea_new_database: Callable[..., TestDatabase]
 ) -> None:
-    result = run("check", url=thea_new_database(migrated=False).migrator_url)
+    result = run("check", DATABASE_URL=thea_new_database(migrated=False).migrator_url)
 
     assert result.exit_code == 1
     assert f"the schema lacks {', '.join(IDS)}: run `thea-store migrate`" in result.stderr
@@ -239,9 +219,9 @@ def test_a_schema_that_lacks_migrations_is_not_checked(
 
 def test_an_embedded_server_keeps_what_was_imported(run: Run, tmp_path: Path) -> None:
     url = f"embedded:{tmp_path / 'data'}"
-    migrated = run("migrate", "--json", url=url)
-    first = run("import", "telegram", SAMPLE, "--tenant", "acme", "--json", url=url)
-    second = run("import", "telegram", SAMPLE, "--tenant", "acme", "--json", url=url)
+    migrated = run("migrate", "--json", DATABASE_URL=url)
+    first = run("import", "telegram", SAMPLE, "--tenant", "acme", "--json", DATABASE_URL=url)
+    second = run("import", "telegram", SAMPLE, "--tenant", "acme", "--json", DATABASE_URL=url)
 
     assert json.loads(migrated.stdout)["migrations"] == IDS
     assert json.loads(first.stdout)["exchanges"]["new"] == 25
@@ -267,7 +247,7 @@ def test_a_server_that_does_not_answer_is_told_in_a_sentence_without_the_passwor
     run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.setattr(connection, "_STARTING", 0.0)
-    result = run(*arguments, url=DEAD)
+    result = run(*arguments, DATABASE_URL=DEAD)
 
     assert result.exit_code == 1
     assert result.stdout == ""
@@ -278,7 +258,7 @@ def test_a_server_that_does_not_answer_is_told_in_a_sentence_without_the_passwor
 
 
 def test_a_malformed_url_is_misuse_and_not_quoted(run: Run) -> None:
-    result = run("check", url="postgresql://service:hun#ter2@localhost/thea")
+    result = run("check", DATABASE_URL="postgresql://service:hun#ter2@localhost/thea")
 
     assert result.exit_code == 2
     assert result.stderr == "thea-store: DATABASE_URL: has a # in it: write it as %23\n"
@@ -320,6 +300,6 @@ def test_help_loads_nothing_that_only_a_command_needs() -> None:
 async def test_the_store_is_left_as_the_command_said(
     store: Store, tenant: str, run: Run, thea_database: TestDatabase
 ) -> None:
-    run("import", "telegram", SAMPLE, "--tenant", tenant, url=thea_database.app_url)
+    run("import", "telegram", SAMPLE, "--tenant", tenant, DATABASE_URL=thea_database.app_url)
 
     assert await store.messages.count(tenant) == 25

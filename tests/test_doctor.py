@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 
 import psycopg
 import pytest
+from commands import Run
 from pooler import pgbouncer, until_it_answers
-from typer.testing import CliRunner, Result
 
-from thea_store import Settings, cli, doctor
+from thea_store import Settings, doctor
 from thea_store.catalog import UnreachableError, connect
 from thea_store.doctor import Finding, examine, history, others, server
 from thea_store.doctor.findings import Check, Patient, Verdict, conduct, ok
@@ -34,7 +34,8 @@ from thea_store.migrations import available, rollback
 from thea_store.testing import TestDatabase, TestServer
 from thea_store.urls import DatabaseUrl
 
-Run = Callable[..., Result]
+pytestmark = pytest.mark.usefixtures("no_settings")
+
 T = TypeVar("T")
 
 SECRET = "hunter2"
@@ -47,25 +48,6 @@ def database(thea_server: TestServer) -> Iterator[TestDatabase]:
     """A migrated database of the test's own, to be weakened."""
     with ExitStack() as resources:
         yield thea_server.new_database(resources)
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("DATABASE_URL", "DATABASE_MIGRATOR_URL", "DATABASE_REPLICA_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command, in a thread, since it has an event loop of its own."""
-
-    def invoke(*arguments: str, **environment: str) -> Result:
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        return in_a_thread(lambda: CliRunner().invoke(cli.app, ["doctor", *arguments]))
-
-    return invoke
 
 
 @pytest.fixture(scope="module")
@@ -830,7 +812,7 @@ def test_a_connection_that_breaks_is_the_last_finding(
         return [ok(str(patient.ask("select pg_terminate_backend(pg_backend_pid())")))]
 
     monkeypatch.setattr(server, "CHECKS", {"breaks": breaks})
-    result = run("--json", DATABASE_URL=thea_database.app_url)
+    result = run("doctor", "--json", DATABASE_URL=thea_database.app_url)
     last = json.loads(result.stdout)["findings"][-1]
 
     assert result.exit_code == 1
@@ -850,8 +832,8 @@ def test_the_examination_changes_nothing(thea_database: TestDatabase) -> None:
 
 
 def test_the_command_says_that_all_is_well(run: Run, database: TestDatabase) -> None:
-    shown = run(DATABASE_URL=database.app_url, DATABASE_MIGRATOR_URL=database.migrator_url)
-    found = json.loads(run("--json").stdout)
+    shown = run("doctor", DATABASE_URL=database.app_url, DATABASE_MIGRATOR_URL=database.migrator_url)
+    found = json.loads(run("doctor", "--json").stdout)
 
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert all(line.startswith("ok  ") for line in shown.stdout.splitlines())
@@ -862,8 +844,8 @@ def test_the_command_says_that_all_is_well(run: Run, database: TestDatabase) -> 
 
 def test_the_command_says_what_is_wrong_with_its_fix(run: Run, database: TestDatabase) -> None:
     do(database, "alter table thea.users no force row level security", "alter table thea.users owner to current_user")
-    shown = run(DATABASE_URL=database.app_url)
-    found = json.loads(run("--json").stdout)
+    shown = run("doctor", DATABASE_URL=database.app_url)
+    found = json.loads(run("doctor", "--json").stdout)
 
     assert shown.exit_code == 1
     assert shown.stderr == "thea-store: 1 problem(s) and 1 warning(s) with this database\n"
@@ -875,7 +857,7 @@ def test_the_command_says_what_is_wrong_with_its_fix(run: Run, database: TestDat
 def test_a_warning_alone_is_not_well(run: Run, database: TestDatabase) -> None:
     do(database, "alter table thea.users owner to current_user")
 
-    assert run(DATABASE_URL=database.app_url).exit_code == 1
+    assert run("doctor", DATABASE_URL=database.app_url).exit_code == 1
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
@@ -892,7 +874,7 @@ def test_a_warning_alone_is_not_well(run: Run, database: TestDatabase) -> None:
 def test_a_server_that_cannot_be_reached_is_one_problem_without_the_password(
     run: Run, url: str, found: str, options: list[str]
 ) -> None:
-    result = run(*options, DATABASE_URL=url)
+    result = run("doctor", *options, DATABASE_URL=url)
 
     assert result.exit_code == 1
     assert found in result.stdout
@@ -907,8 +889,8 @@ def test_a_login_or_database_that_is_not_there_is_told_apart(
     run: Run, standby: tuple[EmbeddedPostgres, DatabaseUrl]
 ) -> None:
     address = replace(DatabaseUrl.parse(standby[0].superuser_url), password=SECRET)
-    nobody = run(DATABASE_URL=replace(address, user="nobody_knows").render())
-    nothing = run(DATABASE_URL=replace(address, database="nothing_there").render())
+    nobody = run("doctor", DATABASE_URL=replace(address, user="nobody_knows").render())
+    nothing = run("doctor", DATABASE_URL=replace(address, database="nothing_there").render())
 
     assert "the server knows no such login" in nobody.stdout
     assert "there is no such database" in nothing.stdout
@@ -916,21 +898,21 @@ def test_a_login_or_database_that_is_not_there_is_told_apart(
 
 
 def test_misuse_is_told_without_the_password(run: Run) -> None:
-    result = run(DATABASE_URL=f"mysql://service:{SECRET}@localhost/thea")
+    result = run("doctor", DATABASE_URL=f"mysql://service:{SECRET}@localhost/thea")
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert SECRET not in result.stderr
 
 
 def test_without_a_url_an_embedded_server_is_examined(run: Run) -> None:
-    result = run()
+    result = run("doctor")
 
     assert result.exit_code == 0
     assert "DATABASE_URL is not set" in result.stderr
 
 
 def test_a_kept_embedded_server_is_left_as_it_is(run: Run, memory: Path) -> None:
-    result = run("--json", DATABASE_URL=f"embedded:{memory / 'kept'}")
+    result = run("doctor", "--json", DATABASE_URL=f"embedded:{memory / 'kept'}")
 
     assert result.exit_code == 1
     assert [each["check"] for each in json.loads(result.stdout)["findings"] if each["fix"]] == ["migrations"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from exports import ANA, BEN, BOT, account, chat, said, written
+from exports import ANA, BEN, BOT, account, brought_in, chat, said, written
 from fuzzing import ODD_VALUES, broken_export, paths
 from hostile import put, rows_of
 
@@ -146,25 +146,13 @@ async def imported(store: Store, tenant: str, path: Path) -> tuple[TelegramImpor
     return run, True
 
 
-def state(superuser: Superuser, tenant: str) -> list[Any]:
-    """All that an import decides of what the tenant has, whatever the ids."""
-    return superuser.execute(
-        "select u.telegram_id, u.first_name, c.session_id, c.started_at, c.last_activity, c.last_message_id,"
-        " c.is_active, m.message_id, m.user_message, m.bot_response, m.created_at from thea.users u"
-        " left join thea.conversations c on c.tenant_id = u.tenant_id and c.user_id = u.id"
-        " left join thea.message_history m on m.tenant_id = u.tenant_id and m.conversation_id = c.id"
-        " where u.tenant_id = %s order by u.telegram_id, c.session_id, m.created_at, m.message_id, m.user_message",
-        [tenant],
-    ).fetchall()
-
-
 async def test_a_mended_export_brings_what_it_would_have_brought_alone(
     store: Store, tenant: str, superuser: Superuser, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "result.json", SMALL)
     whole = path.read_bytes()
     await imported(store, tenant, path)
-    expected = state(superuser, tenant)
+    expected = brought_in(superuser, tenant)
     assert len(expected) == 4
     random = Random(SEED)
     for _ in range(IMPORTS):
@@ -174,13 +162,13 @@ async def test_a_mended_export_brings_what_it_would_have_brought_alone(
             path.write_bytes(whole[:place] + random.choice([b"", b"\xff", b"\x00\xff{"]) + b"\xff" + whole[place:])
             _, is_sound = await imported(store, resumed, path)
             assert not is_sound
-            assert {row[2:3] + row[7:9] for row in state(superuser, resumed)} <= {
+            assert {row[2:3] + row[7:9] for row in brought_in(superuser, resumed)} <= {
                 row[2:3] + row[7:9] for row in expected
             }
         path.write_bytes(whole)
         await imported(store, resumed, path)
 
-        assert state(superuser, resumed) == expected
+        assert brought_in(superuser, resumed) == expected
 
 
 async def test_messages_that_are_there_twice_count_once(
@@ -190,7 +178,7 @@ async def test_messages_that_are_there_twice_count_once(
     await imported(store, tenant, written(tmp_path / "result.json", SMALL))
     await imported(store, other_tenant, written(tmp_path / "twice.json", account(*chats)))
 
-    assert state(superuser, other_tenant) == state(superuser, tenant)
+    assert brought_in(superuser, other_tenant) == brought_in(superuser, tenant)
 
 
 async def test_a_random_export_is_imported_as_far_as_it_is_sound_and_once(

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from exports import ANA, BEN, BOT, NOON, account, chat, said, written
+from exports import ANA, BEN, BOT, NOON, account, brought_in, chat, said, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -38,18 +38,6 @@ async def messages(store: Store, tenant: str, session: str = SESSION) -> list[Me
 
 async def talk(store: Store, tenant: str, session: str = SESSION) -> list[tuple[str, str | None]]:
     return [(each.user_message, each.bot_response) for each in await messages(store, tenant, session)]
-
-
-def state(superuser: Superuser, tenant: str) -> list[Any]:
-    """All that an import decides of what the tenant has, whatever the ids."""
-    return superuser.execute(
-        "select u.telegram_id, u.first_name, c.session_id, c.started_at, c.last_activity, c.last_message_id,"
-        " c.is_active, m.message_id, m.user_message, m.bot_response, m.created_at from thea.users u"
-        " left join thea.conversations c on c.tenant_id = u.tenant_id and c.user_id = u.id"
-        " left join thea.message_history m on m.tenant_id = u.tenant_id and m.conversation_id = c.id"
-        " where u.tenant_id = %s order by u.telegram_id, c.session_id, m.created_at, m.message_id, m.user_message",
-        [tenant],
-    ).fetchall()
 
 
 def writes(superuser: Superuser, tenant: str) -> list[Any]:
@@ -260,7 +248,7 @@ async def test_two_imports_at_once_bring_nothing_twice(
     )
     await imported(store, other_tenant, one, assistant=BOT)
 
-    assert state(superuser, tenant) == state(superuser, other_tenant)
+    assert brought_in(superuser, tenant) == brought_in(superuser, other_tenant)
     assert sum(report.exchanges["new"] for report in reports) == await store.messages.count(tenant)
     assert sum(report.new_conversations for report in reports) == 4
 
@@ -335,7 +323,7 @@ async def test_an_import_that_was_cut_off_anywhere_ends_like_one_that_was_not(
     await imported(store, resumed, path, assistant=BOT, batch_size=size)
     await imported(store, undisturbed, path, assistant=BOT)
 
-    assert state(superuser, resumed) == state(superuser, undisturbed)
+    assert brought_in(superuser, resumed) == brought_in(superuser, undisturbed)
 
     before = writes(superuser, resumed)
     await imported(store, resumed, path, assistant=BOT)

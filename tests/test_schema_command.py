@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
-from typer.testing import CliRunner, Result
+from commands import Run
 
-from thea_store import MigrationRequiredError, cli
+from thea_store import MigrationRequiredError
 from thea_store.catalog import UnreachableError
 from thea_store.migrations import available
 from thea_store.schema import Schema, Table, read, to_markdown, to_mermaid
 from thea_store.testing import TestDatabase, TestServer
 from thea_store.urls import DatabaseUrl
 
-Run = Callable[..., Result]
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "schema.md"
 SECRET = "hunter2"
 DEAD = f"postgresql://service:{SECRET}@127.0.0.1:1/thea"
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("DATABASE_URL", "DATABASE_MIGRATOR_URL", "DATABASE_REPLICA_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    def invoke(*arguments: str, url: str | None = None) -> Result:
-        if url is not None:
-            monkeypatch.setenv("DATABASE_URL", url)
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(CliRunner().invoke, cli.app, ["schema", *arguments]).result()
-
-    return invoke
 
 
 def schema_of(url: str) -> Schema:
@@ -53,7 +34,7 @@ def table_of(schema: Schema, name: str) -> Table:
 
 
 def test_the_document_is_what_the_migrations_make(run: Run, thea_database: TestDatabase) -> None:
-    live = run(url=thea_database.app_url).stdout
+    live = run("schema", DATABASE_URL=thea_database.app_url).stdout
 
     assert DOCUMENT.read_text() == live, "docs/schema.md is stale: run `make schema-docs`"
 
@@ -84,7 +65,7 @@ def test_tables_have_their_columns_keys_and_row_security(thea_database: TestData
 
 
 def test_the_diagram_has_every_table_and_every_relation(run: Run, thea_database: TestDatabase) -> None:
-    lines = run("--mermaid", url=thea_database.app_url).stdout.splitlines()
+    lines = run("schema", "--mermaid", DATABASE_URL=thea_database.app_url).stdout.splitlines()
     schema = schema_of(thea_database.app_url)
 
     assert lines[0] == "erDiagram"
@@ -125,7 +106,7 @@ def test_odd_names_and_types_keep_the_diagram_and_the_tables_whole(odd: TestData
 
 
 def test_the_schema_is_json_for_a_machine(run: Run, thea_database: TestDatabase) -> None:
-    found = json.loads(run("--json", url=thea_database.app_url).stdout)
+    found = json.loads(run("schema", "--json", DATABASE_URL=thea_database.app_url).stdout)
     users = next(table for table in found["tables"] if table["name"] == "users")
 
     assert found["migration"] == available()[-1].id
@@ -137,7 +118,7 @@ def test_a_database_without_the_schema_says_what_to_do(
     run: Run, thea_new_database: Callable[..., TestDatabase]
 ) -> None:
     database = thea_new_database(migrated=False)
-    result = run(url=database.app_url)
+    result = run("schema", DATABASE_URL=database.app_url)
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.endswith("run `thea-store migrate`\n")
@@ -147,7 +128,7 @@ def test_a_database_without_the_schema_says_what_to_do(
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--mermaid"]])
 def test_a_server_that_does_not_answer_is_told_in_a_sentence_without_the_password(run: Run, options: list[str]) -> None:
-    result = run(*options, url=DEAD)
+    result = run("schema", *options, DATABASE_URL=DEAD)
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "thea-store: 127.0.0.1:1/thea: no PostgreSQL answers: start it, or correct the URL\n"
@@ -156,11 +137,11 @@ def test_a_server_that_does_not_answer_is_told_in_a_sentence_without_the_passwor
 
 
 def test_a_diagram_is_no_json(run: Run) -> None:
-    assert run("--json", "--mermaid", url=DEAD).exit_code == 2
+    assert run("schema", "--json", "--mermaid", DATABASE_URL=DEAD).exit_code == 2
 
 
 def test_without_a_url_the_schema_is_that_of_the_migrations(run: Run) -> None:
-    result = run("--json")
+    result = run("schema", "--json")
 
     assert result.exit_code == 0
     assert len(json.loads(result.stdout)["tables"]) >= 6
