@@ -146,8 +146,7 @@ create trigger search_vector before insert or update of user_id, title, tags, co
   for each row execute function thea.index_note();
 
 create index notes_user_id_idx on thea.notes (tenant_id, user_id, created_at, id);
-comment on index thea.notes_user_id_idx
-  is 'notes.get_all_of_user_newest, notes.get_all_of_user_oldest, notes.tag_counts';
+comment on index thea.notes_user_id_idx is 'notes.get_all_of_user_newest, notes.get_all_of_user_oldest';
 
 create index notes_category_idx on thea.notes (tenant_id, user_id, category, created_at, id);
 comment on index thea.notes_category_idx is 'notes.get_by_category';
