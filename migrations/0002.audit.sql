@@ -80,13 +80,11 @@ create function thea.audit() returns trigger
 as $$
 declare
   unseen constant text[] := array['tenant_id', 'updated_at'] || tg_argv[1:];
-  was jsonb := case when tg_op <> 'INSERT' then jsonb_strip_nulls(to_jsonb(old)) - unseen end;
-  is_now jsonb := case when tg_op <> 'DELETE' then jsonb_strip_nulls(to_jsonb(new)) - unseen end;
+  was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) - unseen end;
+  is_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) - unseen end;
   done text := case tg_op when 'INSERT' then 'insert' when 'DELETE' then 'purge' else 'update' end;
 begin
   if tg_op = 'UPDATE' then
-    was := to_jsonb(old) - unseen;
-    is_now := to_jsonb(new) - unseen;
     if was = is_now then
       return null;
     end if;
@@ -95,10 +93,17 @@ begin
     elsif old.deleted_at is not null and new.deleted_at is null then
       done := 'restore';
     end if;
-    select jsonb_object_agg(o.key, o.value), jsonb_object_agg(n.key, n.value)
+    select jsonb_object_agg(key, value), jsonb_object_agg(key, is_now -> key)
       into was, is_now
-      from jsonb_each(was) o join jsonb_each(is_now) n using (key)
-      where o.value is distinct from n.value;
+      from jsonb_each(was)
+      where value <> is_now -> key;
+  elsif coalesce(was, is_now) @? '$.*.**{1 to last} ? (@ == null)' then
+    -- Columns without a value are left out, but no null within a document, which the cheaper way takes along.
+    was := (select jsonb_object_agg(key, value) from jsonb_each(was) where value <> 'null');
+    is_now := (select jsonb_object_agg(key, value) from jsonb_each(is_now) where value <> 'null');
+  else
+    was := jsonb_strip_nulls(was);
+    is_now := jsonb_strip_nulls(is_now);
   end if;
   insert into thea.audit_log (tenant_id, actor, request_id, table_name, row_id, action, before, after)
   values (

@@ -45,6 +45,22 @@ async def test_a_purge_is_told_with_what_went_and_for_each_row_that_went_along(
         assert last.before is not None
 
 
+@pytest.mark.parametrize(
+    "document", [{"theme": "dark"}, {"theme": None}, {"days": [None, 1]}, {"home": {"town": "Lugo", "street": None}}]
+)
+async def test_a_row_is_told_with_its_documents_as_they_were(
+    store: Store, tenant: str, document: dict[str, Any]
+) -> None:
+    user = await store.users.create(tenant, telegram_id=1, preferences=document)
+    await store.users.purge(tenant, user.id)
+    insert, purge = await store.audit.get_for(tenant, "users", user.id)
+
+    assert insert.after is not None
+    assert insert.after["preferences"] == document
+    assert "username" not in insert.after
+    assert purge.before == insert.after
+
+
 async def test_what_is_rolled_back_leaves_no_entry(store: Store, tenant: str, user: User) -> None:
     with pytest.raises(KeyError):
         async with store.transaction(tenant) as tx:

@@ -18,7 +18,10 @@ AuditedTable = Literal["users", "events", "notes", "conversations", "message_his
 
 
 class AuditEntry(Record):
-    """One change of one row; `before` and `after` are the fields that changed, `None` where there was no row."""
+    """One change of one row; `before` and `after` are the fields that changed, `None` where there was no row.
+
+    Of a row that came or went they are all fields that had a value.
+    """
 
     id: UUID
     at: datetime
