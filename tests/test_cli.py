@@ -95,7 +95,7 @@ def test_what_is_no_export_fails(run: Run, thea_database: TestDatabase, tenant: 
     path.write_text("<html>")
     result = run("import", "telegram", str(path), "--tenant", tenant, DATABASE_URL=thea_database.app_url)
 
-    assert result.exit_code == 1
+    assert (result.exit_code, result.stdout) == (1, "")
     assert "it is an HTML export" in result.stderr
 
 

@@ -144,7 +144,7 @@ def telegram(
     report, error = asyncio.run(_import(file, tenant, assistant))
     if as_json:
         print_json({"tenant": tenant, "file": str(file), **report.as_json(), "error": error and str(error)})
-    else:
+    elif report.messages or error is None:
         print_import(report)
     if error is not None:
         raise error
