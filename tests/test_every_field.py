@@ -5,6 +5,7 @@ The calls and their fields are found by signature, so that a new field is asked 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, get_type_hints
 
@@ -40,6 +41,13 @@ def writes_fields(call: Call) -> bool:
     return whole and call.writes and len(arguments_of(call, SOMEWHERE)[1]) > 1
 
 
+def left_out(call: Call, given: dict[str, Any], before: BaseModel, written: BaseModel) -> list[str]:
+    """What was given and is not in the row that was written."""
+    for name, value in given.items():
+        assert name.endswith("id") or getattr(before, name) != value, f"{name} was so before: give it another in OTHER"
+    return [f"{call}: {name} is not written" for name, value in given.items() if getattr(written, name) != value]
+
+
 WRITES = [call for call in CALLS if writes_fields(call)]
 
 
@@ -47,15 +55,26 @@ WRITES = [call for call in CALLS if writes_fields(call)]
 async def test_what_is_given_is_written(store: Store, tenant: str, call: Call) -> None:
     ground = await prepare(store, tenant)
     before = await getattr(store, call.repository).get_by_id(tenant, ground.live[call.repository])
-    arguments, given = arguments_of(call, replace(ground, text="otro"))
+    arguments, given = arguments_of(call, replace(ground, text="otro", telegram_id=ground.telegram_id + 1))
     answer = await call.run(store, tenant, arguments)
     [written] = answer if isinstance(answer, list) else [answer]
-    found = await getattr(store, call.repository).get_by_id(tenant, written.id)
 
-    for name, value in given.items():
-        assert getattr(written, name) == value, f"{call} does not write {name}: its statement leaves it out"
-        assert name.endswith("id") or getattr(before, name) != value, f"{name} was so before: give it another in OTHER"
-    assert found == written
+    assert (written.id == before.id) == (call.method == "update")
+    assert left_out(call, given, before, written) == []
+    assert written == await getattr(store, call.repository).get_by_id(tenant, written.id)
+
+
+@pytest.mark.parametrize("call", [call for call in WRITES if re.match("upsert_|get_or_create_", call.method)], ids=str)
+async def test_what_is_given_takes_the_place_of_what_was_there(store: Store, tenant: str, call: Call) -> None:
+    ground = await prepare(store, tenant)
+    before = await getattr(store, call.repository).get_by_id(tenant, ground.live[call.repository])
+    arguments, given = arguments_of(call, replace(ground, text="otro"))
+    for name in given.keys() & {"telegram_id", "external_id"}:
+        arguments[name] = given[name] = getattr(before, name)
+    written = await call.run(store, tenant, arguments)
+
+    assert written.id == before.id
+    assert left_out(call, given, before, written) == []
 
 
 def test_all_that_take_fields_are_tried() -> None:
