@@ -10,6 +10,7 @@ import pytest
 from psycopg import errors
 
 from thea_store.migrations import available, migrate, rollback
+from thea_store.store import SQL_FILES
 from thea_store.testing import TestDatabase
 
 TABLES = {"users", "events", "notes", "conversations", "message_history", "audit_log"}
@@ -162,8 +163,26 @@ def test_there_are_twenty_indexes_and_more_each_named_for_its_queries(superuser:
         " and not exists (select from pg_constraint k where k.conindid = i.indexrelid)"
     ).fetchall()
 
+    queries = {query.name for file in SQL_FILES for query in file.claimed}
     assert len(rows) >= 20
-    assert [name for name, comment in rows if not comment] == []
+    for name, comment in rows:
+        assert comment, f"{name} needs a comment that names the queries it serves"
+        assert set(comment.split(", ")) <= queries, f"the comment of {name} names a query that is none"
+
+
+def test_a_change_of_what_a_caller_may_change_moves_updated_at(superuser: psycopg.Connection[Any]) -> None:
+    # These follow from others, or from the clock.
+    by_itself = ["deleted_with", "next_reminder_at", "reminded_until", "series_end"]
+    rows = superuser.execute(
+        "select c.relname, a.attname from pg_trigger t join pg_class c on c.oid = t.tgrelid"
+        " join pg_attribute a on a.attrelid = c.oid and a.attnum > 0"
+        " where c.relnamespace = 'thea'::regnamespace and t.tgname = 'touch' and cardinality(t.tgattr::int2[]) > 0"
+        " and a.attnum <> all(t.tgattr) and a.attname <> all(%s)"
+        " and has_column_privilege('thea_app', c.oid, a.attnum, 'update')",
+        [by_itself],
+    ).fetchall()
+
+    assert rows == [], "the trigger `touch` of the table does not name the column"
 
 
 def test_the_application_may_not_update_keys_or_the_past(superuser: psycopg.Connection[Any]) -> None:

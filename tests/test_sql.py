@@ -160,7 +160,10 @@ NAME_FORM = "this is no name: write `-- name: <name>` on a line of its own, in l
 NO_SENTENCE = "the sentence on what the query returns is missing or lacks its full stop"
 HEADER_FORM = "here stand lines `-- <sentence>`, then hints: move other comments into the statement"
 TWICE = "is no column, or stands here twice: write columns as `a, b`"
-NO_TENANT = "the statement lacks `:tenant_id`: use it, or say why not: `-- tenant: none, <reason>`"
+NO_TENANT = (
+    "the statement lacks `:tenant_id`, which each of a tenant's tables needs; only one that reads none of them "
+    "says why: `-- tenant: none, <reason>`"
+)
 SECOND = "a second statement starts here: give it a `-- name:` of its own"
 NO_END = "this contains a line `-- name:`: its end seems to be missing"
 

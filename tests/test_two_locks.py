@@ -57,6 +57,9 @@ def catalog(thea_database: TestDatabase) -> Catalog:
 # --- each lock alone ----------------------------------------------------------------------------
 
 
+NO_ROW = "it reaches no row of the twins: give tests/twins.py one that it is about"
+
+
 @every_query
 async def test_without_its_conditions_row_security_keeps_to_the_tenant(proof: Proof, query: Query[Any]) -> None:
     assert await proof.leaks(query, Locks(conditions=False)) == []
@@ -77,17 +80,21 @@ async def test_the_tenant_of_another_connection_gets_nothing(proof: Proof, query
 
 @every_query
 async def test_with_both_it_works(proof: Proof, query: Query[Any]) -> None:
-    assert await proof.works(query)
+    assert await proof.works(query), (
+        f"{query.name} reaches no row of the twins: give tests/twins.py one that it is about"
+    )
 
 
 @every_query_with_conditions
 async def test_without_both_it_reaches_another_tenant(proof: Proof, query: Query[Any]) -> None:
-    assert await proof.leaks(query, Locks(conditions=False, row_security=False), first_only=True)
+    leaks = await proof.leaks(query, Locks(conditions=False, row_security=False), first_only=True)
+    assert leaks, f"{query.name}: {NO_ROW}"
 
 
 @every_query_of_a_tenant
 async def test_for_the_other_tenant_it_reaches_it(proof: Proof, query: Query[Any]) -> None:
-    assert await proof.leaks(query, Locks(row_security=False, argument=OTHERS, session=OTHERS), first_only=True)
+    leaks = await proof.leaks(query, Locks(row_security=False, argument=OTHERS, session=OTHERS), first_only=True)
+    assert leaks, f"{query.name}: {NO_ROW}"
 
 
 # --- the conditions, read -----------------------------------------------------------------------

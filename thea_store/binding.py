@@ -69,4 +69,7 @@ def _misfit(query: Query[Any], error: ValidationError) -> StoreError:
     place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
     column = place[1] if len(place) > 1 else "a column"
     record = getattr(query.record, "__name__", "its record")
-    return StoreError(f"{query.name}: {column} of a row holds what {record} does not take: correct it in the database")
+    return StoreError(
+        f"{query.name}: {column} of a row is not what {record} takes: correct the row in the database, or what the "
+        f"statement selects ({query.source})"
+    )

@@ -190,7 +190,9 @@ def _check_tenant(file: SqlText, head: Token, exempt: _Hint | None, uses: Mappin
         raise file.error(exempt.offset, f"the statement uses `:{TENANT}`: drop this line")
     if not exempt and TENANT not in uses:
         raise file.error(
-            head.start(), f"the statement lacks `:{TENANT}`: use it, or say why not: `-- tenant: none, <reason>`"
+            head.start(),
+            f"the statement lacks `:{TENANT}`, which each of a tenant's tables needs; only one that reads none of them "
+            "says why: `-- tenant: none, <reason>`",
         )
 
 
