@@ -46,6 +46,10 @@ DROPPING = {
     "require-concurrent-index-deletion",
 }
 
+DROPPED = re.compile(
+    r"(alter table [\w.]+ )?drop (column|function|index|policy|schema|sequence|table) ([\w.]+(?: on [\w.]+)?)"
+)
+
 UP = """
 create schema more;
 create table thea.more (id bigint);
@@ -88,10 +92,7 @@ def lint(*paths: Path, config: Path = CONFIG) -> list[Finding]:
 
 
 def created_by_its_way_up(finding: Finding, directory: Path) -> bool:
-    dropped = re.match(
-        r"(alter table [\w.]+ )?drop (column|function|index|policy|schema|sequence|table) ([\w.]+(?: on [\w.]+)?)",
-        finding.line,
-    )
+    dropped = DROPPED.match(finding.line)
     stem, is_rollback, _ = finding.file.partition(".rollback.sql")
     if finding.rule not in DROPPING or not is_rollback or dropped is None:
         return False
@@ -122,7 +123,7 @@ def test_every_migration_and_its_way_back_is_clean() -> None:
     assert not found, "\n".join(f"{each.file}: {each.rule}: {each.line}" for each in found)
 
 
-@pytest.mark.parametrize(("before", "migration"), pairwise([None, *available()]), ids=str)
+@pytest.mark.parametrize(("before", "migration"), list(pairwise([None, *available()])), ids=str)
 def test_each_says_why_and_comes_after_the_one_before(before: Migration | None, migration: Migration) -> None:
     depends, *_ = text = migration.path.read_text().splitlines()
 
