@@ -17,7 +17,7 @@ from thea_store.repository import Repository
 from thea_store.search import parse
 from thea_store.sql import Query
 
-__all__ = ["NOWHERE", "Place", "Values", "cases", "find_places"]
+__all__ = ["NOWHERE", "Place", "Values", "asked_by_rarity", "cases", "find_places"]
 
 Values = dict[str, Any]
 """The arguments of a call, by name."""
@@ -126,7 +126,7 @@ _BY_RARITY: dict[str, tuple[Any, Any, Any]] = {
     "groups": (parse("importante"), parse("ornitorrinco"), parse("nada")),
     "intent": ("create_event", "complaint", "nothing"),
     "language_code": ("es", "eu", "xx"),
-    "location": ("calle 7", "CALLE 49", "nowhere"),
+    "location": ("calle 5", "CALLE 45", "nowhere"),
     "status": ("scheduled", "completed", "cancelled"),
     "table": ("notes", "users", "users"),
     "tags": (["tag1", "tag2"], ["pasaporte"], ["nada"]),
@@ -284,6 +284,12 @@ def cases(query: Query[Any], place: Place) -> Iterator[tuple[str, Values]]:
         yield names[0], least | {name: values[name] for name in names}
     if len(options) > 1:
         yield "everything", everything
+
+
+def asked_by_rarity(query: Query[Any]) -> set[tuple[str, int]]:
+    """The cases in which a common and a rare value must both lead to rows, with the rarity of each."""
+    given = [name for name in _BY_RARITY if name in query.parameters and name not in _served_elsewhere(query)]
+    return {(name if _is_option(query, name) else "nothing", rarity) for name in given for rarity in (0, 1)}
 
 
 def _served_elsewhere(query: Query[Any]) -> list[str]:

@@ -84,7 +84,7 @@ insert into thea.conversations (
 overriding system value
 select
   pg_temp.tenant(n), n, pg_temp.person(n), 'session-' || n,
-  case when n % 10000 = 13 then 'handed_over' else pg_temp.pick(n, 20, '{{idle,idle,idle,waiting}}') end,
+  case when n % 10000 = 11 then 'handed_over' else pg_temp.pick(n, 20, '{{idle,idle,idle,waiting}}') end,
   '{{"step": "date"}}', n, n = 1 or n % 10 = 2, pg_temp.moment(n::float8 / {_CONVERSATIONS}),
   pg_temp.moment(greatest(n::float8 / {_CONVERSATIONS}, pg_temp.draw(n, 21))),
   pg_temp.moment(n::float8 / {_CONVERSATIONS}),
@@ -103,7 +103,7 @@ select
   pg_temp.tenant(n), n, u, c, case when n % 2 = 0 then n end,
   'Recuérdame mañana a las diez lo del dentista, por favor.', 'Hecho: dentista, mañana a las 10:00.',
   case
-    when n % 50000 = 21 then 'complaint'
+    when n % 50000 = 26 then 'complaint'
     when n % 10 <> 4 then pg_temp.pick(n, 30, '{{create_event,create_event,list_events,create_note,search,greet}}')
   end,
   '{{"title": "dentista"}}', pg_temp.draw(n, 31), floor(2000 * pg_temp.draw(n, 32) ^ 4),
@@ -123,7 +123,7 @@ select
   pg_temp.tenant(n), n, u, 'Dentista', starts,
   case when n % 200 = 9 then starts + interval '5 days' when n % 10 <> 8 then starts + interval '1 hour' end,
   case when n % 2 = 1 then 'Calle ' || n / 2 % 50 end,
-  case when n % 20000 = 14 then 'visit' else pg_temp.pick(n, 40, '{{event,event,meeting,call}}') end,
+  case when n % 20000 = 16 then 'visit' else pg_temp.pick(n, 40, '{{event,event,meeting,call}}') end,
   case when n % 20000 = 11 then 'visado' else pg_temp.pick(n, 41, '{{trabajo,casa,salud,ocio,viajes}}') end,
   pg_temp.pick(n, 42, '{{scheduled,scheduled,scheduled,completed,cancelled}}'),
   case when n % 3 = 0 then 30 end,
@@ -184,10 +184,11 @@ select
   pg_temp.tenant(n), md5(n::text)::uuid, pg_temp.moment(n::float8 / {_ENTRIES}),
   case when n % 20000 = 11 then 'operator' else pg_temp.pick(n, 60, '{{bot,bot,api,NULL}}') end, null,
   case
-    when n % 20000 = 14 then 'users'
+    when n % 20000 = 11 then 'users'
     else pg_temp.pick(n, 61, '{{message_history,message_history,message_history,notes,events,conversations}}')
   end,
-  pg_temp.big(30000 * pg_temp.draw(n, 62) ^ 2), pg_temp.pick(n, 63, '{{insert,update,update,delete}}'), '{{"a": 1}}'
+  case when n % 20000 = 11 then 1 else pg_temp.big(30000 * pg_temp.draw(n, 62) ^ 2) end,
+  pg_temp.pick(n, 63, '{{insert,update,update,delete}}'), '{{"a": 1}}'
 from generate_series(1, {_ENTRIES}) n
 """
 
