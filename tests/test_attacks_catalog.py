@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import psycopg
+import pytest
 from attacks import Scene, scene_fixture, untouched_fixture  # noqa: F401 - fixtures
 
 from thea_store.urls import DatabaseUrl
@@ -36,7 +37,6 @@ RIGHTS = {
 }
 # Besides: a service and its readers compare the applied migrations with their own.
 HISTORY = {("_yoyo_migration", role, "SELECT") for role in ("thea_app", "thea_readonly", "thea_maintenance")}
-# `messages.add` draws the id first, since the conversation remembers it in the same statement.
 GROUPS = ("thea_app", "thea_readonly", "thea_maintenance")
 
 # `messages.add` draws the id first; for the keystone see its migration.
@@ -66,6 +66,54 @@ EXECUTED = {
     "note_snippet": {"thea_search"},
     "search_notes": {"thea_app", "thea_readonly"},
     "tagged_notes": {"thea_app", "thea_readonly"},
+}
+
+# A function's body, when it was looked at last: what it does for one tenant it does with rights or rows of all.
+READ_AGAIN = "read it with an attacker's eyes, and then write down its digest"
+BODIES = {
+    "audit": "ec3e95387a23",
+    "audit_is_append_only": "c7d7f34d5d0a",
+    "index_note": "9c91d5914eac",
+    "look_at_reminders_again": "76b52de54a2c",
+    "marked": "84cef927f819",
+    "note_query": "d72b7358dee3",
+    "search_notes": "c01559054076",
+    "tagged_notes": "6fbb8256740a",
+    "touch": "a773deb8919d",
+}
+
+# Who is watched by what, and when. The columns that the audit log leaves out follow from others, or are mere activity.
+_AUDIT = "audit AFTER INSERT OR DELETE OR UPDATE ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.audit('{}'{})"
+_TOUCH = "touch BEFORE UPDATE{} ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.touch()"
+_OF_EVENTS = (
+    " OF title, description, start_datetime, end_datetime, location, event_type, category, status, reminder_minutes,"
+    " recurrence_rule, external_id, extra_data, deleted_at"
+)
+TRIGGERS = {
+    *(
+        _AUDIT.format(table, table, "".join(f", '{column}'" for column in unseen))
+        for table, unseen in {
+            "users": ["last_activity"],
+            "conversations": ["last_activity", "last_message_id"],
+            "message_history": [],
+            "events": ["series_end", "reminded_until", "next_reminder_at"],
+            "notes": ["search_vector"],
+        }.items()
+    ),
+    *(_TOUCH.format("", table) for table in ("users", "conversations", "message_history", "notes")),
+    _TOUCH.format(_OF_EVENTS, "events"),
+    (
+        "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.audit_log FOR EACH STATEMENT"
+        " EXECUTE FUNCTION thea.audit_is_append_only()"
+    ),
+    (
+        "search_vector BEFORE INSERT OR UPDATE OF user_id, title, tags, content, search_vector ON thea.notes"
+        " FOR EACH ROW EXECUTE FUNCTION thea.index_note()"
+    ),
+    (
+        "look_at_reminders_again AFTER UPDATE OF timezone ON thea.users FOR EACH ROW"
+        " WHEN ((old.timezone IS DISTINCT FROM new.timezone)) EXECUTE FUNCTION thea.look_at_reminders_again()"
+    ),
 }
 
 
@@ -155,10 +203,59 @@ def test_columns_are_granted_for_updates_by_the_application_alone(scene: Scene) 
 def test_no_right_is_given_in_advance_or_handed_on(scene: Scene) -> None:
     assert scene.ask("select defaclrole::regrole::text, defaclacl::text from pg_default_acl") == []
     handed_on = scene.ask(
-        "select c.oid::regclass::text from pg_class c cross join aclexplode(c.relacl) a"
-        " where a.is_grantable and a.grantee <> c.relowner"
+        "select x.name from ("
+        " select c.oid::regclass::text, c.relowner, c.relacl from pg_class c"
+        " union all select a.attname, c.relowner, a.attacl from pg_attribute a join pg_class c on c.oid = a.attrelid"
+        " union all select p.oid::regprocedure::text, p.proowner, p.proacl from pg_proc p"
+        " union all select nspname, nspowner, nspacl from pg_namespace"
+        " union all select typname, typowner, typacl from pg_type"
+        " union all select lanname, lanowner, lanacl from pg_language"
+        " union all select datname, datdba, datacl from pg_database"
+        ") x (name, owner, acl) cross join aclexplode(x.acl) a where a.is_grantable and a.grantee <> x.owner"
     )
     assert handed_on == []
+
+
+def test_all_that_the_schema_has_is_the_owners(scene: Scene) -> None:
+    others = scene.ask(
+        "select x.name, x.owner::regrole::text from ("
+        " select relname, relowner, relnamespace from pg_class"
+        " union all select proname, proowner, pronamespace from pg_proc"
+        " union all select typname, typowner, typnamespace from pg_type"
+        " union all select cfgname, cfgowner, cfgnamespace from pg_ts_config"
+        " union all select dictname, dictowner, dictnamespace from pg_ts_dict"
+        " union all select collname, collowner, collnamespace from pg_collation"
+        " union all select oprname, oprowner, oprnamespace from pg_operator"
+        " union all select stxname, stxowner, stxnamespace from pg_statistic_ext"
+        ") x (name, owner, namespace)"
+        " where namespace = 'thea'::regnamespace and owner <> 'thea_owner'::regrole"
+    )
+
+    assert set(others) == {(name, owner) for name, (owner, _) in DEFINERS.items() if owner != "thea_owner"}
+    assert scene.ask("select nspowner::regrole::text from pg_namespace where nspname = 'thea'") == [("thea_owner",)]
+
+
+# What the server has of itself, in the schemas that nobody looks into.
+OF_THE_SERVER = {
+    "functions": "select oid::regprocedure::text, proowner, prosecdef, proacl::text, prosrc from pg_proc"
+    " where pronamespace = any(array['pg_catalog', 'information_schema']::regnamespace[])",
+    "relations": "select oid::regclass::text, relkind, relowner, relacl::text from pg_class"
+    " where relnamespace = any(array['pg_catalog', 'information_schema']::regnamespace[])",
+    "extensions": "select extname from pg_extension where extname <> 'unaccent'",
+    "languages": "select lanname, lanacl::text from pg_language",
+    "foreign servers": "select srvname from pg_foreign_server",
+    "event triggers": "select evtname from pg_event_trigger",
+    "publications": "select pubname from pg_publication",
+}
+
+
+@pytest.mark.parametrize("what", OF_THE_SERVER)
+def test_what_is_the_servers_own_is_as_in_a_new_database(scene: Scene, what: str) -> None:
+    untouched = replace(DatabaseUrl.parse(scene.database.superuser_url), database="template1")
+    with psycopg.connect(untouched.render()) as connection:
+        its_own = connection.execute(OF_THE_SERVER[what].encode()).fetchall()
+
+    assert set(scene.ask(OF_THE_SERVER[what])) ^ set(its_own) == set()
 
 
 def test_nobody_creates_in_a_schema_or_keeps_temporary_tables(scene: Scene) -> None:
@@ -237,6 +334,26 @@ def test_nothing_but_the_servers_own_is_called_leakproof(scene: Scene) -> None:
         the_servers_own = connection.execute(leakproof.encode()).fetchall()
 
     assert scene.ask(leakproof) == the_servers_own
+
+
+def test_every_body_is_one_that_was_looked_at(scene: Scene) -> None:
+    found = scene.ask(
+        "select proname, left(md5(prosrc || coalesce(proconfig::text, '')), 12) from pg_proc"
+        " where pronamespace = 'thea'::regnamespace and prosqlbody is null"
+    )
+
+    assert dict(found) == BODIES, READ_AGAIN
+
+
+def test_every_trigger_is_a_known_one_and_there_is_no_rule(scene: Scene) -> None:
+    triggers = scene.ask(
+        "select pg_get_triggerdef(t.oid), tgenabled::text from pg_trigger t join pg_class c on c.oid = t.tgrelid"
+        f" where not tgisinternal and c.{IN_OURS}"
+    )
+
+    assert {text.removeprefix("CREATE TRIGGER ") for text, _ in triggers} == TRIGGERS
+    assert {enabled for _, enabled in triggers} == {"O"}
+    assert scene.ask(f"select rulename from pg_rewrite r join pg_class c on c.oid = ev_class where c.{IN_OURS}") == []
 
 
 def test_the_tenant_is_asked_for_in_every_statement(scene: Scene) -> None:

@@ -71,6 +71,30 @@ def test_a_search_for_another_tenant_is_refused(
 
 
 @pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("context", ["%", "_" * len(THEIRS), "tenant-%", THEIRS[:1], THEIRS[:-1], THEIRS[1:], ".*"])
+def test_a_search_takes_no_context_for_another(
+    scene: Scene, attacker: Connection[Any], search: str, context: str
+) -> None:
+    switch(attacker, context)
+
+    user = scene.theirs.ids["users"][0]
+    refused(attacker, SEARCHES[search], tenant=THEIRS, user=user, match="not the tenant of the transaction")
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_refused_search_does_not_tell_who_is_known(scene: Scene, attacker: Connection[Any], search: str) -> None:
+    told: list[str] = []
+    attacker.add_notice_handler(lambda notice: told.append(str(notice.message_primary)))
+    for name in (THEIRS, "nobody"):
+        with pytest.raises(errors.InsufficientPrivilege) as denial, attacker.transaction():
+            run(attacker, SEARCHES[search], tenant=name, user=scene.theirs.ids["users"][0])
+        told.append(str(denial.value))
+
+    assert told[0] == told[1]
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("search", SEARCHES)
 def test_a_search_without_a_context_is_refused(scene: Scene, attacker: Connection[Any], search: str) -> None:
     for context in (None, ""):
         switch(attacker, context)

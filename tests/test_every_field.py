@@ -21,6 +21,8 @@ RECORDS: dict[str, type[BaseModel]] = {
 SOMEWHERE = Ground("acme", "otro", 1, dict.fromkeys(REPOSITORIES, 1), dict.fromkeys(REPOSITORIES, 1))
 # What a row does not have of itself.
 OTHER = {"is_active": False, "language_code": "pt", "status": "completed", "timezone": "America/Lima"}
+# Mere activity, which is no edit.
+UNTOLD = {"last_activity", "last_message_id"}
 PARENTS = {"id", "user_id", "conversation_id"}
 
 
@@ -56,12 +58,16 @@ async def test_what_is_given_is_written(store: Store, tenant: str, call: Call) -
     ground = await prepare(store, tenant)
     before = await getattr(store, call.repository).get_by_id(tenant, ground.live[call.repository])
     arguments, given = arguments_of(call, replace(ground, text="otro", telegram_id=ground.telegram_id + 1))
+    table: Any = call.repository.replace("messages", "message_history")
+    earlier = len(await store.audit.get_for(tenant, table, before.id))
     answer = await call.run(store, tenant, arguments)
     [written] = answer if isinstance(answer, list) else [answer]
 
     assert (written.id == before.id) == (call.method == "update")
     assert left_out(call, given, before, written) == []
     assert written == await getattr(store, call.repository).get_by_id(tenant, written.id)
+    entries = (await store.audit.get_for(tenant, table, written.id))[earlier if written.id == before.id else 0 :]
+    assert given.keys() - UNTOLD - {name for entry in entries for name in entry.after or ()} == set()
 
 
 @pytest.mark.parametrize("call", [call for call in WRITES if re.match("upsert_|get_or_create_", call.method)], ids=str)

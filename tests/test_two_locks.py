@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 from two_locks import QUERIES, Locks, Proof
 from two_locks_databases import MINE, OTHERS, Databases, World, catalog_of, databases
-from two_locks_statements import Catalog, conditions, findings, without
+from two_locks_statements import Catalog, called, conditions, findings, without
 
 from thea_store.queries import TENANT
 from thea_store.resources import sql_dir
@@ -107,6 +107,21 @@ def test_the_queries_are_those_of_all_sql_files() -> None:
 @every_query
 def test_whatever_it_names_has_a_condition_of_its_own(catalog: Catalog, query: Query[Any]) -> None:
     assert findings(query, catalog) == []
+
+
+# They look at what they are given and do nothing else: no setting, no lock, no message, no file, no other statement.
+HARMLESS = {
+    "avg", "chr", "count", "jsonb_build_object", "jsonb_object_agg", "jsonb_populate_record", "jsonb_to_record",
+    "jsonb_to_recordset", "lower", "make_interval", "max", "min", "now", "percentile_cont", "starts_with", "strpos",
+    "to_jsonb", "unnest",
+}  # fmt: skip
+# Draws an id; and what finds notes, each with a proof of its own.
+WITH_EFFECT = {"nextval", "thea.search_notes", "thea.tagged_notes"}
+
+
+@every_query
+def test_it_calls_nothing_but_what_is_known(query: Query[Any]) -> None:
+    assert called(query) <= HARMLESS | WITH_EFFECT, "say in HARMLESS that it does nothing but look at what it is given"
 
 
 @every_query_with_conditions

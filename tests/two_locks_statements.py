@@ -32,7 +32,7 @@ from two_locks_tree import (
 from thea_store.queries import TENANT
 from thea_store.sql import Query
 
-__all__ = ["Catalog", "Condition", "conditions", "findings", "names", "without"]
+__all__ = ["Catalog", "Condition", "called", "conditions", "findings", "names", "without"]
 
 _OPERAND = re.compile(r"\$\d+|[\w.]+")
 
@@ -53,6 +53,12 @@ class Condition:
 
     start: int
     end: int
+
+
+def called(query: Query[Any]) -> set[str]:
+    """The functions that the statement calls, by name."""
+    calls = [node for node in nodes(parsed(query)) if isinstance(node, ast.FuncCall)]
+    return {".".join(part.sval for part in call.funcname or ()) for call in calls}
 
 
 @cache
