@@ -262,4 +262,167 @@ QUERIES = [
     ),
 ]
 
-WEAKENINGS = [*POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES]
+# --- what nobody looks at ---------------------------------------------------------------------------
+
+AUDIT_FUNCTION = "thea.audit()"
+AUDITED = (
+    "create or replace trigger audit after insert or {} on thea.notes for each row {}"
+    " execute function thea.audit('notes', 'search_vector'{})"
+)
+UNLESS_QUIET = "current_setting('app.quiet', true) is distinct from 'on'"
+TRIGGER = (
+    "create function thea.more() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$ {} $$;"
+    " alter function thea.more() owner to thea_owner; revoke all on function thea.more() from public;"
+    " create trigger more {} for each row execute function thea.more()"
+)
+
+SILENCES = [
+    Weakening(
+        "changes are not told while a setting says so",
+        AUDITED.format("update or delete", f"when ({UNLESS_QUIET})", ""),
+    ),
+    Weakening("changes of one column are told", AUDITED.format("delete or update of deleted_at", "", "")),
+    Weakening("the content's changes are not told", AUDITED.format("update or delete", "", ", 'content'")),
+    Weakening(
+        "a column is left out of all entries",
+        _rewritten(AUDIT_FUNCTION, "array['tenant_id', 'updated_at']", "array['tenant_id', 'updated_at', 'title']"),
+    ),
+    Weakening(
+        "a setting silences the audit function",
+        _rewritten(
+            AUDIT_FUNCTION,
+            "if tg_op = 'UPDATE' then",
+            "if current_setting('app.quiet', true) = 'on' then return null; end if; if tg_op = 'UPDATE' then",
+        ),
+    ),
+    Weakening(
+        "a trigger of the log drops entries",
+        TRIGGER.format(
+            "begin if current_setting('app.quiet', true) = 'on' then return null; end if; return new; end",
+            "before insert on thea.audit_log",
+        ),
+    ),
+    Weakening(
+        "messages' texts are not told",
+        "create or replace trigger audit after insert or delete or update of deleted_at, message_id"
+        " on thea.message_history for each row execute function thea.audit('message_history')",
+    ),
+    Weakening(
+        "entries may change where a setting says so",
+        "create or replace trigger append_only before update or delete or truncate on thea.audit_log"
+        " for each statement when (current_setting('app.maintenance', true) is distinct from 'on')"
+        " execute function thea.audit_is_append_only()",
+    ),
+    Weakening("the audit function has a tenant of its own", f"alter function {AUDIT_FUNCTION} set app.tenant_id = ''"),
+]
+
+BROADCASTS = [
+    Weakening(
+        "a trigger tells contents to whoever listens",
+        TRIGGER.format(
+            "begin perform pg_notify('notes', left(new.content, 1000)); return null; end",
+            "after insert or update on thea.notes",
+        ),
+    ),
+    Weakening(
+        "the audit function tells changes to whoever listens",
+        _rewritten(
+            AUDIT_FUNCTION,
+            "  insert into thea.audit_log (",
+            "  perform pg_notify('changes', left(is_now::text, 1000));\n  insert into thea.audit_log (",
+        ),
+    ),
+    Weakening("a rule tells of deletions", "create rule told as on delete to thea.notes do also notify notes"),
+    Weakening(
+        "search tells what it looks through",
+        _rewritten(
+            SEARCH,
+            "  return query\n",
+            "  raise notice 'looking through: %', (select string_agg(m.content, ' / ') from thea.notes m);\n"
+            "  return query\n",
+        ),
+    ),
+    Weakening(
+        "a refused search tells who is known",
+        _rewritten(
+            SEARCH,
+            "    raise exception 'this is not the tenant of the transaction' using",
+            "    raise exception 'this is not the tenant of the transaction%', case when exists (select"
+            " from thea.notes m where m.tenant_id = p_tenant) then '' else ', and none that is known' end using",
+        ),
+    ),
+]
+
+LOOSE_NAMES = [
+    Weakening(
+        "search takes the tenant for a pattern",
+        _rewritten(SEARCH, CHECK, "if (p_tenant like thea.tenant()) is not true then"),
+    ),
+    Weakening(
+        "search takes a beginning of the tenant's name",
+        _rewritten(SEARCH, CHECK, "if (p_tenant ^@ thea.tenant()) is not true then"),
+    ),
+    Weakening(
+        "tags take a beginning of the tenant's name",
+        _rewritten(TAGGED, CHECK, "if (starts_with(p_tenant, thea.tenant())) is not true then"),
+    ),
+]
+
+ELSEWHERE = [
+    Weakening(
+        "a column's right may be handed on", "grant update (content) on thea.notes to thea_app with grant option"
+    ),
+    Weakening(
+        "a function's right may be handed on", f"grant execute on function {SEARCH} to thea_app with grant option"
+    ),
+    Weakening(
+        "a search configuration is the application's", "alter text search configuration thea.plain owner to thea_app"
+    ),
+    Weakening(
+        "a function among the server's own reads all",
+        "create function pg_catalog.peek() returns bigint language sql stable security definer"
+        " return (select count(*) from thea.notes)",
+    ),
+    Weakening(
+        "a view among the server's own shows all",
+        "create view information_schema.peek as select id, content from thea.notes;"
+        " grant select on information_schema.peek to public",
+    ),
+    Weakening(
+        "files may be read in parts",
+        "grant execute on function pg_catalog.pg_read_file(text, bigint, bigint) to thea_app",
+    ),
+]
+
+_END = "  and deleted_at is null"
+EFFECTS = [
+    Weakening(
+        "a query changes the session's tenant",
+        query="notes.exists",
+        old="    and deleted_at is null\n",
+        new="    and deleted_at is null\n    and set_config('app.tenant_id', $1, false) = $1\n",
+    ),
+    Weakening(
+        "a query tells contents to whoever listens",
+        query="notes.get_by_id",
+        old=_END,
+        new=f"{_END}\n  and pg_notify('notes', left(content, 1000)) is not null",
+    ),
+    Weakening(
+        "a query takes a lock of all tenants",
+        query="users.update_last_activity",
+        old=_END,
+        new=f"{_END}\n  and pg_advisory_xact_lock(42) is not null",
+    ),
+    Weakening(
+        "a query keeps a large object",
+        query="notes.toggle_pin",
+        old=_END,
+        new=f"{_END}\n  and lo_from_bytea(0, convert_to(content, 'UTF8')) is not null",
+    ),
+]
+
+WEAKENINGS = [
+    *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
+    *SILENCES, *BROADCASTS, *LOOSE_NAMES, *ELSEWHERE, *EFFECTS,
+]  # fmt: skip
