@@ -9,14 +9,14 @@ from hypothesis import settings
 from interleaving_calls import Call
 from interleaving_crew import Scope
 from interleaving_history import CUT
-from profiles import times
+from profiles import scaled
 from test_interleaving import QUICK, impatient_database, run
 
 from thea_store.testing import TestDatabase
 
 __all__ = ["impatient_database"]
 
-THOROUGH = settings(QUICK, max_examples=times(100), stateful_step_count=40)
+THOROUGH = settings(QUICK, max_examples=scaled(100), stateful_step_count=40)
 TURNS = ["begin", "savepoint", "release", "undo", "commit", "roll back"]
 ERRORS = [
     "ConflictError",

@@ -14,6 +14,6 @@ settings.register_profile("unshrunk", settings.get_profile("repeatable"), phases
 settings.load_profile("repeatable")
 
 
-def times(examples: int) -> int:
+def scaled(examples: int) -> int:
     """So many examples on every run, and more where more are wanted."""
     return examples * settings().max_examples // 100

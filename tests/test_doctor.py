@@ -327,7 +327,7 @@ WEAKENED = [
     (
         "alter function thea.audit() owner to current_user",
         "functions",
-        "with other rights than its migration gave it",
+        "whom row security does not bind",
         "alter function thea.audit() owner to thea_owner",
     ),
     (
@@ -430,6 +430,18 @@ def test_a_missing_role_and_a_mighty_one_are_found(database: TestDatabase) -> No
         ("roles", "thea_readonly has bypassrls, so row security does not bind it"),
     ]
     assert "`alter role thea_readonly nobypassrls`" in str(findings[1].fix)
+
+
+def test_searches_of_a_mighty_role_are_found(database: TestDatabase) -> None:
+    try:
+        do(database, "alter role thea_search bypassrls")
+        findings = ailing(examined(database.app_url))
+    finally:
+        do(database, "alter role thea_search nobypassrls")
+
+    assert {finding.check for finding in findings} == {"functions"}
+    assert all("runs as thea_search, whom row security does not bind" in finding.found for finding in findings)
+    assert {finding.fix for finding in findings} == {"`alter role thea_search nosuperuser nobypassrls`"}
 
 
 # --- migrations ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store import (
     DuplicateError,
@@ -531,7 +531,7 @@ _tenants = (f"conflicts-{n}" for n in itertools.count())
 _spans = st.tuples(st.integers(0, 12), st.integers(0, 6) | st.none())
 
 
-@settings(max_examples=times(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(_spans, max_size=6), window=st.tuples(st.integers(0, 12), st.integers(0, 6)))
 async def test_conflicts_are_those_that_share_a_moment(
     store: Store, events: list[tuple[int, int | None]], window: tuple[int, int]

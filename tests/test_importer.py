@@ -13,7 +13,7 @@ import pytest
 from exports import ANA, BEN, BOT, NOON, account, brought_in, chat, said, written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store import ExportFileError, InvalidArgumentError, InvalidTenantError, Message, Store, importer
 from thea_store.exchanges import Exchanges
@@ -308,7 +308,7 @@ _lines = st.tuples(_senders, st.text("aeñ🐈\n ", max_size=3), st.none() | st.
 _exports = st.lists(st.lists(_lines, min_size=1, max_size=12), min_size=1, max_size=3).map(_export)
 
 
-@settings(max_examples=times(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(export=_exports, cuts=st.lists(st.floats(0, 1), max_size=3), size=st.integers(1, 5))
 async def test_an_import_that_was_cut_off_anywhere_ends_like_one_that_was_not(
     store: Store, superuser: Superuser, tmp_path: Path, *, export: dict[str, Any], cuts: list[float], size: int

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store import InvalidArgumentError, InvalidReferenceError, MessageStatistics, Store, User
 
@@ -144,7 +144,7 @@ async def test_the_context_window_is_the_newest_messages_the_oldest_first(
     assert await said(store, tenant, "nowhere") == []
 
 
-@settings(max_examples=times(10), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(total=st.integers(1, 8), keep=st.integers(1, 6))
 async def test_pruning_keeps_the_newest(store: Store, total: int, keep: int) -> None:
     user = await store.users.get_or_create_from_telegram("pruning", 1)

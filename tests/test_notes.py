@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 from psycopg import errors
 from psycopg.types.json import Jsonb
 
@@ -29,7 +29,7 @@ from thea_store.notes import MARK_END, MARK_START, Notes
 from thea_store.search import parse
 from thea_store.testing import TestDatabase
 
-shared = settings(max_examples=times(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+shared = settings(max_examples=scaled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 # PostgreSQL's text has no NUL, and UTF-8 no surrogates.
 TEXT = st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store.parameters import number_parameters
 from thea_store.testing import TestDatabase
@@ -120,7 +120,7 @@ def connection(thea_database: TestDatabase) -> Iterator[psycopg.Connection]:
 
 
 @given(statement=statements)
-@settings(max_examples=times(300))
+@settings(max_examples=scaled(300))
 def test_what_is_sent_means_what_the_file_says(
     connection: psycopg.Connection, statement: list[tuple[str, Fragment, str]]
 ) -> None:

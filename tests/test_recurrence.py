@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store.recurrence import Series, TooMuchWork, Work, parse, reach
 
@@ -400,7 +400,7 @@ def local(text: str) -> datetime:
 starts = st.datetimes(local("1996-01-01"), local("2005-12-31")).map(lambda at: at.replace(microsecond=0))
 
 
-@settings(max_examples=times(300))
+@settings(max_examples=scaled(300))
 @given(rules(), starts, st.integers(0, 1200), st.integers(0, 200))
 @example({"FREQ": "YEARLY", "INTERVAL": 1, "BYDAY": [(53, 0)]}, local("1996-12-31"), 0, 5000)
 @example({"FREQ": "MONTHLY", "INTERVAL": 5, "BYDAY": [(0, 1), (-1, 4)]}, local("1996-01-31"), 900, 400)
@@ -422,7 +422,7 @@ def test_any_window_of_any_rule_holds_what_the_oracle_finds(
 ZONES = ["Europe/Madrid", "America/New_York", "America/Santiago", "Australia/Lord_Howe", "Pacific/Apia", "UTC"]
 
 
-@settings(max_examples=times(150))
+@settings(max_examples=scaled(150))
 @given(rules(), starts, st.sampled_from(ZONES), st.integers(0, 400))
 def test_in_any_zone_the_moments_are_those_of_the_wall_clock_in_order_and_each_once(
     rule: dict[str, Any], start: datetime, zone: str, length: int
@@ -445,7 +445,7 @@ def _first(found: Series, after: datetime) -> datetime | None:
         return None
 
 
-@settings(max_examples=times(150))
+@settings(max_examples=scaled(150))
 @given(rules(), starts, st.sampled_from(ZONES), st.none() | st.dates(date(1996, 1, 1), date(2010, 1, 1)))
 @example(
     {"FREQ": "YEARLY", "INTERVAL": 1, "BYHOUR": [0]},

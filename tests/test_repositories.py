@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store import (
     DuplicateError,
@@ -487,7 +487,7 @@ async def test_what_is_written_while_its_user_is_deleted_is_hidden_or_refused(st
 _tenants = (f"paging-{n}" for n in itertools.count())
 
 
-@settings(max_examples=times(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(deleted=st.lists(st.booleans(), max_size=12), limit=st.integers(1, 5), newest_first=st.booleans())
 async def test_pages_of_any_size_over_any_deletions_are_the_live_rows(
     store: Store, deleted: list[bool], limit: int, newest_first: bool

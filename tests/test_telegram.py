@@ -14,7 +14,7 @@ import ijson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store import json_stream
 from thea_store.errors import ExportFileError
@@ -27,7 +27,7 @@ ReadBytes = Callable[[bytes], Read]
 NOON = datetime(2026, 3, 9, 12, 0, tzinfo=UTC)
 
 thorough = settings(
-    max_examples=times(100), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=scaled(100), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -885,7 +885,7 @@ def test_no_file_at_all_raises_anything_but_the_one_error(read: ReadBytes, conte
         max_size=16,
     ).map(b"".join)
 )
-@settings(max_examples=times(500))
+@settings(max_examples=scaled(500))
 def test_the_mender_takes_whole_strings_and_numbers_only(data: bytes) -> None:
     ready, taken = json_stream._mended(data)
 

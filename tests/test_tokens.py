@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store.errors import QueryFileError
 from thea_store.tokens import SqlText, Token, spelling, tokenize
@@ -159,7 +159,7 @@ def test_the_tokens_of_any_text_add_up_to_it(text: str) -> None:
 
 
 @given(texts)
-@settings(max_examples=times(1000))
+@settings(max_examples=scaled(1000))
 def test_strings_comments_and_names_are_where_postgresql_finds_them(text: str) -> None:
     """Against libpg_query, the server's own scanner; where both can read the text."""
     parser = pytest.importorskip("pglast.parser")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from profiles import times
+from profiles import scaled
 
 from thea_store import DuplicateError, InvalidArgumentError, NotFoundError, Store, User
 
@@ -227,7 +227,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=times(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(patches=st.lists(st.dictionaries(_text, _json, max_size=4), min_size=1, max_size=4))
 async def test_merging_is_what_it_is_for_a_dictionary(store: Store, patches: list[dict[str, Any]]) -> None:
     user = await store.users.get_or_create_from_telegram("merging", 1)

@@ -72,18 +72,13 @@ where r.rolname in ('thea_app', 'thea_readonly', 'thea_maintenance')
   and has_sequence_privilege(r.oid, to_regclass('thea.keystone'), 'usage') is not true
 order by 1
 """
-_MADE = "create sequence if not exists thea.keystone; alter sequence thea.keystone owner to thea_owner; "
+_NEW_KEYSTONE = "create sequence if not exists thea.keystone; alter sequence thea.keystone owner to thea_owner; "
 
 
 def _keystone(patient: Patient) -> Sequence[Verdict]:
     found: list[Verdict] = []
     for role, exists in patient.ask(_WITHOUT_KEYSTONE):
-        made = (
-            ""
-            if exists
-            else "create sequence if not exists thea.keystone; alter sequence thea.keystone owner to thea_owner; "
-        )
-        fix = f"`{made}grant usage on sequence thea.keystone to {role}`"
+        fix = f"`{'' if exists else _NEW_KEYSTONE}grant usage on sequence thea.keystone to {role}`"
         found.append(problem(f"a login in {role} could `drop owned by {role}`, and close every table to it", fix))
     return found or [ok("no login can take its group out of the policies")]
 
@@ -201,7 +196,8 @@ def _tenant(patient: Patient) -> Sequence[Verdict]:
 
 
 _DEFINERS = """
-select f.oid::regprocedure::text, o.rolname::text, o.rolname in ('thea_owner', 'thea_search'),
+select f.oid::regprocedure::text, o.rolname::text,
+  o.rolname in ('thea_owner', 'thea_search'), o.rolsuper or o.rolbypassrls,
   coalesce(f.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'],
   has_function_privilege('public', f.oid, 'execute') and f.prorettype <> 'trigger'::regtype,
   case f.prorettype when 'trigger'::regtype then 'thea_owner' else 'thea_search' end
@@ -213,13 +209,14 @@ order by 1
 
 def _functions(patient: Patient) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for name, owner, known, fixed_path, public, right in patient.ask(_DEFINERS):
+    for name, owner, known, powerful, fixed_path, public, right in patient.ask(_DEFINERS):
         if not fixed_path:
             fix = f"`alter function {name} set search_path = pg_catalog, pg_temp`"
             found.append(problem(f"{name} runs as {owner}, but with the caller's search_path", fix))
-        if not known:
-            fix = f"`alter function {name} owner to {right}`"
-            found.append(problem(f"{name} runs as {owner}, with other rights than its migration gave it", fix))
+        if powerful or not known:
+            cure = f"alter role {owner} nosuperuser nobypassrls" if known else f"alter function {name} owner to {right}"
+            rights = "whom row security does not bind" if powerful else "with other rights than its migration gave it"
+            found.append(problem(f"{name} runs as {owner}, {rights}", f"`{cure}`"))
         if public:
             fix = f"`revoke execute on function {name} from public`"
             found.append(problem(f"everyone may call {name}, which runs as {owner}", fix))
