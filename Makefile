@@ -37,20 +37,20 @@ test-docker: ## The same tests on a PostgreSQL in a container (THEA_TEST_POSTGRE
 	@THEA_TEST_SERVER=docker $(MAKE) --no-print-directory test
 
 proofs: $(STAMP) ## The long proofs: cancellation, storms, killed migrators, the plan of every query
-	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup proofs $(ARGS)
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m slow $(ARGS)
 
 mutants: $(STAMP) ## Weaken the schema, the roles and the queries in many ways; the suites must notice each
-	@$(BIN)/python proofs/mutants.py $(ARGS)
+	@$(BIN)/python tools/mutants.py $(ARGS)
 
 pool-mutants: $(STAMP) ## Break the pool and its transactions in many ways, each in a copy (nightly)
-	@$(BIN)/python proofs/pool_mutants.py $(ARGS)
+	@$(BIN)/python tools/pool_mutants.py $(ARGS)
 
 explore: $(STAMP) ## Other examples for the properties and the interleaving than on every run (nightly)
-	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore -m hypothesis
-	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore proofs/test_interleaving_long.py
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore -m 'hypothesis and not slow'
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore -m slow tests/interleaving/test_interleaving_long.py
 
 fuzz: $(STAMP) ## A million texts through the SQL reader and PostgreSQL's own (nightly)
-	@$(BIN)/python proofs/fuzz.py $(ARGS)
+	@$(BIN)/python tools/fuzz.py $(ARGS)
 
 EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
 
@@ -90,7 +90,7 @@ schema-docs: $(STAMP) ## Write docs/schema.md anew, from the migrations on an em
 check: lint types test ## All of the above but the benchmarks
 
 release-manifest: $(STAMP) ## Write released/<version>.json anew: what this version asks of the schema
-	@$(BIN)/python tests/manifests.py
+	@$(BIN)/python tools/manifest.py
 
 wheel: $(STAMP) ## Build the sdist and the wheel from it, and try both kinds of installation elsewhere
 	@.ci/wheel

@@ -11,8 +11,8 @@ from itertools import accumulate
 import psycopg
 
 from thea_store.embedded import EmbeddedPostgres
+from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestServer
-from thea_store.urls import DatabaseUrl
 
 __all__ = ["TENANTS", "Ground", "Place", "Traffic", "one_tenant", "prepared_ground", "zipf"]
 

@@ -14,8 +14,8 @@ import asyncpg
 from ground import Place
 
 from thea_store import Settings, Store
-from thea_store.messages import ADD, GET_CONTEXT_WINDOW
-from thea_store.users import COMMON
+from thea_store.assistant.messages import ADD, GET_CONTEXT_WINDOW
+from thea_store.assistant.users import COMMON
 
 __all__ = ["ENTITIES", "POOL_SIZE", "AsyncpgPool", "Peer", "StorePeer"]
 

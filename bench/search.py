@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from thea_store import notes
-from thea_store.search import parse
+from thea_store.assistant import notes
+from thea_store.assistant.note_search import parse
 from thea_store.testing import TestDatabase, start_server
 
 AT_MOST = 3.0

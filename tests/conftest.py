@@ -6,13 +6,13 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import profiles  # noqa: F401 - loads one
 import psycopg
 import pytest
 import pytest_asyncio
-from commands import no_settings, run  # noqa: F401 - fixtures
-from stepping import pytest_terminal_summary  # noqa: F401 - a hook
 
+from tests.support import profiles  # noqa: F401 - loads one
+from tests.support.commands import no_settings, run  # noqa: F401 - fixtures
+from tests.support.stepping import pytest_terminal_summary  # noqa: F401 - a hook
 from thea_store import Settings, Store, User
 from thea_store.testing import TestDatabase
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thea_store import Settings, SettingsError
-from thea_store.urls import DatabaseUrl
+from thea_store.postgres.url import DatabaseUrl
 
 URL = "postgresql://ana:s3cret%40word@db.example.org:6543/thea"
 

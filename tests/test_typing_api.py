@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from calls import CALLS
+from tests.support.calls import CALLS
 
 # What only the import calls.
 OF_THE_IMPORT = {"advance", "import_many", "lock_sessions"}

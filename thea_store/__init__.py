@@ -1,7 +1,10 @@
 """The data layer of a multi-tenant assistant on PostgreSQL: SQL in files, records in Pydantic, no ORM."""
 
-from thea_store.audit import AuditEntry
-from thea_store.conversations import Conversation
+from thea_store.assistant.conversations import Conversation
+from thea_store.assistant.events.repository import Event, EventOccurrence
+from thea_store.assistant.messages import Message, MessageStatistics, PerformanceReport
+from thea_store.assistant.notes import Note, NoteHit
+from thea_store.assistant.users import User, UserOverview
 from thea_store.errors import (
     ConflictError,
     DuplicateError,
@@ -24,14 +27,11 @@ from thea_store.errors import (
     TenantMismatchError,
     UnsafeRoleError,
 )
-from thea_store.events import Event, EventOccurrence
-from thea_store.health import Health
-from thea_store.messages import Message, MessageStatistics, PerformanceReport
-from thea_store.notes import Note, NoteHit
-from thea_store.repository import Page
+from thea_store.repositories.audit import AuditEntry
+from thea_store.repositories.base import Page
 from thea_store.settings import Settings
 from thea_store.store import Store, StoreTransaction
-from thea_store.users import User, UserOverview
+from thea_store.verification.health import Health
 
 __all__ = [
     "AuditEntry",

@@ -23,7 +23,7 @@ def migrations_dir() -> Path:
 
 def sample_export() -> Path:
     """The small Telegram export that the demonstration imports."""
-    return _PACKAGE / "samples" / "result.json"
+    return _PACKAGE / "telegram" / "samples" / "result.json"
 
 
 def _find(name: str) -> Path:

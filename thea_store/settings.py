@@ -9,7 +9,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thea_store.errors import SettingsError
-from thea_store.urls import DatabaseUrl
+from thea_store.postgres.url import DatabaseUrl
 
 __all__ = ["EMBEDDED", "Settings"]
 

@@ -9,10 +9,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-from thea_store import audit, conversations, events, health, messages, notes, users, verify
-from thea_store.arguments import Count, check
-from thea_store.audit import Audit
-from thea_store.conversations import Conversations
+from thea_store.assistant import conversations, messages, notes, users
+from thea_store.assistant.conversations import Conversations
+from thea_store.assistant.events import repository as events
+from thea_store.assistant.events.repository import Events
+from thea_store.assistant.messages import Messages
+from thea_store.assistant.notes import Notes
+from thea_store.assistant.users import Users
 from thea_store.database import Database, Executor, Isolation, Transaction, repeat
 from thea_store.errors import (
     InvalidArgumentError,
@@ -20,13 +23,13 @@ from thea_store.errors import (
     QueryMismatchError,
     UnsafeRoleError,
 )
-from thea_store.events import Events
-from thea_store.health import Health
-from thea_store.messages import Messages
-from thea_store.migrations import available, migrate
-from thea_store.notes import Notes
+from thea_store.migrator import available, migrate
+from thea_store.queries.arguments import Count, check
+from thea_store.repositories import audit
+from thea_store.repositories.audit import Audit
 from thea_store.settings import EMBEDDED, Settings
-from thea_store.users import Users
+from thea_store.verification import health, opening
+from thea_store.verification.health import Health
 
 __all__ = ["SQL_FILES", "Store", "StoreTransaction"]
 
@@ -196,7 +199,7 @@ async def _open(source: str | Settings | None) -> Store:
         database = Database(settings)
         resources.push_async_callback(database.close)
         await database.start()
-        findings = await asyncio.to_thread(verify.inspect, settings.address(), SQL_FILES)
+        findings = await asyncio.to_thread(opening.inspect, settings.address(), SQL_FILES)
         _check(findings, settings)
         return Store(database, settings, resources.pop_all())
 
@@ -219,7 +222,7 @@ async def _start_embedded(settings: Settings, resources: AsyncExitStack) -> Sett
     return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
 
 
-def _check(findings: verify.Findings, settings: Settings) -> None:
+def _check(findings: opening.Findings, settings: Settings) -> None:
     pending = [migration.id for migration in available() if migration.id not in (findings.server.applied or ())]
     if pending:
         raise MigrationRequiredError(
@@ -234,5 +237,5 @@ def _check(findings: verify.Findings, settings: Settings) -> None:
                 "(for development alone: DATABASE_ALLOW_UNSAFE_ROLE=true)"
             )
         _log.warning("%s (allowed by DATABASE_ALLOW_UNSAFE_ROLE)", reason)
-    if found := verify.mismatches(findings):
+    if found := opening.mismatches(findings):
         raise QueryMismatchError(found)

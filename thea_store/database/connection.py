@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 
 from thea_store.database.failures import is_misconfigured, is_unavailable, unreachable
 from thea_store.errors import StoreError, StoreUnavailableError
-from thea_store.urls import DatabaseUrl
+from thea_store.postgres.url import DatabaseUrl
 
 __all__ = ["Connection", "Connector", "literal", "set_local"]
 

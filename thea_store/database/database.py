@@ -8,16 +8,16 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from thea_store.arguments import Key, check, check_tenant
-from thea_store.binding import bind
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row, Watch
 from thea_store.database.failures import answered, needs_new_connections, translate
 from thea_store.database.pool import Pool, PoolFigures
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
+from thea_store.queries.arguments import Key, check, check_tenant
+from thea_store.queries.binding import bind
+from thea_store.queries.file import Query
 from thea_store.settings import Settings
-from thea_store.sql import Query
 
 __all__ = ["Database", "Isolation"]
 

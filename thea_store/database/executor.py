@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from thea_store.binding import read
 from thea_store.errors import NotFoundError
-from thea_store.sql import Query
+from thea_store.queries.binding import read
+from thea_store.queries.file import Query
 
 __all__ = ["Executor", "Row", "Watch"]
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 Row = Any  # asyncpg.Record: a mapping that is also a sequence
 
-_log = logging.getLogger("thea_store.queries")
+_log = logging.getLogger("thea_store.queries.query")
 
 
 class Watch:

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from thea_store.arguments import check_tenant
-from thea_store.binding import bind
 from thea_store.database.connection import Connection
 from thea_store.database.executor import Executor, Row, Watch
 from thea_store.database.failures import answered, needs_new_connections, takes_no_writes, translate
 from thea_store.database.pool import Pool
 from thea_store.errors import StoreError, TenantMismatchError
-from thea_store.sql import Query
+from thea_store.queries.arguments import check_tenant
+from thea_store.queries.binding import bind
+from thea_store.queries.file import Query
 
 __all__ = ["Transaction"]
 

@@ -14,10 +14,10 @@ from typing import IO
 from thea_store.embedded import watchdog
 from thea_store.embedded.account import clean_environment, server_account
 from thea_store.embedded.binaries import find_binaries
-from thea_store.embedded.kept import check_data
-from thea_store.embedded.place import DATA, Place, claim, runtime_directory
-from thea_store.embedded.planning import START_SECONDS, make_plan
+from thea_store.embedded.data_checks import check_data
+from thea_store.embedded.data_directory import DATA, Place, claim, runtime_directory
 from thea_store.embedded.roles import create_roles, require_driver
+from thea_store.embedded.server_plan import START_SECONDS, make_plan
 from thea_store.errors import EmbeddedServerError
 
 __all__ = ["ServerRun"]

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from thea_store.errors import StoreError
-from thea_store.migrations import available, migrate
+from thea_store.migrator import available, migrate
+from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing.leftovers import drop, keep, new_name, sweep
 from thea_store.testing.logins import MIGRATOR, SERVICE, do, make_logins, require_superuser
-from thea_store.urls import DatabaseUrl
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -121,7 +121,7 @@ class TestServer:
     def _connected(self) -> Iterator[Connection[Any]]:
         import psycopg  # noqa: PLC0415
 
-        from thea_store.catalog import forget_login  # noqa: PLC0415 - as psycopg
+        from thea_store.postgres.operator import forget_login  # noqa: PLC0415 - as psycopg
 
         try:
             connection = psycopg.connect(self._address.render(), autocommit=True)

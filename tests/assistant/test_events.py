@@ -1,0 +1,1060 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.profiles import scaled
+from thea_store import (
+    DuplicateError,
+    Event,
+    EventOccurrence,
+    InvalidArgumentError,
+    InvalidReferenceError,
+    InvalidTenantError,
+    NotFoundError,
+    Store,
+    User,
+)
+from thea_store.assistant.events.schedule import Due, claim
+from thea_store.assistant.recurrence.series import Work
+
+MONDAY = datetime(2027, 3, 1, 9, tzinfo=UTC)
+NAIVE = datetime(2027, 3, 1)  # noqa: DTZ001 - what is refused
+HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(weeks=1)
+
+
+@pytest.fixture
+async def madrid(store: Store, tenant: str) -> User:
+    return await store.users.create(tenant, telegram_id=2002, timezone="Europe/Madrid")
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def starts(occurrences: Sequence[Event], form: str = "%m-%d %H:%M") -> list[str]:
+    return [occurrence.start_datetime.strftime(form) for occurrence in occurrences]
+
+
+def titles(events: Sequence[Event]) -> list[str]:
+    return [event.title for event in events]
+
+
+# --- creating -------------------------------------------------------------------------------------
+
+
+async def test_a_new_event_has_the_defaults(store: Store, tenant: str, user: User) -> None:
+    event = await store.events.create(tenant, user.id, "Dentista", MONDAY)
+
+    assert (event.user_id, event.title, event.start_datetime) == (user.id, "Dentista", MONDAY)
+    assert (event.event_type, event.status) == ("event", "scheduled")
+    assert (event.end_datetime, event.description, event.location, event.category) == (None, None, None, None)
+    assert (event.reminder_minutes, event.recurrence_rule, event.external_id, event.extra_data) == (None,) * 4
+
+
+async def test_an_event_keeps_all_that_was_given_with_times_in_utc(store: Store, tenant: str, user: User) -> None:
+    lima = timezone(timedelta(hours=-5))
+    given = {
+        "title": "Reunión 🦙",
+        "start_datetime": datetime(2027, 3, 1, 10, 0, 0, 123456, tzinfo=lima),
+        "end_datetime": datetime(2027, 3, 1, 11, tzinfo=lima),
+        "description": "con Ana\nen la oficina",
+        "location": "Café Ñandú",
+        "event_type": "meeting",
+        "category": "trabajo",
+        "status": "completed",
+        "reminder_minutes": 0,
+        "recurrence_rule": "RRULE:FREQ=WEEKLY;BYDAY=MO",
+        "external_id": "google:1",
+        "extra_data": {"asistentes": ["Ana", None, {"n": 0.5}]},
+    }
+    event = await store.events.create(tenant, user.id, **given)  # type: ignore[arg-type]
+
+    assert event.model_dump(include=set(given)) == given
+    assert event.start_datetime.utcoffset() == timedelta(0)
+    assert await store.events.get_by_id(tenant, event.id) == event
+
+
+BAD: list[tuple[str, Any]] = [
+    ("user_id", "1"),
+    ("title", ""),
+    ("title", "x" * 256),
+    ("title", "a\0b"),
+    ("title", None),
+    ("start_datetime", NAIVE),
+    ("start_datetime", "2027-03-01T00:00:00Z"),
+    ("start_datetime", None),
+    ("end_datetime", NAIVE),
+    ("end_datetime", MONDAY - timedelta(microseconds=1)),
+    ("description", 5),
+    ("location", "\ud800"),
+    ("location", "x" * 1001),
+    ("event_type", None),
+    ("category", ""),
+    ("status", "done"),
+    ("status", None),
+    ("reminder_minutes", -1),
+    ("reminder_minutes", 1.5),
+    ("reminder_minutes", True),
+    ("reminder_minutes", 366 * 24 * 60 + 1),
+    ("recurrence_rule", ""),
+    ("recurrence_rule", "FREQ=SECONDLY"),
+    ("recurrence_rule", "FREQ=DAILY;BYMONTH=" + ",".join(["1"] * 2500)),
+    ("recurrence_rule", "FREQ=DAILY;COUNT=2;UNTIL=20280101"),
+    ("recurrence_rule", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"),
+    ("recurrence_rule", "FREQ=DAILY;UNTIL=20200101"),
+    ("recurrence_rule", 5),
+    ("external_id", ""),
+    ("extra_data", [1]),
+    ("extra_data", {"a": "\0"}),
+]
+
+
+@pytest.mark.parametrize(("argument", "value"), BAD)
+async def test_an_argument_that_does_not_fit_is_named(
+    store: Store, tenant: str, user: User, argument: str, value: Any
+) -> None:
+    row: dict[str, Any] = {"user_id": user.id, "title": "x", "start_datetime": MONDAY, "recurrence_rule": "FREQ=DAILY"}
+    row[argument] = value
+    with pytest.raises(InvalidArgumentError) as caught:
+        await store.events.create(tenant, **row)
+    assert caught.value.argument == argument
+
+    with pytest.raises(InvalidArgumentError) as caught:
+        await store.events.create_many(tenant, [{**row, argument: "x", "external_id": "x"} | {argument: value}])
+    assert caught.value.argument == f"rows[0].{argument}"
+
+    if argument not in {"user_id", "external_id"}:
+        with pytest.raises(InvalidArgumentError) as caught:
+            await store.events.upsert_external(tenant, external_id="x", **row)
+        assert caught.value.argument == argument
+    assert await store.events.count(tenant) == 0
+
+
+@pytest.mark.parametrize(("argument", "value"), [(name, value) for name, value in BAD if name != "user_id"])
+async def test_a_change_that_does_not_fit_is_named_before_any_io(argument: str, value: Any, store: Store) -> None:
+    changes: dict[str, Any] = {"start_datetime": MONDAY, argument: value}
+    with pytest.raises(InvalidArgumentError) as caught:
+        await store.events.update("nobody", 1, **changes)  # a row that does not exist would be a NotFoundError
+
+    assert caught.value.argument == argument
+
+
+async def test_the_end_of_an_event_is_no_field_that_callers_may_write(store: Store, tenant: str, user: User) -> None:
+    row = {"user_id": user.id, "title": "x", "start_datetime": MONDAY, "series_end": MONDAY}
+    with pytest.raises(InvalidArgumentError, match=r"^rows\[0\].series_end"):
+        await store.events.create_many(tenant, [row])
+    with pytest.raises(InvalidArgumentError, match="^series_end: .*title"):
+        await store.events.update(tenant, 1, series_end=MONDAY)  # type: ignore[call-arg]
+    with pytest.raises(InvalidArgumentError, match="^series_end"):
+        await store.events.upsert_external(tenant, user.id, "x", "x", MONDAY, series_end=MONDAY)  # type: ignore[call-arg]
+
+
+async def test_an_external_id_is_unique_for_each_user(store: Store, tenant: str, user: User, madrid: User) -> None:
+    await store.events.create(tenant, user.id, "a", MONDAY, external_id="x")
+    await store.events.create(tenant, madrid.id, "a", MONDAY, external_id="x")
+    await store.events.create(tenant, user.id, "a", MONDAY)
+    await store.events.create(tenant, user.id, "a", MONDAY)
+
+    with pytest.raises(DuplicateError) as caught:
+        await store.events.create(tenant, user.id, "b", MONDAY, external_id="x")
+    assert caught.value.fields == ("external_id",)
+
+
+async def test_a_user_of_another_tenant_is_one_that_does_not_exist(
+    store: Store, tenant: str, other_tenant: str, user: User
+) -> None:
+    for user_id, owner in [(user.id, other_tenant), (2**62, tenant)]:
+        with pytest.raises(InvalidReferenceError, match="names no row of this tenant"):
+            await store.events.create(owner, user_id, "x", MONDAY)
+        with pytest.raises(InvalidReferenceError, match="names no row of this tenant"):
+            await store.events.upsert_external(owner, user_id, "x", "x", MONDAY)
+    await store.users.delete(tenant, user.id)
+    with pytest.raises(InvalidReferenceError, match="names no row of this tenant"):
+        await store.events.upsert_external(tenant, user.id, "x", "x", MONDAY)
+
+
+# --- finding --------------------------------------------------------------------------------------
+
+
+async def test_filters_narrow_pages_iteration_and_counts(store: Store, tenant: str, user: User, madrid: User) -> None:
+    rows: list[dict[str, Any]] = [
+        {"user_id": user.id, "title": "a", "start_datetime": MONDAY, "event_type": "meeting", "category": "work"},
+        {"user_id": user.id, "title": "b", "start_datetime": MONDAY + DAY, "status": "cancelled", "category": "work"},
+        {"user_id": madrid.id, "title": "c", "start_datetime": MONDAY + 2 * DAY, "event_type": "meeting"},
+    ]
+    await store.events.create_many(tenant, rows)
+    expected: list[tuple[dict[str, Any], str]] = [
+        ({}, "abc"),
+        ({"user_id": user.id}, "ab"),
+        ({"event_type": "meeting"}, "ac"),
+        ({"event_type": "meeting", "user_id": madrid.id}, "c"),
+        ({"category": "work"}, "ab"),
+        ({"status": "cancelled"}, "b"),
+        ({"starts_from": MONDAY + DAY}, "bc"),
+        ({"starts_before": MONDAY + DAY}, "a"),
+        ({"user_id": None, "status": None}, "abc"),
+    ]
+    for filters, found in expected:
+        page = await store.events.get_all(tenant, newest_first=False, **filters)
+        assert "".join(titles(page.items)) == found
+        assert "".join([event.title async for event in store.events.iterate(tenant, **filters)]) == found
+        assert await store.events.count(tenant, **filters) == len(found)
+
+
+async def test_a_location_is_found_by_any_part_of_it_in_any_case(
+    store: Store, tenant: str, other_tenant: str, user: User, madrid: User
+) -> None:
+    places = ["Café CENTRAL", "plaza central", None, "100%_\\ real", "ÑUÑOA"]
+    for n, place in enumerate(places):
+        await store.events.create(tenant, user.id, str(n), MONDAY - n * DAY, location=place)
+
+    async def found(text: str) -> list[str]:
+        return titles(await store.events.get_by_location(tenant, user.id, text))
+
+    assert await found("Central") == ["1", "0"]
+    assert await found("CAFÉ c") == ["0"]
+    assert await found("ñuño") == ["4"]
+    assert await found("%") == ["3"]
+    assert await found("_\\") == ["3"]
+    assert await found("nowhere") == []
+    assert await store.events.get_by_location(tenant, madrid.id, "central") == []
+    assert await store.events.get_by_location(other_tenant, user.id, "central") == []
+    for bad in ("", None, 5, "a\0"):
+        with pytest.raises(InvalidArgumentError, match="^location"):
+            await store.events.get_by_location(tenant, user.id, bad)  # type: ignore[arg-type]
+
+
+async def test_a_category_is_found_by_its_exact_name(
+    store: Store, tenant: str, other_tenant: str, user: User, madrid: User
+) -> None:
+    for n, category in enumerate(["work", "Work", None, "work"]):
+        await store.events.create(tenant, user.id, str(n), MONDAY - n * DAY, category=category)
+
+    assert titles(await store.events.get_by_category(tenant, user.id, "work")) == ["3", "0"]
+    assert await store.events.get_by_category(tenant, madrid.id, "work") == []
+    assert await store.events.get_by_category(other_tenant, user.id, "work") == []
+
+
+# --- what is coming -------------------------------------------------------------------------------
+
+
+async def test_upcoming_is_what_is_scheduled_to_start_within_the_days(
+    store: Store, tenant: str, other_tenant: str, user: User, madrid: User
+) -> None:
+    def row(title: str, start: datetime, **more: Any) -> dict[str, Any]:
+        return {"user_id": user.id, "title": title, "start_datetime": start} | more
+
+    await store.events.create_many(
+        tenant,
+        [
+            row("at the end", MONDAY + WEEK),
+            row("just within", MONDAY + WEEK - timedelta(microseconds=1)),
+            row("now", MONDAY),
+            row("under way", MONDAY - HOUR, end_datetime=MONDAY + HOUR),
+            row("done", MONDAY + HOUR, status="completed"),
+            row("off", MONDAY + HOUR, status="cancelled"),
+            row("daily", MONDAY - 30 * DAY + HOUR, recurrence_rule="FREQ=DAILY;INTERVAL=5"),
+            row("theirs", MONDAY + HOUR) | {"user_id": madrid.id},
+        ],
+    )
+    deleted = await store.events.create(tenant, user.id, "deleted", MONDAY + HOUR)
+    await store.events.delete(tenant, deleted.id)
+    upcoming = await store.events.get_upcoming(tenant, user.id, now=MONDAY)
+
+    assert titles(upcoming) == ["now", "daily", "daily", "just within"]
+    assert [occurrence.is_recurring for occurrence in upcoming] == [False, True, True, False]
+    assert titles(await store.events.get_upcoming(tenant, user.id, 8, now=MONDAY, limit=2)) == ["now", "daily"]
+    assert await store.events.get_upcoming(other_tenant, user.id, now=MONDAY) == []
+    assert await store.events.get_upcoming(tenant, 2**62, now=MONDAY) == []
+
+
+async def test_upcoming_counts_from_the_present(store: Store, tenant: str, user: User) -> None:
+    now = datetime.now(UTC)
+    await store.events.create(tenant, user.id, "past", now - HOUR)
+    await store.events.create(tenant, user.id, "soon", now + HOUR)
+
+    assert titles(await store.events.get_upcoming(tenant, user.id)) == ["soon"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("days_ahead", 0),
+        ("days_ahead", 3661),
+        ("days_ahead", -1),
+        ("days_ahead", 1.5),
+        ("days_ahead", True),
+        ("days_ahead", 10**30),
+        ("now", NAIVE),
+        ("now", 5),
+        ("limit", 0),
+        ("limit", 1001),
+    ],
+)
+async def test_a_bad_argument_of_upcoming_is_named(store: Store, argument: str, value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
+        await store.events.get_upcoming("nobody", 1, **{argument: value})
+
+
+# --- ranges ---------------------------------------------------------------------------------------
+
+
+async def test_a_range_holds_what_happens_in_it_half_open_and_in_order(
+    store: Store, tenant: str, other_tenant: str, user: User, madrid: User
+) -> None:
+    def row(title: str, start: datetime, end: datetime | None, **more: Any) -> dict[str, Any]:
+        return {"user_id": user.id, "title": title, "start_datetime": start, "end_datetime": end} | more
+
+    before, after = MONDAY, MONDAY + DAY
+    await store.events.create_many(
+        tenant,
+        [
+            row("c", before + HOUR, before + 2 * HOUR, status="completed"),
+            row("b", before, None, status="cancelled"),
+            row("a", before - 9 * DAY, after + 9 * DAY),
+            row("d", after - HOUR, after + HOUR),
+            row("over", before - HOUR, before),
+            row("over at once", before - HOUR, before - HOUR),
+            row("not yet", after, after + HOUR),
+            row("not yet at once", after, None),
+            row("theirs", before, None) | {"user_id": madrid.id},
+        ],
+    )
+
+    assert titles(await store.events.get_by_date_range(tenant, user.id, before, after)) == ["a", "b", "c", "d"]
+    assert titles(await store.events.get_by_date_range(tenant, user.id, before, after, limit=2)) == ["a", "b"]
+    assert titles(await store.events.get_by_date_range(tenant, user.id, before, before)) == ["a", "b"]
+    assert await store.events.get_by_date_range(other_tenant, user.id, before, after) == []
+
+
+@pytest.mark.parametrize(
+    ("zone", "start", "days"),
+    [
+        ("Europe/Madrid", "2027-03-26 09:00", ["03-26 09:00", "03-27 09:00", "03-28 08:00", "03-29 08:00"]),
+        ("Europe/Madrid", "2027-10-29 08:00", ["10-29 08:00", "10-30 08:00", "10-31 09:00", "11-01 09:00"]),
+        ("America/New_York", "2027-03-12 15:00", ["03-12 15:00", "03-13 15:00", "03-14 14:00", "03-15 14:00"]),
+        ("America/New_York", "2027-11-05 14:00", ["11-05 14:00", "11-06 14:00", "11-07 15:00", "11-08 15:00"]),
+        ("America/Santiago", "2027-09-03 14:00", ["09-03 14:00", "09-04 14:00", "09-05 13:00", "09-06 13:00"]),
+        ("America/Santiago", "2027-04-02 13:00", ["04-02 13:00", "04-03 13:00", "04-04 14:00", "04-05 14:00"]),
+    ],
+)
+async def test_ten_oclock_stays_ten_oclock_for_the_user(
+    store: Store, tenant: str, zone: str, start: str, days: list[str]
+) -> None:
+    user = await store.users.create(tenant, telegram_id=1, timezone=zone)
+    first = at(start)
+    await store.events.create(
+        tenant, user.id, "x", first, end_datetime=first + HOUR, reminder_minutes=30, recurrence_rule="FREQ=DAILY"
+    )
+    found = await store.events.get_by_date_range(tenant, user.id, first, first + 4 * DAY - HOUR)
+    assert starts(found) == days
+    assert {occurrence.end_datetime - occurrence.start_datetime for occurrence in found if occurrence.end_datetime} == {
+        HOUR
+    }
+
+    conflicts = await store.events.find_conflicts(tenant, user.id, at(f"2027-{days[2]}"), at(f"2027-{days[2]}") + HOUR)
+    assert starts(conflicts) == days[2:3]
+    assert await store.events.find_conflicts(tenant, user.id, found[2].end_datetime, found[3].start_datetime) == []  # type: ignore[arg-type]
+    upcoming = await store.events.get_upcoming(tenant, user.id, 1, now=at(f"2027-{days[1]}") + 2 * HOUR)
+    assert starts(upcoming) == days[2:3]
+    await store.events.claim_due_reminders(tenant, now=at(f"2027-{days[1]}"))
+    due = at(f"2027-{days[2]}") - timedelta(minutes=30)
+    assert await store.events.claim_due_reminders(tenant, now=due - timedelta(microseconds=1)) == []
+    assert starts(await store.events.claim_due_reminders(tenant, now=due)) == days[2:3]
+
+
+@pytest.mark.parametrize(
+    ("rule", "days"),
+    [
+        ("FREQ=DAILY;COUNT=3", ["03-01", "03-02", "03-03"]),
+        ("FREQ=DAILY;UNTIL=20270302", ["03-01", "03-02"]),
+        ("FREQ=WEEKLY;BYDAY=MO,WE;COUNT=4", ["03-01", "03-03", "03-08", "03-10"]),
+        ("FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1;COUNT=2", ["03-31", "04-30"]),
+        ("FREQ=DAILY;BYHOUR=10,18;COUNT=3", ["03-01", "03-01", "03-02"]),
+    ],
+)
+async def test_a_rule_says_when(store: Store, tenant: str, madrid: User, rule: str, days: list[str]) -> None:
+    event = await store.events.create(tenant, madrid.id, "x", MONDAY, recurrence_rule=rule)
+    found = await store.events.get_by_date_range(tenant, madrid.id, MONDAY, MONDAY + 365 * DAY)
+
+    assert starts(found, "%m-%d") == days
+    assert {occurrence.id for occurrence in found} == {event.id}
+    assert all(type(occurrence) is EventOccurrence and occurrence.is_recurring for occurrence in found)
+    later = found[-1].start_datetime + HOUR
+    assert await store.events.get_by_date_range(tenant, madrid.id, later, at("2099-01-01")) == []
+
+
+async def test_an_occurrence_that_began_before_the_range_belongs_to_it(store: Store, tenant: str, user: User) -> None:
+    await store.events.create(
+        tenant, user.id, "x", MONDAY, end_datetime=MONDAY + 6 * DAY, recurrence_rule="FREQ=WEEKLY;COUNT=2"
+    )
+    second = MONDAY + WEEK
+
+    async def days(start: datetime, end: datetime) -> list[str]:
+        return starts(await store.events.get_by_date_range(tenant, user.id, start, end), "%m-%d")
+
+    assert await days(second + 5 * DAY, second + 9 * DAY) == ["03-08"]
+    assert await days(second + 6 * DAY, second + 9 * DAY) == []
+    assert await days(MONDAY + 6 * DAY, second) == []
+    assert await days(MONDAY + 5 * DAY, second + HOUR) == ["03-01", "03-08"]
+    assert await store.events.get_upcoming(tenant, user.id, now=second + HOUR) == []
+
+
+async def test_a_new_timezone_of_the_user_counts_at_once(store: Store, tenant: str, user: User) -> None:
+    winter = at("2027-01-04 09:00")
+    await store.events.create(tenant, user.id, "x", winter, recurrence_rule="FREQ=WEEKLY", reminder_minutes=0)
+    summer = at("2027-07-05 00:00"), at("2027-07-06 00:00")
+    assert starts(await store.events.get_by_date_range(tenant, user.id, *summer)) == ["07-05 09:00"]
+    assert starts(await store.events.claim_due_reminders(tenant, now=summer[0])) == ["06-28 09:00"]
+
+    await store.users.update(tenant, user.id, timezone="Europe/Madrid")
+    assert starts(await store.events.get_by_date_range(tenant, user.id, *summer)) == ["07-05 08:00"]
+    assert await store.events.claim_due_reminders(tenant, now=at("2027-07-05 07:59")) == []
+    assert starts(await store.events.claim_due_reminders(tenant, now=at("2027-07-05 08:00"))) == ["07-05 08:00"]
+
+
+async def test_single_and_recurring_events_are_merged_and_cut_at_the_limit(
+    store: Store, tenant: str, user: User
+) -> None:
+    for n in range(3):
+        rule = f"FREQ=DAILY;INTERVAL={n + 1}"
+        await store.events.create(tenant, user.id, f"series {n}", MONDAY + n * HOUR, recurrence_rule=rule)
+    for n in range(20):
+        await store.events.create(tenant, user.id, f"single {n}", MONDAY + n * DAY)
+    everything = await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + 20 * DAY)
+
+    keys = [(occurrence.start_datetime, occurrence.id) for occurrence in everything]
+    assert keys == sorted(keys)
+    assert len(everything) == 20 + 20 + 10 + 7
+    for limit in (1, 13, 57):
+        found = await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + 20 * DAY, limit=limit)
+        assert found == everything[:limit]
+
+
+@pytest.mark.parametrize("call", ["get_by_date_range", "find_conflicts"])
+async def test_a_bad_range_is_named(store: Store, call: str) -> None:
+    for argument, start, end in [
+        ("end", MONDAY, MONDAY - timedelta(microseconds=1)),
+        ("end", MONDAY, NAIVE),
+        ("start", None, MONDAY),
+        ("start", "2027-01-01", MONDAY),
+    ]:
+        with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
+            await getattr(store.events, call)("nobody", 1, start, end)
+
+
+# --- conflicts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hours", "conflicts"),
+    [
+        ((0, 1), False),
+        ((0, 2), False),  # ends where the event starts
+        ((0, 3), True),
+        ((2, 4), True),
+        ((2, 3), True),
+        ((3, 3), True),  # an instant
+        ((2, 2), True),
+        ((1, 1), False),
+        ((4, 4), False),
+        ((4, 5), False),  # starts where the event ends
+        ((3, 5), True),
+        ((0, 9), True),
+    ],
+)
+@pytest.mark.parametrize("rule", [None, "FREQ=WEEKLY"])
+async def test_a_conflict_is_half_open(
+    store: Store, tenant: str, user: User, *, hours: tuple[int, int], conflicts: bool, rule: str | None
+) -> None:
+    event = await store.events.create(
+        tenant, user.id, "x", MONDAY + 2 * HOUR, end_datetime=MONDAY + 4 * HOUR, recurrence_rule=rule
+    )
+    shift = 5 * WEEK if rule else timedelta()
+    start, end = (MONDAY + shift + hour * HOUR for hour in hours)
+    found = await store.events.find_conflicts(tenant, user.id, start, end)
+
+    assert [occurrence.id for occurrence in found] == ([event.id] if conflicts else [])
+    assert [occurrence.start_datetime for occurrence in found] == [MONDAY + shift + 2 * HOUR] * conflicts
+
+
+@pytest.mark.parametrize("rule", [None, "FREQ=DAILY"])
+async def test_an_event_without_an_end_conflicts_as_an_instant(
+    store: Store, tenant: str, user: User, rule: str | None
+) -> None:
+    await store.events.create(tenant, user.id, "x", MONDAY, recurrence_rule=rule)
+
+    async def count(start: datetime, end: datetime) -> int:
+        return len(await store.events.find_conflicts(tenant, user.id, start, end))
+
+    assert await count(MONDAY - HOUR, MONDAY) == 0
+    assert await count(MONDAY - HOUR, MONDAY + HOUR) == 1
+    assert await count(MONDAY, MONDAY + HOUR) == 1
+    assert await count(MONDAY, MONDAY) == 1
+    assert await count(MONDAY + timedelta(microseconds=1), MONDAY + HOUR) == 0
+
+
+async def test_what_is_completed_cancelled_excluded_or_another_users_is_no_conflict(
+    store: Store, tenant: str, other_tenant: str, user: User, madrid: User
+) -> None:
+    events = [
+        await store.events.create(
+            tenant, user.id, str(n), MONDAY, end_datetime=MONDAY + HOUR, recurrence_rule=("FREQ=DAILY", None)[n % 2]
+        )
+        for n in range(6)
+    ]
+    await store.events.complete(tenant, events[0].id)
+    await store.events.cancel(tenant, events[1].id)
+    await store.events.delete(tenant, events[2].id)
+    await store.events.create(tenant, madrid.id, "theirs", MONDAY, end_datetime=MONDAY + HOUR)
+
+    found = await store.events.find_conflicts(tenant, user.id, MONDAY, MONDAY + HOUR, exclude_event_id=events[3].id)
+    assert titles(found) == ["4", "5"]
+    assert titles(await store.events.get_upcoming(tenant, user.id, 1, now=MONDAY)) == ["3", "4", "5"]
+    assert await store.events.find_conflicts(other_tenant, user.id, MONDAY, MONDAY + HOUR) == []
+    with pytest.raises(InvalidArgumentError, match="^exclude_event_id"):
+        await store.events.find_conflicts(tenant, user.id, MONDAY, MONDAY, exclude_event_id="x")  # type: ignore[arg-type]
+
+
+_tenants = (f"conflicts-{n}" for n in itertools.count())
+_spans = st.tuples(st.integers(0, 12), st.integers(0, 6) | st.none())
+
+
+@settings(max_examples=scaled(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=st.lists(_spans, max_size=6), window=st.tuples(st.integers(0, 12), st.integers(0, 6)))
+async def test_conflicts_are_those_that_share_a_moment(
+    store: Store, events: list[tuple[int, int | None]], window: tuple[int, int]
+) -> None:
+    tenant = next(_tenants)
+    user = await store.users.create(tenant, telegram_id=1)
+    rows = [
+        {
+            "user_id": user.id,
+            "title": str(n),
+            "start_datetime": MONDAY + start * HOUR,
+            "end_datetime": None if length is None else MONDAY + (start + length) * HOUR,
+        }
+        for n, (start, length) in enumerate(events)
+    ]
+    await store.events.create_many(tenant, rows)
+
+    def moments(start: int, length: int | None) -> set[int]:  # in half hours; an instant has its own
+        return set(range(2 * start, 2 * (start + (length or 0)))) or {2 * start}
+
+    expected = {str(n) for n, span in enumerate(events) if moments(*span) & moments(*window)}
+    first, length = window
+    found = await store.events.find_conflicts(tenant, user.id, MONDAY + first * HOUR, MONDAY + (first + length) * HOUR)
+    assert set(titles(found)) == expected
+
+
+# --- changing -------------------------------------------------------------------------------------
+
+
+async def test_an_end_before_the_start_is_refused_also_when_one_of_them_stays(
+    store: Store, tenant: str, user: User
+) -> None:
+    event = await store.events.create(tenant, user.id, "x", MONDAY, end_datetime=MONDAY + HOUR)
+    for changes in ({"end_datetime": MONDAY - HOUR}, {"start_datetime": MONDAY + 2 * HOUR}):
+        with pytest.raises(InvalidArgumentError, match="^end_datetime: must not be before"):
+            await store.events.update(tenant, event.id, **changes)  # type: ignore[arg-type]
+    assert await store.events.get_by_id(tenant, event.id) == event
+
+    moved = await store.events.update(tenant, event.id, start_datetime=MONDAY + HOUR)
+    assert (moved.start_datetime, moved.end_datetime) == (MONDAY + HOUR, MONDAY + HOUR)
+    assert (await store.events.update(tenant, event.id, end_datetime=None)).end_datetime is None
+
+
+async def test_a_refused_change_leaves_a_transaction_open(store: Store, tenant: str, user: User) -> None:
+    async with store.transaction(tenant) as tx:
+        event = await tx.events.create(tenant, user.id, "x", MONDAY)
+        with pytest.raises(InvalidArgumentError, match="^end_datetime"):
+            await tx.events.update(tenant, event.id, end_datetime=MONDAY - HOUR)
+        await tx.events.update(tenant, event.id, end_datetime=MONDAY + HOUR)
+
+    assert (await store.events.get_all(tenant)).items[0].end_datetime == MONDAY + HOUR
+
+
+async def test_a_rule_is_checked_against_the_start_that_stays(store: Store, tenant: str, user: User) -> None:
+    event = await store.events.create(tenant, user.id, "x", MONDAY)
+    with pytest.raises(InvalidArgumentError, match="^recurrence_rule: gives no occurrence"):
+        await store.events.update(tenant, event.id, recurrence_rule="FREQ=DAILY;UNTIL=20260101")
+    await store.events.update(tenant, event.id, recurrence_rule="FREQ=DAILY;UNTIL=20270601")
+    with pytest.raises(InvalidArgumentError, match="^recurrence_rule: gives no occurrence"):
+        await store.events.update(tenant, event.id, start_datetime=at("2028-01-01"))
+
+
+async def test_a_changed_time_counts_in_every_range(store: Store, tenant: str, user: User) -> None:
+    event = await store.events.create(tenant, user.id, "x", MONDAY, recurrence_rule="FREQ=DAILY;COUNT=2")
+
+    async def days() -> list[str]:
+        found = await store.events.get_by_date_range(tenant, user.id, at("2027-01-01"), at("2028-01-01"))
+        return starts(found, "%m-%d")
+
+    assert await days() == ["03-01", "03-02"]
+    await store.events.update(tenant, event.id, start_datetime=MONDAY + 40 * DAY)
+    assert await days() == ["04-10", "04-11"]
+    await store.events.update(tenant, event.id, recurrence_rule="FREQ=WEEKLY;COUNT=3")
+    assert await days() == ["04-10", "04-17", "04-24"]
+    await store.events.update(tenant, event.id, recurrence_rule=None)
+    assert await days() == ["04-10"]
+    await store.events.update(tenant, event.id, recurrence_rule="FREQ=YEARLY", start_datetime=MONDAY)
+    assert await days() == ["03-01"]
+
+
+async def test_changes_of_the_same_event_at_once_keep_its_end_after_its_start(
+    store: Store, tenant: str, user: User
+) -> None:
+    event = await store.events.create(tenant, user.id, "x", MONDAY, end_datetime=MONDAY + 10 * HOUR)
+    await asyncio.gather(
+        *(store.events.update(tenant, event.id, start_datetime=MONDAY + n * HOUR) for n in range(3, 8)),
+        *(store.events.update(tenant, event.id, end_datetime=MONDAY + n * HOUR) for n in range(3, 8)),
+        return_exceptions=True,
+    )
+    found = await store.events.get_by_id(tenant, event.id)
+
+    assert found is not None
+    assert found.end_datetime is not None
+    assert found.end_datetime >= found.start_datetime
+
+
+async def test_completing_and_cancelling(store: Store, tenant: str, other_tenant: str, user: User) -> None:
+    event = await store.events.create(tenant, user.id, "x", MONDAY)
+
+    assert (await store.events.complete(tenant, event.id)).status == "completed"
+    assert (await store.events.cancel(tenant, event.id)).status == "cancelled"
+    assert (await store.events.update(tenant, event.id, status="scheduled")).status == "scheduled"
+    for call in (store.events.complete, store.events.cancel):
+        for missing in ((tenant, 2**62), (other_tenant, event.id)):
+            with pytest.raises(NotFoundError):
+                await call(*missing)
+
+
+# --- calendar sync --------------------------------------------------------------------------------
+
+
+async def test_a_synchronised_event_is_made_once_and_then_refreshed(
+    store: Store, tenant: str, user: User, madrid: User
+) -> None:
+    made = await store.events.upsert_external(
+        tenant, user.id, "g1", "a", MONDAY, end_datetime=MONDAY + HOUR, location="Lima", reminder_minutes=10
+    )
+    assert made.model_dump(include={"external_id", "title", "location", "reminder_minutes"}) == {
+        "external_id": "g1",
+        "title": "a",
+        "location": "Lima",
+        "reminder_minutes": 10,
+    }
+
+    await store.events.update(tenant, made.id, category="mine", status="completed")
+    again = await store.events.upsert_external(
+        tenant, user.id, "g1", "b", MONDAY + 2 * HOUR, location=None, recurrence_rule="FREQ=DAILY;COUNT=2"
+    )
+    assert again.id == made.id
+    assert (again.title, again.start_datetime, again.end_datetime) == ("b", MONDAY + 2 * HOUR, None)
+    assert (again.location, again.reminder_minutes, again.category) == (None, 10, "mine")
+    assert (again.status, again.recurrence_rule) == ("completed", "FREQ=DAILY;COUNT=2")
+    assert again.updated_at > made.updated_at
+    assert len(await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + WEEK)) == 2
+
+    theirs = await store.events.upsert_external(tenant, madrid.id, "g1", "c", MONDAY)
+    assert theirs.id != made.id
+
+
+async def test_synchronising_at_once_makes_one_event(store: Store, tenant: str, user: User) -> None:
+    events = await asyncio.gather(
+        *(store.events.upsert_external(tenant, user.id, "g1", str(n), MONDAY) for n in range(24))
+    )
+
+    assert len({event.id for event in events}) == 1
+    assert await store.events.count(tenant) == 1
+
+
+async def test_a_deleted_event_that_is_synchronised_is_restored(store: Store, tenant: str, user: User) -> None:
+    made = await store.events.upsert_external(tenant, user.id, "g1", "a", MONDAY, category="kept")
+    await store.events.delete(tenant, made.id)
+    again = await asyncio.gather(*(store.events.upsert_external(tenant, user.id, "g1", "b", MONDAY) for _ in range(8)))
+
+    assert {(event.id, event.title, event.category, event.deleted_at) for event in again} == {
+        (made.id, "b", "kept", None)
+    }
+
+
+@pytest.mark.parametrize("bad", [None, "", 5, "x" * 256])
+async def test_synchronising_needs_an_external_id(store: Store, bad: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="^external_id: "):
+        await store.events.upsert_external("nobody", 1, bad, "x", MONDAY)
+
+
+# --- reminders ------------------------------------------------------------------------------------
+
+
+async def remind(store: Store, tenant: str, user: User, title: str = "x", **more: Any) -> Event:
+    fields: dict[str, Any] = {"start_datetime": MONDAY, "reminder_minutes": 30} | more
+    return await store.events.create(tenant, user.id, title, **fields)
+
+
+async def test_a_reminder_is_handed_out_once_from_its_moment_on(
+    store: Store, tenant: str, other_tenant: str, user: User
+) -> None:
+    event = await remind(store, tenant, user, end_datetime=MONDAY + HOUR)
+    due = MONDAY - timedelta(minutes=30)
+
+    assert await store.events.claim_due_reminders(tenant, now=due - timedelta(microseconds=1)) == []
+    assert await store.events.claim_due_reminders(other_tenant, now=due) == []
+    claimed = await store.events.claim_due_reminders(tenant, now=due)
+    assert claimed == [EventOccurrence(**event.model_dump(), is_recurring=False)]
+    assert await store.events.claim_due_reminders(tenant, now=due) == []
+    assert await store.events.claim_due_reminders(tenant, now=due + 400 * DAY) == []
+
+
+async def test_a_claim_is_no_change_of_the_event(
+    store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any]
+) -> None:
+    event = await remind(store, tenant, user, recurrence_rule="FREQ=DAILY")
+    await store.events.claim_due_reminders(tenant, now=MONDAY)
+    entries = superuser.execute(
+        "select action from thea.audit_log where tenant_id = %s and table_name = 'events'", [tenant]
+    ).fetchall()
+
+    assert await store.events.get_by_id(tenant, event.id) == event
+    assert entries == [("insert",)]
+
+
+async def test_without_a_reminder_or_its_moment_nothing_is_handed_out(store: Store, tenant: str, user: User) -> None:
+    await remind(store, tenant, user, reminder_minutes=None)
+    done = await remind(store, tenant, user)
+    off = await remind(store, tenant, user)
+    await remind(store, tenant, user, status="cancelled")
+    deleted = await remind(store, tenant, user)
+    await store.events.complete(tenant, done.id)
+    await store.events.cancel(tenant, off.id)
+    await store.events.delete(tenant, deleted.id)
+
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []
+
+
+async def test_the_clock_is_the_present_one(store: Store, tenant: str, user: User) -> None:
+    now = datetime.now(UTC)
+    await remind(store, tenant, user, "due", start_datetime=now + timedelta(minutes=20))
+    await remind(store, tenant, user, "later", start_datetime=now + timedelta(minutes=40))
+
+    assert titles(await store.events.claim_due_reminders(tenant)) == ["due"]
+
+
+async def test_each_occurrence_of_a_series_is_handed_out_once(store: Store, tenant: str, madrid: User) -> None:
+    await remind(store, tenant, madrid, start_datetime=at("2027-03-26 09:00"), recurrence_rule="FREQ=DAILY;COUNT=4")
+    claimed = []
+    now = at("2027-03-25 00:00")
+    while now < at("2027-04-02 00:00"):
+        claimed += [
+            (occurrence.start_datetime, now) for occurrence in await store.events.claim_due_reminders(tenant, now=now)
+        ]
+        now += timedelta(minutes=30)
+
+    assert [f"{start:%m-%d %H:%M}" for start, _ in claimed] == [
+        "03-26 09:00",
+        "03-27 09:00",
+        "03-28 08:00",
+        "03-29 08:00",
+    ]
+    assert all(start - at_ == timedelta(minutes=30) for start, at_ in claimed)
+
+
+async def test_after_an_absence_each_event_is_handed_out_once_as_its_latest_occurrence(
+    store: Store, tenant: str, user: User
+) -> None:
+    await remind(store, tenant, user, "single")
+    await remind(store, tenant, user, "hourly", recurrence_rule="FREQ=DAILY;BYHOUR=8,9,10,11,12,13,14,15")
+    await remind(store, tenant, user, "ended", recurrence_rule="FREQ=DAILY;COUNT=3")
+    back = MONDAY + 10 * DAY + timedelta(minutes=35)
+    claimed = await store.events.claim_due_reminders(tenant, now=back)
+
+    found = {occurrence.title: occurrence.start_datetime for occurrence in claimed}
+    assert found == {"single": MONDAY, "ended": MONDAY + 2 * DAY, "hourly": MONDAY + 10 * DAY + HOUR}
+    assert titles(claimed) == ["single", "ended", "hourly"]
+    assert await store.events.claim_due_reminders(tenant, now=back) == []
+    later = await store.events.claim_due_reminders(tenant, now=back + HOUR)
+    assert [occurrence.start_datetime for occurrence in later] == [MONDAY + 10 * DAY + 2 * HOUR]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+async def test_many_workers_get_each_reminder_exactly_once(store: Store, tenant: str, user: User, limit: int) -> None:
+    count = 60
+    rows = [
+        {
+            "user_id": user.id,
+            "title": str(n),
+            "start_datetime": MONDAY + n * timedelta(minutes=1),
+            "reminder_minutes": n,
+            "recurrence_rule": (None, "FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO")[n % 3],
+        }
+        for n in range(count)
+    ]
+    await store.events.create_many(tenant, rows)
+
+    async def worker(now: datetime) -> list[EventOccurrence]:
+        mine: list[EventOccurrence] = []
+        while claimed := await store.events.claim_due_reminders(tenant, now=now, limit=limit):
+            assert len(claimed) <= limit
+            mine += claimed
+        return mine
+
+    for now, titles_due in [
+        (MONDAY, range(count)),
+        (MONDAY + DAY, [n for n in range(count) if n % 3 == 1]),
+        (MONDAY + WEEK, [n for n in range(count) if n % 3]),
+    ]:
+        shares = await asyncio.gather(*(worker(now) for _ in range(8)))
+        assert Counter(o.title for share in shares for o in share) == Counter(str(n) for n in titles_due)
+        if limit == 7 and now == MONDAY:
+            assert sum(bool(share) for share in shares) > 1
+
+
+async def test_a_claim_within_a_transaction_is_undone_with_it(store: Store, tenant: str, user: User) -> None:
+    await remind(store, tenant, user)
+    with pytest.raises(ZeroDivisionError):
+        async with store.transaction(tenant) as tx:
+            assert len(await tx.events.claim_due_reminders(tenant, now=MONDAY)) == 1
+            assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []  # another worker, meanwhile
+            raise ZeroDivisionError
+
+    assert len(await store.events.claim_due_reminders(tenant, now=MONDAY)) == 1
+
+
+@pytest.mark.parametrize("change", ["update", "reschedule", "upsert"])
+async def test_a_change_that_waits_for_a_claim_does_not_undo_it(
+    store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any], change: str
+) -> None:
+    event = await remind(store, tenant, user, external_id="g")
+    changes = {
+        "update": lambda: store.events.update(tenant, event.id, title="y"),
+        "reschedule": lambda: store.events.update(tenant, event.id, end_datetime=MONDAY + HOUR),
+        "upsert": lambda: store.events.upsert_external(tenant, user.id, "g", "y", MONDAY),
+    }
+    async with store.transaction(tenant) as tx:
+        assert len(await tx.events.claim_due_reminders(tenant, now=MONDAY)) == 1
+        waiting = asyncio.create_task(changes[change]())
+        for _ in range(1000):
+            if superuser.execute("select 1 from pg_stat_activity where wait_event_type = 'Lock'").fetchone():
+                break
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+    await waiting
+
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []
+
+
+async def test_an_event_that_is_looked_at_too_early_makes_room_for_one_that_is_due(
+    store: Store, tenant: str, user: User
+) -> None:
+    for n in range(5):
+        await remind(store, tenant, user, f"later {n}", recurrence_rule="FREQ=WEEKLY;BYDAY=FR")
+    await remind(store, tenant, user, "due")
+
+    assert titles(await store.events.claim_due_reminders(tenant, now=MONDAY, limit=1)) == ["due"]
+    friday = MONDAY + 4 * DAY
+    assert len(await store.events.claim_due_reminders(tenant, now=friday)) == 5
+
+
+async def test_an_event_that_moved_is_reminded_of_anew(store: Store, tenant: str, user: User) -> None:
+    event = await remind(store, tenant, user)
+    assert len(await store.events.claim_due_reminders(tenant, now=MONDAY)) == 1
+
+    await store.events.update(tenant, event.id, title="y", category="z", end_datetime=None)
+    await store.events.update(tenant, event.id, start_datetime=MONDAY, reminder_minutes=60)
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []
+
+    for start in (MONDAY + DAY, MONDAY - DAY):
+        await store.events.update(tenant, event.id, start_datetime=start)
+        assert await store.events.claim_due_reminders(tenant, now=start - HOUR - timedelta(microseconds=1)) == []
+        assert [o.start_datetime for o in await store.events.claim_due_reminders(tenant, now=start - HOUR)] == [start]
+
+
+async def test_a_series_whose_rule_changes_is_not_reminded_of_the_past_again(
+    store: Store, tenant: str, user: User
+) -> None:
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    event = await remind(store, tenant, user, start_datetime=today - 10 * DAY, recurrence_rule="FREQ=DAILY")
+    now = datetime.now(UTC)
+    assert len(await store.events.claim_due_reminders(tenant, now=now)) == 1
+
+    await store.events.update(tenant, event.id, recurrence_rule="FREQ=DAILY;INTERVAL=2")
+    assert await store.events.claim_due_reminders(tenant, now=now) == []
+    assert len(await store.events.claim_due_reminders(tenant, now=now + 2 * DAY)) == 1
+
+
+async def test_synchronising_the_same_again_reminds_of_nothing_again(store: Store, tenant: str, user: User) -> None:
+    for _ in range(2):
+        await store.events.upsert_external(tenant, user.id, "g", "x", MONDAY, reminder_minutes=30)
+    assert len(await store.events.claim_due_reminders(tenant, now=MONDAY)) == 1
+    for more in ({}, {"reminder_minutes": 30}, {"reminder_minutes": 90}, {"location": "Lima"}):
+        await store.events.upsert_external(tenant, user.id, "g", "x", MONDAY, **more)
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []
+
+    await store.events.upsert_external(tenant, user.id, "g", "x", MONDAY + DAY)
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []
+    assert len(await store.events.claim_due_reminders(tenant, now=MONDAY + DAY)) == 1
+
+
+async def test_what_came_due_while_it_was_hidden_or_done_is_handed_out_afterwards(
+    store: Store, tenant: str, user: User
+) -> None:
+    reminded = await remind(store, tenant, user, "reminded")
+    await store.events.claim_due_reminders(tenant, now=MONDAY)
+    deleted = await remind(store, tenant, user, "deleted")
+    done = await remind(store, tenant, user, "done", status="completed")
+    for event in (reminded, deleted):
+        await store.events.delete(tenant, event.id)
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []
+
+    for event in (reminded, deleted):
+        await store.events.restore(tenant, event.id)
+    await store.events.update(tenant, done.id, status="scheduled")
+    assert sorted(titles(await store.events.claim_due_reminders(tenant, now=MONDAY + HOUR))) == ["deleted", "done"]
+
+
+async def test_the_events_of_a_deleted_user_remind_nobody(store: Store, tenant: str, user: User) -> None:
+    await remind(store, tenant, user)
+    await store.users.delete(tenant, user.id)
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []
+
+    await store.users.restore(tenant, user.id)
+    assert len(await store.events.claim_due_reminders(tenant, now=MONDAY)) == 1
+
+
+async def test_one_unreadable_row_stops_neither_reminders_nor_ranges(
+    store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    await remind(store, tenant, user, "odd rule", recurrence_rule="FREQ=DAILY")
+    await remind(store, tenant, user, "good", recurrence_rule="FREQ=DAILY")
+    superuser.execute(
+        "update thea.events set recurrence_rule = 'FREQ=SECONDLY' where tenant_id = %s and title = 'odd rule'", [tenant]
+    )
+    superuser.execute("update thea.users set timezone = 'Mars/Olympus' where tenant_id = %s", [tenant])
+    with caplog.at_level(logging.ERROR, "thea_store.assistant.events.repository"):
+        claimed = await store.events.claim_due_reminders(tenant, now=MONDAY)
+        found = await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + 2 * DAY)
+
+    assert sorted(titles(claimed)) == ["good", "odd rule"]
+    assert sorted(titles(found)) == ["good", "good", "odd rule"]
+
+
+@pytest.mark.parametrize(("argument", "value"), [("now", NAIVE), ("limit", 0), ("limit", 1001)])
+async def test_a_bad_argument_of_a_claim_is_named(store: Store, argument: str, value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
+        await store.events.claim_due_reminders("nobody", **{argument: value})
+
+
+# --- bounded work, and the tenant -------------------------------------------------------------------
+
+EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+async def test_a_window_over_all_of_time_is_cut_at_the_limit(store: Store, tenant: str, user: User) -> None:
+    first, last = at("1990-01-01 10:00"), at("1990-01-01 11:00")
+    await store.events.create(tenant, user.id, "x", first, end_datetime=last, recurrence_rule="FREQ=DAILY")
+
+    assert len(await store.events.get_by_date_range(tenant, user.id, *EVER)) == 1000
+    assert len(await store.events.find_conflicts(tenant, user.id, *EVER)) == 1000
+    far = at("9000-01-01"), at("9000-01-03")
+    assert starts(await store.events.get_by_date_range(tenant, user.id, *far), "%Y-%m-%d") == [
+        "9000-01-01",
+        "9000-01-02",
+    ]
+
+
+async def test_a_window_that_takes_too_much_work_is_refused(store: Store, tenant: str, user: User) -> None:
+    rule = "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO"
+    rows = [{"user_id": user.id, "title": "x", "start_datetime": MONDAY, "recurrence_rule": rule}] * 50
+    await store.events.create_many(tenant, rows)
+
+    with pytest.raises(InvalidArgumentError, match="^end: .*ask for a shorter time"):
+        await store.events.get_by_date_range(tenant, user.id, *EVER)
+    with pytest.raises(InvalidArgumentError, match="^end: "):
+        await store.events.find_conflicts(tenant, user.id, MONDAY, EVER[1])
+    assert await store.events.get_upcoming(tenant, user.id, now=MONDAY) == []
+
+
+async def test_a_window_with_too_many_recurring_events_is_refused(
+    store: Store, tenant: str, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thea_store.assistant.events.repository._SERIES", 2)
+    for n in range(3):
+        assert len(await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + DAY)) == n
+        await store.events.create(tenant, user.id, "x", MONDAY, recurrence_rule="FREQ=DAILY")
+
+    with pytest.raises(InvalidArgumentError, match="^end: "):
+        await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + DAY)
+    with pytest.raises(InvalidArgumentError, match="^days_ahead: "):
+        await store.events.get_upcoming(tenant, user.id, now=MONDAY)
+
+
+async def test_a_claim_that_does_enough_leaves_the_rest_to_the_next(
+    store: Store, tenant: str, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thea_store.assistant.events.repository._CLAIMING", 1)
+    for n in range(3):
+        await remind(store, tenant, user, str(n), recurrence_rule="FREQ=DAILY")
+
+    claims = [titles(await store.events.claim_due_reminders(tenant, now=MONDAY)) for _ in range(4)]
+    assert claims == [["0"], ["1"], ["2"], []]
+
+
+async def test_a_series_whose_next_occurrence_takes_too_long_to_find_ends_there(
+    store: Store, tenant: str, user: User
+) -> None:
+    event = await remind(store, tenant, user, recurrence_rule="FREQ=DAILY;BYMONTH=3;BYMONTHDAY=1;BYDAY=MO")
+    due = Due(**event.model_dump(), timezone="UTC", reminded_until=None)
+
+    occurrence, move = claim(due, MONDAY, Work(20_000))
+    assert occurrence is not None
+    assert move == {"id": event.id, "reminded_until": MONDAY, "next_reminder_at": None}
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles"])
+async def test_an_event_at_the_end_of_time_overflows_nowhere(store: Store, tenant: str, zone: str) -> None:
+    user = await store.users.create(tenant, telegram_id=1, timezone=zone)
+    await store.events.create(tenant, user.id, "last", EVER[1] - HOUR, end_datetime=EVER[1], reminder_minutes=5)
+    await store.events.create(tenant, user.id, "first", EVER[0], reminder_minutes=527040)
+    await store.events.create(
+        tenant, user.id, "long", MONDAY, end_datetime=EVER[1], recurrence_rule="FREQ=DAILY;COUNT=2", reminder_minutes=5
+    )
+
+    for now in EVER:
+        assert isinstance(await store.events.claim_due_reminders(tenant, now=now), list)
+        assert isinstance(await store.events.get_upcoming(tenant, user.id, 3660, now=now), list)
+        assert isinstance(await store.events.get_by_date_range(tenant, user.id, now, now), list)
+    found = await store.events.get_by_date_range(tenant, user.id, *EVER)
+    assert titles(found) == ["first", "long", "long", "last"]
+    assert found[2].end_datetime == EVER[1]
+
+
+@pytest.mark.parametrize("tenant_id", ["", " a", None])
+async def test_a_tenant_is_checked_first(store: Store, tenant_id: Any) -> None:
+    events = store.events
+    for call in (
+        events.create(tenant_id, 1, "x", MONDAY),
+        events.upsert_external(tenant_id, 1, "x", "x", MONDAY),
+        events.update(tenant_id, 1, start_datetime=MONDAY),
+        events.complete(tenant_id, 1),
+        events.cancel(tenant_id, 1),
+        events.get_upcoming(tenant_id, 1),
+        events.get_by_date_range(tenant_id, 1, MONDAY, MONDAY),
+        events.find_conflicts(tenant_id, 1, MONDAY, MONDAY),
+        events.get_by_location(tenant_id, 1, "x"),
+        events.get_by_category(tenant_id, 1, "x"),
+        events.claim_due_reminders(tenant_id),
+    ):
+        with pytest.raises(InvalidTenantError):
+            await call

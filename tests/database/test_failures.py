@@ -1,0 +1,138 @@
+"""What each of the server's refusals becomes, provoked on a real server or as the driver raises it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+
+from thea_store import (
+    ConflictError,
+    InvalidArgumentError,
+    OutcomeUnknownError,
+    QueryTimeoutError,
+    Settings,
+    Store,
+    StoreError,
+    StoreUnavailableError,
+    User,
+)
+from thea_store.database.failures import translate
+from thea_store.postgres.url import DatabaseUrl
+from thea_store.testing import TestDatabase
+
+
+def refusal(state: str) -> asyncpg.PostgresError:
+    return asyncpg.PostgresError.new({"C": state, "M": "the secret value 4711", "D": "Key (a)=(4711)"})
+
+
+@pytest.mark.parametrize(
+    ("state", "becomes", "repeatable"),
+    [
+        ("40001", ConflictError, True),
+        ("40P01", ConflictError, True),
+        ("25006", StoreUnavailableError, True),
+        ("57014", QueryTimeoutError, False),
+        ("55P03", QueryTimeoutError, False),
+        ("22003", InvalidArgumentError, False),
+        ("23514", InvalidArgumentError, False),
+        ("25P02", StoreError, False),
+        ("42501", StoreError, False),
+        ("42703", StoreError, False),
+        ("53100", StoreError, False),
+        ("XX000", StoreError, False),
+        ("57P01", StoreUnavailableError, True),
+        ("08006", StoreUnavailableError, True),
+    ],
+)
+def test_each_refusal_has_its_error_without_the_servers_text(
+    state: str, becomes: type[StoreError], repeatable: bool
+) -> None:
+    failure = translate(refusal(state), "users.update")
+
+    assert type(failure) is becomes
+    assert failure.repeatable is repeatable
+    assert "4711" not in str(failure)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError(), asyncpg.ConnectionDoesNotExistError(), asyncpg.InternalClientError(), TimeoutError()],
+)
+def test_an_answer_that_got_lost_is_unknown_only_where_something_may_have_been_done(error: Exception) -> None:
+    assert type(translate(error, "users.update", unknown=True)) is OutcomeUnknownError
+    assert type(translate(error, "users.get_by_id")) in {StoreUnavailableError, QueryTimeoutError}
+
+
+def test_what_nobody_foresaw_is_still_an_error_of_the_library() -> None:
+    assert "ZeroDivisionError" in str(translate(ZeroDivisionError(), "users.update"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"password": "wrong-secret"}, "password"),
+        ({"database": "thea_nowhere"}, "does not exist"),
+        ({"user": "thea_nobody"}, "login|password"),
+    ],
+)
+async def test_a_login_that_fails_says_what_to_correct(
+    thea_database: TestDatabase, change: dict[str, Any], says: str
+) -> None:
+    address = replace(DatabaseUrl.parse(thea_database.app_url), **change)
+    if change.keys() == {"password"} and address.hosts[0][0].startswith("/"):
+        pytest.skip("the server's socket asks for no password")
+
+    with pytest.raises(StoreUnavailableError, match=says) as caught:
+        await Store.open(address.render())
+    assert "wrong-secret" not in str(caught.value)
+
+
+async def test_a_privilege_that_was_taken_away_is_named(
+    store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any]
+) -> None:
+    superuser.execute("revoke update on thea.users from thea_app")
+    superuser.execute("revoke update (username) on thea.users from thea_app")
+    try:
+        with pytest.raises(StoreError, match="lacks a privilege"):
+            await store.users.update(tenant, user.id, username="x")
+    finally:
+        superuser.execute(
+            "grant update (telegram_id, username, first_name, last_name, language_code, timezone, is_active,"
+            " preferences, last_activity, deleted_at) on thea.users to thea_app"
+        )
+
+
+async def test_queries_are_logged_by_name_and_never_with_a_value(
+    thea_database: TestDatabase, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        async with Store.open(Settings(url=thea_database.app_url, echo=True)) as store:
+            await store.users.create(tenant, telegram_id=471147, first_name="Secreta")
+        async with Store.open(Settings(url=thea_database.app_url, slow_query_ms=0)) as store:
+            await store.users.get_by_telegram_id(tenant, 471147)
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+
+    assert any(level == "INFO" and text.startswith("users.create_many: ") for level, text in lines)
+    assert any(level == "WARNING" and "slow query users.get_by_telegram_id" in text for level, text in lines)
+    assert "471147" not in caplog.text
+    assert "Secreta" not in caplog.text
+
+
+async def test_read_only_transactions_go_to_the_replica(thea_database: TestDatabase, tenant: str) -> None:
+    settings = Settings(url=thea_database.app_url, replica_url=thea_database.app_url, pool_size=1, max_overflow=0)
+    async with Store.open(settings) as store:
+        user = await store.users.create(tenant, telegram_id=1)
+        replicas = store._database._replicas
+        assert replicas is not None
+        calls = replicas._calls.total()
+        async with store.transaction(tenant, read_only=True) as tx:
+            assert await tx.users.get_by_id(tenant, user.id) == user
+        health = await store.health()
+
+    assert replicas._calls.total() == calls + 1
+    assert health.replica_lag is None  # what answers there is a primary

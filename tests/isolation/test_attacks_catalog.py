@@ -1,0 +1,415 @@
+"""What the attacks rest on, for everything that the catalog has: also for a table or a function that came yesterday.
+
+What stands in a list of exceptions has its reason there, and an exception that nothing needs any more fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from tests.isolation.attacks import Scene, scene_fixture, untouched_fixture  # noqa: F401 - fixtures
+from thea_store.postgres.url import DatabaseUrl
+
+OF_TENANT = "(tenant_id = thea.tenant())"
+OURS = "select oid, rolname from pg_roles where rolname ~ '^thea_(owner|app|readonly|maintenance|search)$'"
+IN_OURS = "relnamespace = 'thea'::regnamespace"
+OF_NO_SYSTEM = "{}namespace <> all(array['pg_catalog', 'information_schema']::regnamespace[])"
+
+# Policies that are not the tenant's: table, command, role.
+OTHER_POLICIES = {
+    ("*", "r", "thea_maintenance"): "retention crosses tenants, and has no part in the audit log",
+    ("*", "d", "thea_maintenance"): "the same",
+    ("thea.notes", "r", "thea_search"): "the searches compare the tenant themselves",
+    ("thea.audit_log", "a", "thea_owner"): "the trigger function writes as the owner",
+}
+
+# What a role may do with a whole table: with all of them, and where it is another right with one.
+RIGHTS = {
+    ("*", "thea_app"): {"SELECT", "INSERT", "DELETE"},
+    ("*", "thea_readonly"): {"SELECT"},
+    ("*", "thea_maintenance"): {"SELECT", "DELETE"},
+    ("thea.audit_log", "thea_app"): {"SELECT"},
+    ("thea.audit_log", "thea_maintenance"): set[str](),
+    ("thea.notes", "thea_search"): {"SELECT"},
+}
+# Besides: a service and its readers compare the applied migrations with their own.
+HISTORY = {("_yoyo_migration", role, "SELECT") for role in ("thea_app", "thea_readonly", "thea_maintenance")}
+GROUPS = ("thea_app", "thea_readonly", "thea_maintenance")
+
+# `messages.add` draws the id first; for the keystone see its migration.
+SEQUENCES = {("thea.message_history_id_seq", "thea_app", "USAGE")} | {
+    ("thea.keystone", group, "USAGE") for group in GROUPS
+}
+
+FIXED = {"tenant_id", "id", "user_id", "conversation_id", "created_at", "updated_at", "search_vector"}
+
+DEFINERS = {
+    "audit": ("thea_owner", "nobody else may write the log"),
+    "search_notes": ("thea_search", "`@@` is not leakproof, so row security would keep it from its index"),
+    "tagged_notes": ("thea_search", "the same"),
+}
+
+# Who calls a function; all others are called by triggers alone.
+EXECUTED = {
+    # Policies ask for it with the rights of whoever reads; so does each search.
+    "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"},
+    # The trigger that makes a note's words has the rights of whoever writes the note.
+    "note_vector": {"thea_app"},
+    "words": {"thea_app"},
+    "quoted": {"thea_app", "thea_search"},
+    # The searches have rights of their own, and alone are called by a service.
+    "note_query": {"thea_search"},
+    "marked": {"thea_search"},
+    "note_snippet": {"thea_search"},
+    "search_notes": {"thea_app", "thea_readonly"},
+    "tagged_notes": {"thea_app", "thea_readonly"},
+}
+
+# A function's body, when it was looked at last: what it does for one tenant it does with rights or rows of all.
+READ_AGAIN = "read it with an attacker's eyes, and then write down its digest"
+BODIES = {
+    "audit": "ec3e95387a23",
+    "audit_is_append_only": "c7d7f34d5d0a",
+    "index_note": "9c91d5914eac",
+    "look_at_reminders_again": "76b52de54a2c",
+    "marked": "84cef927f819",
+    "note_query": "d72b7358dee3",
+    "search_notes": "c01559054076",
+    "tagged_notes": "6fbb8256740a",
+    "touch": "a773deb8919d",
+}
+
+# Who is watched by what, and when. The columns that the audit log leaves out follow from others, or are mere activity.
+_AUDIT = "audit AFTER INSERT OR DELETE OR UPDATE ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.audit('{}'{})"
+_TOUCH = "touch BEFORE UPDATE{} ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.touch()"
+_OF_EVENTS = (
+    " OF title, description, start_datetime, end_datetime, location, event_type, category, status, reminder_minutes,"
+    " recurrence_rule, external_id, extra_data, deleted_at"
+)
+TRIGGERS = {
+    *(
+        _AUDIT.format(table, table, "".join(f", '{column}'" for column in unseen))
+        for table, unseen in {
+            "users": ["last_activity"],
+            "conversations": ["last_activity", "last_message_id"],
+            "message_history": [],
+            "events": ["series_end", "reminded_until", "next_reminder_at"],
+            "notes": ["search_vector"],
+        }.items()
+    ),
+    *(_TOUCH.format("", table) for table in ("users", "conversations", "message_history", "notes")),
+    _TOUCH.format(_OF_EVENTS, "events"),
+    (
+        "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.audit_log FOR EACH STATEMENT"
+        " EXECUTE FUNCTION thea.audit_is_append_only()"
+    ),
+    (
+        "search_vector BEFORE INSERT OR UPDATE OF user_id, title, tags, content, search_vector ON thea.notes"
+        " FOR EACH ROW EXECUTE FUNCTION thea.index_note()"
+    ),
+    (
+        "look_at_reminders_again AFTER UPDATE OF timezone ON thea.users FOR EACH ROW"
+        " WHEN ((old.timezone IS DISTINCT FROM new.timezone)) EXECUTE FUNCTION thea.look_at_reminders_again()"
+    ),
+}
+
+
+def test_every_table_has_a_tenant_an_owner_who_cannot_log_in_and_forced_row_security(scene: Scene) -> None:
+    tables = scene.ask(
+        "select c.oid::regclass::text, relowner::regrole::text, relrowsecurity and relforcerowsecurity,"
+        " exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and a.attnotnull"
+        " and a.atttypid = 'text'::regtype)"
+        f" from pg_class c where {IN_OURS} and relkind in ('r', 'p')"
+    )
+
+    assert {name for name, *_ in tables} == set(scene.tables)
+    assert [row for row in tables if row[1:] != ("thea_owner", True, True)] == []
+
+
+def test_the_schema_has_no_relation_that_row_security_does_not_reach(scene: Scene) -> None:
+    others = scene.ask(
+        f"select c.oid::regclass::text, relkind from pg_class c where {IN_OURS}"
+        " and relkind not in ('r', 'p', 'i', 'I', 'S')"
+        " and not (relkind = 'c' or relkind = 'v' and 'security_invoker=true' = any(reloptions))"
+    )
+
+    assert others == []
+
+
+def test_each_table_has_the_tenants_two_policies(scene: Scene) -> None:
+    for table in scene.tables:
+        policies = scene.ask(
+            "select polpermissive, polcmd::text, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)"
+            " from pg_policy where polrelid = %s::regclass and polroles @> array['thea_app'::regrole::oid]"
+            " and polroles @> array['thea_readonly'::regrole::oid] order by 1",
+            table,
+        )
+        reads_only = table == "thea.audit_log"
+
+        assert policies == [
+            (False, "*", OF_TENANT, OF_TENANT),
+            (True, "r", OF_TENANT, None) if reads_only else (True, "*", OF_TENANT, OF_TENANT),
+        ], table
+
+
+def test_every_other_policy_is_for_a_role_that_needs_it(scene: Scene) -> None:
+    found = scene.ask(
+        "select polrelid::regclass::text, polcmd::text, case o.role when 0 then 'public' else o.role::regrole::text end"
+        " from pg_policy cross join unnest(polroles) o (role)"
+        " where (pg_get_expr(polqual, polrelid), polpermissive) is distinct from (%s, true)"
+        " and (pg_get_expr(polqual, polrelid), polpermissive) is distinct from (%s, false)",
+        OF_TENANT,
+        OF_TENANT,
+    )
+    needed = {key for key in OTHER_POLICIES if key[0] != "*"} | {
+        (table, command, role)
+        for _, command, role in (key for key in OTHER_POLICIES if key[0] == "*")
+        for table in scene.written
+    }
+
+    assert set(found) == needed
+
+
+def test_every_right_on_a_relation_is_a_needed_one(scene: Scene) -> None:
+    found = scene.ask(
+        "select c.oid::regclass::text, case a.grantee when 0 then 'public' else a.grantee::regrole::text end,"
+        " a.privilege_type from pg_class c cross join aclexplode(coalesce(c.relacl, acldefault("
+        "case c.relkind when 'S' then 's'::\"char\" else 'r'::\"char\" end, c.relowner))) a"
+        f" where a.grantee <> c.relowner and {OF_NO_SYSTEM.format('rel')} and relkind <> 't'"
+    )
+    needed = HISTORY | SEQUENCES
+    for table in scene.tables:
+        for role in ("thea_app", "thea_readonly", "thea_maintenance", "thea_search"):
+            rights = RIGHTS.get((table, role), RIGHTS.get(("*", role), set()))
+            needed |= {(table, role, right) for right in rights}
+
+    assert set(found) == needed
+
+
+def test_columns_are_granted_for_updates_by_the_application_alone(scene: Scene) -> None:
+    found = scene.ask(
+        "select t.attrelid::regclass::text, t.attname, a.grantee::regrole::text, a.privilege_type"
+        " from pg_attribute t cross join aclexplode(t.attacl) a where t.attrelid >= 16384"
+    )
+
+    assert {(role, right) for _, _, role, right in found} == {("thea_app", "UPDATE")}
+    assert {table for table, *_ in found} == set(scene.written)
+    assert {column for _, column, *_ in found} & FIXED == set()
+
+
+def test_no_right_is_given_in_advance_or_handed_on(scene: Scene) -> None:
+    assert scene.ask("select defaclrole::regrole::text, defaclacl::text from pg_default_acl") == []
+    handed_on = scene.ask(
+        "select x.name from ("
+        " select c.oid::regclass::text, c.relowner, c.relacl from pg_class c"
+        " union all select a.attname, c.relowner, a.attacl from pg_attribute a join pg_class c on c.oid = a.attrelid"
+        " union all select p.oid::regprocedure::text, p.proowner, p.proacl from pg_proc p"
+        " union all select nspname, nspowner, nspacl from pg_namespace"
+        " union all select typname, typowner, typacl from pg_type"
+        " union all select lanname, lanowner, lanacl from pg_language"
+        " union all select datname, datdba, datacl from pg_database"
+        ") x (name, owner, acl) cross join aclexplode(x.acl) a where a.is_grantable and a.grantee <> x.owner"
+    )
+    assert handed_on == []
+
+
+def test_all_that_the_schema_has_is_the_owners(scene: Scene) -> None:
+    others = scene.ask(
+        "select x.name, x.owner::regrole::text from ("
+        " select relname, relowner, relnamespace from pg_class"
+        " union all select proname, proowner, pronamespace from pg_proc"
+        " union all select typname, typowner, typnamespace from pg_type"
+        " union all select cfgname, cfgowner, cfgnamespace from pg_ts_config"
+        " union all select dictname, dictowner, dictnamespace from pg_ts_dict"
+        " union all select collname, collowner, collnamespace from pg_collation"
+        " union all select oprname, oprowner, oprnamespace from pg_operator"
+        " union all select stxname, stxowner, stxnamespace from pg_statistic_ext"
+        ") x (name, owner, namespace)"
+        " where namespace = 'thea'::regnamespace and owner <> 'thea_owner'::regrole"
+    )
+
+    assert set(others) == {(name, owner) for name, (owner, _) in DEFINERS.items() if owner != "thea_owner"}
+    assert scene.ask("select nspowner::regrole::text from pg_namespace where nspname = 'thea'") == [("thea_owner",)]
+
+
+# What the server has of itself, in the schemas that nobody looks into.
+OF_THE_SERVER = {
+    "functions": "select oid::regprocedure::text, proowner, prosecdef, proacl::text, prosrc from pg_proc"
+    " where pronamespace = any(array['pg_catalog', 'information_schema']::regnamespace[])",
+    "relations": "select oid::regclass::text, relkind, relowner, relacl::text from pg_class"
+    " where relnamespace = any(array['pg_catalog', 'information_schema']::regnamespace[])",
+    "extensions": "select extname from pg_extension where extname <> 'unaccent'",
+    "languages": "select lanname, lanacl::text from pg_language",
+    "foreign servers": "select srvname from pg_foreign_server",
+    "event triggers": "select evtname from pg_event_trigger",
+    "publications": "select pubname from pg_publication",
+}
+
+
+@pytest.mark.parametrize("what", OF_THE_SERVER)
+def test_what_is_the_servers_own_is_as_in_a_new_database(scene: Scene, what: str) -> None:
+    untouched = replace(DatabaseUrl.parse(scene.database.superuser_url), database="template1")
+    with psycopg.connect(untouched.render()) as connection:
+        its_own = connection.execute(OF_THE_SERVER[what].encode()).fetchall()
+
+    assert set(scene.ask(OF_THE_SERVER[what])) ^ set(its_own) == set()
+
+
+def test_nobody_creates_in_a_schema_or_keeps_temporary_tables(scene: Scene) -> None:
+    logins = ("thea_app", "thea_readonly", "thea_maintenance", "thea_search")
+    schemas = scene.ask("select nspname from pg_namespace where nspname !~ '^pg_(toast|temp)'")
+
+    assert ("thea",) in schemas
+    for role in logins:
+        for (schema,) in schemas:
+            assert scene.ask("select has_schema_privilege(%s, %s, 'create')", role, schema) == [(False,)], (
+                role,
+                schema,
+            )
+        for right in ("create", "temporary"):
+            assert scene.ask("select has_database_privilege(%s, current_database(), %s)", role, right) == [(False,)]
+
+
+def test_no_role_of_ours_can_log_in_or_has_a_power(scene: Scene) -> None:
+    roles = scene.ask(
+        f"select rolname, rolcanlogin or rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication"
+        f" from pg_roles where oid in (select oid from ({OURS}) x)"
+    )
+
+    assert len(roles) == 5
+    assert [name for name, is_strong in roles if is_strong] == []
+
+
+def test_no_role_of_ours_is_another_but_the_owner_who_hands_functions_to_the_searches(scene: Scene) -> None:
+    memberships = scene.ask(
+        f"select m.member::regrole::text, m.roleid::regrole::text from pg_auth_members m, ({OURS}) r"
+        " where m.member = r.oid"
+    )
+    logins = scene.ask(
+        "select array_agg(m.roleid::regrole::text) from pg_auth_members m"
+        " where m.member::regrole::text = any(%s) group by member",
+        [connection.info.user for connection in scene.logins.values()],
+    )
+
+    assert memberships == [("thea_owner", "thea_search")]
+    assert sorted(logins) == [(["thea_app"],), (["thea_readonly"],)]
+
+
+def test_every_function_is_executed_by_those_who_need_it(scene: Scene) -> None:
+    found = scene.ask(
+        "select p.proname, case a.grantee when 0 then 'public' else a.grantee::regrole::text end"
+        " from pg_proc p cross join aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a"
+        " where p.pronamespace = 'thea'::regnamespace and a.grantee <> p.proowner"
+    )
+
+    assert {(name, role) for name, roles in EXECUTED.items() for role in roles} == set(found)
+
+
+def test_every_function_that_runs_as_its_owner_is_known(scene: Scene) -> None:
+    found = scene.ask(
+        "select proname, proowner::regrole::text, proconfig && array['search_path=pg_catalog, pg_temp']"
+        f" from pg_proc where prosecdef and {OF_NO_SYSTEM.format('pro')}"
+    )
+
+    assert sorted(found) == sorted((name, owner, True) for name, (owner, _) in DEFINERS.items())
+
+
+def test_every_functions_names_are_resolved_when_it_is_made_or_in_a_fixed_path(scene: Scene) -> None:
+    loose = scene.ask(
+        "select proname from pg_proc where pronamespace = 'thea'::regnamespace and prosqlbody is null"
+        " and (proconfig && array['search_path=pg_catalog, pg_temp']) is not true"
+    )
+
+    assert loose == []
+
+
+def test_nothing_but_the_servers_own_is_called_leakproof(scene: Scene) -> None:
+    """Such a function may be given any row, before row security has looked at it."""
+    leakproof = "select oid::regprocedure::text from pg_proc where proleakproof order by 1"
+    untouched = replace(DatabaseUrl.parse(scene.database.superuser_url), database="template1")
+    with psycopg.connect(untouched.render()) as connection:
+        the_servers_own = connection.execute(leakproof.encode()).fetchall()
+
+    assert scene.ask(leakproof) == the_servers_own
+
+
+def test_every_body_is_one_that_was_looked_at(scene: Scene) -> None:
+    found = scene.ask(
+        "select proname, left(md5(prosrc || coalesce(proconfig::text, '')), 12) from pg_proc"
+        " where pronamespace = 'thea'::regnamespace and prosqlbody is null"
+    )
+
+    assert dict(found) == BODIES, READ_AGAIN
+
+
+def test_every_trigger_is_a_known_one_and_there_is_no_rule(scene: Scene) -> None:
+    triggers = scene.ask(
+        "select pg_get_triggerdef(t.oid), tgenabled::text from pg_trigger t join pg_class c on c.oid = t.tgrelid"
+        f" where not tgisinternal and c.{IN_OURS}"
+    )
+
+    assert {text.removeprefix("CREATE TRIGGER ") for text, _ in triggers} == TRIGGERS
+    assert {enabled for _, enabled in triggers} == {"O"}
+    assert scene.ask(f"select rulename from pg_rewrite r join pg_class c on c.oid = ev_class where c.{IN_OURS}") == []
+
+
+def test_the_tenant_is_asked_for_in_every_statement(scene: Scene) -> None:
+    functions = scene.ask(
+        "select provolatile::text, prosecdef, proleakproof, proconfig, pg_get_function_sqlbody(oid)"
+        " from pg_proc where pronamespace = 'thea'::regnamespace and proname = 'tenant'"
+    )
+    body = "RETURN NULLIF(current_setting('app.tenant_id'::text, true), ''::text)"
+
+    assert functions == [("s", False, False, None, body)]
+
+
+def test_every_key_starts_with_the_tenant(scene: Scene) -> None:
+    unique = scene.ask(
+        "select i.indexrelid::regclass::text, a.attname from pg_index i join pg_class c on c.oid = i.indrelid"
+        " left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]"
+        f" where c.{IN_OURS} and (i.indisunique or i.indisexclusion)"
+    )
+    foreign = scene.ask(
+        "select k.conname, a.attname, b.attname, k.confdeltype::text, k.convalidated from pg_constraint k"
+        " join pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]"
+        " join pg_attribute b on b.attrelid = k.confrelid and b.attnum = k.confkey[1]"
+        " where k.contype = 'f' and k.connamespace = 'thea'::regnamespace"
+    )
+
+    assert len(unique) >= len(scene.tables)
+    assert [name for name, first in unique if first != "tenant_id"] == []
+    assert foreign
+    assert [row[0] for row in foreign if row[1:] != ("tenant_id", "tenant_id", "c", True)] == []
+
+
+def test_every_table_has_a_key_a_check_of_the_tenant_and_an_id_of_the_servers(scene: Scene) -> None:
+    for table in scene.tables:
+        columns = dict(
+            scene.ask("select attname, attidentity::text from pg_attribute where attrelid = %s::regclass", table)
+        )
+        constraints = [
+            definition
+            for (definition,) in scene.ask(
+                "select pg_get_constraintdef(oid) from pg_constraint where conrelid = %s::regclass", table
+            )
+        ]
+
+        assert "PRIMARY KEY (tenant_id, id)" in constraints, table
+        assert any("char_length(tenant_id)" in definition and "!~" in definition for definition in constraints), table
+        assert columns["id"] == "a" or table == "thea.audit_log", table
+
+
+def test_every_table_that_is_written_is_watched(scene: Scene) -> None:
+    triggers = scene.ask(
+        "select tgrelid::regclass::text, tgfoid::regproc::text, tgtype, tgenabled::text,"
+        " split_part(encode(tgargs, 'escape'), '\\000', 1)"
+        " from pg_trigger where not tgisinternal"
+        " and tgfoid::regproc::text in ('thea.audit', 'thea.audit_is_append_only')"
+    )
+    # After each row of insert, update and delete; before a statement of update, delete and truncate.
+    needed = {(table, "thea.audit", 1 + 4 + 8 + 16, "O", table.removeprefix("thea.")) for table in scene.written}
+
+    assert set(triggers) == needed | {("thea.audit_log", "thea.audit_is_append_only", 2 + 8 + 16 + 32, "O", "")}

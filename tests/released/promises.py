@@ -1,0 +1,94 @@
+"""Whether a database keeps what a manifest promises: a sentence for each promise that it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psycopg
+from psycopg import errors
+
+from thea_store.postgres.types import spelled
+from thea_store.postgres.url import DatabaseUrl
+from thea_store.queries.file import Query, Source
+from thea_store.verification.opening import Described, Findings, describe
+from tools.manifest import DECLARED, SAID, Connection, Manifest, Promise, connected, omitted
+
+
+def broken(manifest: Manifest, url: str) -> list[str]:
+    """A sentence for every promise that this database does not keep to a login like this one."""
+    findings = describe(DatabaseUrl.parse(url), [_query(*item) for item in manifest.queries.items()])
+    with connected(url) as connection:
+        return [
+            f"{name} of {manifest.version}: {problem}"
+            for (name, promise), found in zip(manifest.queries.items(), findings.described, strict=True)
+            for problem in [
+                *_problems(promise, found, findings),
+                *_forbidden(connection, promise),
+                *_required(connection, promise),
+            ]
+        ]
+
+
+def edited(manifest: Manifest, now: Mapping[str, str]) -> list[str]:
+    """A sentence for each of its migrations that is not what it was, by the checksums of now."""
+    return [
+        f"{id_} of {manifest.version}: the migration {'was edited' if id_ in now else 'is gone'}, "
+        "though databases have it: restore it, and put the change into a new one"
+        for id_, checksum in manifest.migrations.items()
+        if now.get(id_) != checksum
+    ]
+
+
+def _query(name: str, promise: Promise) -> Query[object]:
+    nothing = frozenset[str]()
+    return Query(
+        name=name,
+        source=Source(Path(name), 1),
+        text=promise.text,
+        first_line=1,
+        parameters=tuple(promise.parameters),
+        summary="",
+        not_null=nothing,
+        nullable=nothing,
+        writes=False,
+        outer_join=False,
+    )
+
+
+def _problems(promise: Promise, found: Described, findings: Findings) -> list[str]:
+    if found.failure is not None:
+        return [f"the server refuses it: {found.failure}"]
+    names = [column.name for column in found.columns]
+    if names != list(promise.columns):
+        return [f"its columns were {', '.join(promise.columns)}, and are {', '.join(names)}"]
+    parameters = zip(promise.parameters.items(), map(spelled, found.parameter_oids), strict=True)
+    problems = [f"the parameter :{name} was {was}, and is {now}" for (name, was), now in parameters if was != now]
+    for column in found.columns:
+        was, now = promise.columns[column.name], spelled(column.type_oid)
+        if (type_ := was.removesuffix(DECLARED).removesuffix(SAID)) != now:
+            problems.append(f"the column {column.name} was {type_}, and is {now}")
+        if was.endswith(DECLARED) and column.origin not in findings.not_null:
+            problems.append(f"the column {column.name} was never null, and can be null")
+    return problems
+
+
+def _forbidden(connection: Connection, promise: Promise) -> Iterator[str]:
+    """Whether the login may run it: preparing asks for no privilege, explaining does."""
+    values = ", ".join(["null"] * len(promise.parameters))
+    try:
+        connection.execute(f"prepare promised as {promise.text}".encode())
+    except psycopg.Error:  # told by `_problems`
+        return
+    try:
+        connection.execute(f"explain execute promised{values and f' ({values})'}".encode())
+    except errors.InsufficientPrivilege as error:
+        yield f"a service may not run it: {error.diag.message_primary}"
+    connection.execute("deallocate promised")
+
+
+def _required(connection: Connection, promise: Promise) -> Iterator[str]:
+    """The columns that an insert must give by now, and this one does not."""
+    for column in omitted(connection, promise.text):
+        if column not in promise.omits:
+            yield f"the column {column} must be given by now, which it does not"

@@ -1,0 +1,196 @@
+"""Every public call of the repositories, found by signature, with arguments that speak of a tenant's own rows.
+
+A new method is picked up without registration. Only a parameter with a new name needs a value, in `_values`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args, get_type_hints
+
+from typing_extensions import is_typeddict
+
+from thea_store import Store, StoreTransaction
+from thea_store.assistant.conversations import Conversations
+from thea_store.assistant.events.repository import Events
+from thea_store.assistant.messages import Messages
+from thea_store.assistant.notes import Notes
+from thea_store.assistant.users import Users
+from thea_store.repositories.audit import Audit
+
+NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+REPOSITORIES = {
+    "users": Users,
+    "conversations": Conversations,
+    "messages": Messages,
+    "events": Events,
+    "notes": Notes,
+    "audit": Audit,
+}
+_READS = re.compile(r"get_(?!or_create)|count|exists|iterate|search|find_|tag_counts|analyze_")
+_numbers = itertools.count(5_000_000_000)
+
+# fmt: off
+_TEXTS = (
+    "actor", "bot_response", "category", "content", "current_state", "description", "event_type", "expected_state",
+    "external_id", "first_name", "intent", "intent_detected", "language_code", "last_name", "location", "new_state",
+    "query", "session_id", "title", "user_message", "username",
+)
+_OBJECTS = ("context_data", "context_update", "entities_extracted", "extra_data", "patch", "preferences")
+_FLAGS = ("include_deleted", "is_active", "is_pinned", "match_all", "newest_first")
+_COUNTS = (
+    "batch_size", "conversations", "days_ahead", "events", "hours", "keep", "limit", "messages", "notes", "priority",
+    "processing_time_ms", "reminder_minutes", "slow_ms",
+)
+_EARLY = (
+    "active_since", "created_at", "created_before", "created_from", "now", "older_than", "since", "start",
+    "start_datetime", "started_at", "starts_before", "starts_from",
+)
+_LATE = ("at", "end", "end_datetime", "last_activity", "reminder_datetime")
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What the calls are about: a tenant, a text that all its rows contain, and the ids of one row of each kind."""
+
+    tenant: str
+    text: str
+    telegram_id: int
+    live: Mapping[str, int]
+    deleted: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One method of one repository."""
+
+    repository: str
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.repository}.{self.method}"
+
+    @property
+    def writes(self) -> bool:
+        """Whether the call may change something."""
+        return not _READS.match(self.method)
+
+    def arguments(self, ground: Ground) -> dict[str, Any]:
+        """A value for every parameter, the optional ones too, but the tenant."""
+        function = getattr(REPOSITORIES[self.repository], self.method)
+        hints = get_type_hints(function, include_extras=True)
+        values = _values(self, ground)
+        arguments: dict[str, Any] = {}
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name in {"self", "tenant_id"}:
+                continue
+            if parameter.kind is parameter.VAR_KEYWORD:
+                (fields,) = get_args(hints[name])
+                arguments |= {key: _value(self, values, key) for key in get_type_hints(fields)}
+            else:
+                arguments[name] = _rows(self, ground, hints[name]) or _value(self, values, name)
+        return arguments
+
+    async def run(self, api: Store | StoreTransaction, tenant: str, arguments: Mapping[str, Any]) -> Any:
+        """What the call returns; of an iterator all that it gives."""
+        function = getattr(getattr(api, self.repository), self.method)
+        given = dict(arguments)
+        positional = [
+            given.pop(parameter.name)
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name != "tenant_id"
+        ]
+        result = function(tenant, *positional, **given)
+        return [one async for one in result] if isinstance(result, AsyncIterator) else await result
+
+
+CALLS = [
+    Call(repository, method)
+    for repository, kind in REPOSITORIES.items()
+    for method in dir(kind)
+    if not method.startswith("_") and callable(getattr(kind, method))
+]
+
+
+async def prepare(store: Store, tenant: str, text: str = "pan") -> Ground:
+    """Rows to call upon: one of each kind, and one of each that is deleted."""
+    number = next(_numbers)
+    user = await store.users.create(tenant, telegram_id=number, first_name=text, preferences={text: text})
+    live: dict[str, int] = {"users": user.id}
+    deleted: dict[str, int] = {}
+    for ids in (live, deleted):
+        if ids is deleted:
+            ids["users"] = (await store.users.create(tenant, telegram_id=next(_numbers), first_name=text)).id
+        session = text if ids is live else f"{text} {next(_numbers)}"
+        ids["conversations"] = (await store.conversations.create(tenant, user.id, session, current_state=text)).id
+        ids["messages"] = (await store.messages.create(tenant, user.id, ids["conversations"], text)).id
+        ids["events"] = (
+            await store.events.create(tenant, user.id, text, NOW, reminder_minutes=5, external_id=session)
+        ).id
+        ids["notes"] = (await store.notes.create(tenant, user.id, text, title=text, tags=[text])).id
+    await store.messages.delete(tenant, deleted["messages"])
+    for repository in ("conversations", "events", "notes", "users"):
+        await getattr(store, repository).delete(tenant, deleted[repository])
+    # A message comes back alone only where its conversation is there.
+    message = await store.messages.create(tenant, user.id, live["conversations"], text)
+    await store.messages.delete(tenant, message.id)
+    deleted["messages"] = message.id
+    return Ground(tenant, text, number, live, deleted)
+
+
+def _values(call: Call, ground: Ground) -> dict[str, object]:
+    text, number = ground.text, next(_numbers)
+    is_new = call.method in {"create", "create_many", "update"} or (call.repository, call.method) == (
+        "users",
+        "import_many",
+    )
+    own = ground.deleted if call.method == "restore" else ground.live
+    values: dict[str, object] = dict.fromkeys(_TEXTS, text) | {key: {text: text} for key in _OBJECTS}
+    values |= dict.fromkeys(_FLAGS, True) | dict.fromkeys(_COUNTS, 3)
+    values |= dict.fromkeys(_EARLY, NOW - timedelta(days=1)) | dict.fromkeys(_LATE, NOW + timedelta(days=1))
+    values |= {
+        "id": own.get(call.repository),
+        "row_id": ground.live["notes"],
+        "user_id": ground.live["users"],
+        "conversation_id": ground.live["conversations"],
+        "event_id": ground.live["events"],
+        "exclude_event_id": ground.live["events"],
+        "note_id": ground.live["notes"],
+        "telegram_id": number if is_new else ground.telegram_id,
+        "message_id": number,
+        "last_message_id": number,
+        "timezone": "Europe/Madrid",
+        "language_code": "es",
+        "status": "scheduled",
+        "table": "notes",
+        "recurrence_rule": "FREQ=DAILY;COUNT=3",
+        "tags": [text, f"{text} {number}"],
+        "cursor": None,
+        "confidence_score": 0.5,
+        "low_confidence": 0.5,
+    }
+    if is_new:
+        values |= {"session_id": f"{text} {number}", "external_id": f"{text} {number}"}
+    return values
+
+
+def _rows(call: Call, ground: Ground, hint: object) -> list[dict[str, Any]] | None:
+    """One row, where the parameter takes many: of its `TypedDict`, or of what `create` takes."""
+    if call.method == "create_many":
+        return [Call(call.repository, "create").arguments(ground)] if "Iterable" in str(hint) else None
+    for row in get_args(hint):
+        if is_typeddict(row):
+            values = _values(call, ground)
+            return [{key: _value(call, values, key) for key in get_type_hints(row)}]
+    return None
+
+
+def _value(call: Call, values: Mapping[str, object], name: str) -> object:
+    assert name in values, f"{call} has a parameter `{name}`: give it a value in tests/support/calls.py"
+    return values[name]

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.exports import ANA, BEN, BOT, NOON
+from thea_store.telegram import turns as exchanges
+from thea_store.telegram.export import ExportedMessage
+from thea_store.telegram.turns import Exchange, Exchanges
+
+_numbers = itertools.count(1)
+
+
+def message(sender: int | str | None, text: str = "…", *, number: int | None = None, **fields: Any) -> ExportedMessage:
+    number = number or next(_numbers)
+    usual: dict[str, Any] = {
+        "chat_id": BOT,
+        "chat_name": None,
+        "chat_type": "bot_chat",
+        "message_id": number,
+        "sent_at": NOON + timedelta(minutes=number),
+        "sender_id": f"user{sender}" if isinstance(sender, int) else sender,
+        "sender_name": None,
+        "text": text,
+        "reply_to_message_id": None,
+    }
+    return ExportedMessage(**(usual | fields))
+
+
+def folded(messages: Iterable[ExportedMessage], assistant: int | None = None) -> list[tuple[str, str | None]]:
+    """What was asked and answered, in the order of the chats."""
+    found = dict.fromkeys(Exchanges(assistant).fold(messages))
+    return [(each.user_message, each.bot_response) for each in found]
+
+
+def test_the_bot_answers_the_newest_message() -> None:
+    assert folded([message(ANA, "hola"), message(ANA, "¿hay alguien?"), message(BOT, "sí")]) == [
+        ("hola", None),
+        ("¿hay alguien?", "sí"),
+    ]
+
+
+def test_a_reply_answers_the_message_that_it_replies_to() -> None:
+    first = message(ANA, "uno")
+
+    assert folded([first, message(ANA, "dos"), message(BOT, "a uno", reply_to_message_id=first.message_id)]) == [
+        ("uno", "a uno"),
+        ("dos", None),
+    ]
+
+
+def test_several_answers_are_joined() -> None:
+    assert folded([message(ANA, "hola"), message(BOT, "buenas"), message(BOT, "¿qué tal?")]) == [
+        ("hola", "buenas\n¿qué tal?")
+    ]
+
+
+def test_answers_before_anybody_wrote_are_an_exchange_without_a_question() -> None:
+    fold = list(
+        Exchanges().fold([message(BOT, "hola"), message(BOT, "¿?"), message(ANA, "¡hola!"), message(BOT, "bien")])
+    )
+
+    assert [(each.person.telegram_id, each.user_message, each.bot_response) for each in dict.fromkeys(fold)] == [
+        (ANA, "", "hola\n¿?"),
+        (ANA, "¡hola!", "bien"),
+    ]
+
+
+def test_answers_in_a_chat_where_nobody_wrote_are_counted() -> None:
+    chats = Exchanges()
+
+    assert list(chats.fold([message(BOT), message(BOT), message(ANA, chat_id=1, chat_type="personal_chat")]))
+    assert chats.skipped == {"unaddressed": 2}
+    assert chats.messages == 1
+
+
+def test_an_answer_grows_to_a_bound_and_goes_on_in_another_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchanges, "_ROOM", 10)
+
+    assert folded([message(ANA, "/start"), *(message(BOT, "12345") for _ in range(3)), message(ANA, "¡basta!")]) == [
+        ("/start", "12345"),
+        ("", "12345"),
+        ("", "12345"),
+        ("¡basta!", None),
+    ]
+
+
+def test_a_message_longer_than_the_bound_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchanges, "_ROOM", 10)
+
+    assert folded([message(ANA, "hola"), message(BOT, "x" * 50)]) == [("hola", "x" * 50)]
+
+
+def test_an_answer_reaches_back_over_a_bounded_number_of_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchanges, "_REACH", 2)
+    asked = [message(ANA, text) for text in ("uno", "dos", "tres")]
+
+    assert folded([*asked, message(BOT, "a uno", reply_to_message_id=asked[0].message_id)]) == [
+        ("uno", None),
+        ("dos", None),
+        ("tres", "a uno"),
+    ]
+
+
+def test_a_chat_of_any_length_holds_a_bounded_number_of_exchanges() -> None:
+    chats = Exchanges()
+    for _ in chats.fold(message(ANA if n % 2 else BOT) for n in range(10_000)):
+        assert len(chats._recent) <= exchanges._REACH
+
+
+def test_nobody_is_the_assistant_of_two_people_unless_named() -> None:
+    talk = [
+        message(ANA, "hola", chat_id=BEN, chat_type="personal_chat"),
+        message(BEN, "buenas", chat_id=BEN, chat_type="personal_chat"),
+    ]
+
+    assert folded(talk) == [("hola", None), ("buenas", None)]
+    assert folded(talk, assistant=BEN) == [("hola", "buenas")]
+
+
+def test_in_a_group_each_person_has_a_session_and_the_assistant_answers_them_all() -> None:
+    group: dict[str, Any] = {"chat_id": 99, "chat_type": "private_supergroup"}
+    talk = [message(ANA, "uno", **group), message(BEN, "dos", **group), message(BOT, "bien", **group)]
+
+    assert [(each.session_id, each.bot_response) for each in dict.fromkeys(Exchanges(BOT).fold(talk))] == [
+        (f"telegram:99:{ANA}", None),
+        (f"telegram:99:{BEN}", "bien"),
+    ]
+
+
+def test_answers_do_not_cross_from_one_chat_to_the_next() -> None:
+    assert folded([message(ANA, "hola"), message(8000, "buenas", chat_id=8000), message(ANA, "¿?", chat_id=8000)]) == [
+        ("hola", None),
+        ("", "buenas"),
+        ("¿?", None),
+    ]
+
+
+@pytest.mark.parametrize("sender", [None, "channel7", "chat7", "user0", f"user{2**63}"])
+def test_who_is_no_person_is_skipped_and_counted(sender: str | None) -> None:
+    chats = Exchanges()
+
+    assert list(chats.fold([message(sender)])) == []
+    assert chats.skipped == {"no_person": 1}
+
+
+def test_a_number_that_comes_twice_counts_once() -> None:
+    chats = Exchanges()
+    again: list[Exchange] = list(chats.fold([message(ANA, "hola", number=5), message(ANA, "otra", number=5)]))
+
+    assert [each.user_message for each in again] == ["hola"]
+    assert chats.skipped == {"repeated": 1}

@@ -1,0 +1,1 @@
+"""What an operator asks of a live database: what is wrong with it (`doctor`), and what it consists of (`schema`)."""

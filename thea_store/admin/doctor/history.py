@@ -1,0 +1,64 @@
+"""The migrations that the database has, and whether the queries fit what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from thea_store.admin.doctor.findings import Check, Patient, Verdict, ok, problem
+from thea_store.migrator import Status, available, status
+from thea_store.migrator.plan import compare
+from thea_store.store import SQL_FILES
+from thea_store.verification.opening import inspect, mismatches
+
+__all__ = ["CHECKS"]
+
+_IS_MIGRATED = "select to_regclass('public._yoyo_migration') is not null"
+_APPLIED = "select migration_id from public._yoyo_migration"
+# The checksums are in the log, which the services' logins may not read.
+_READS_LOG = "select has_table_privilege(to_regclass('public._yoyo_log')::oid, 'select')"
+
+
+def _migrations(patient: Patient) -> Sequence[Verdict]:
+    state, compared = _state(patient)
+    found: list[Verdict] = []
+    for sentence in state.problems:
+        what, _, fix = sentence.partition(": ")
+        found.append(problem(what, fix))
+    late = {sentence.partition(" ")[0] for sentence in state.problems}
+    if pending := [each for each in state.pending if each not in late]:
+        fix = "`thea-store migrate`, with the owner's login in DATABASE_MIGRATOR_URL"
+        found.append(problem(f"the schema lacks {', '.join(pending)}", fix))
+    if found:
+        return found
+    edited = "none was edited" if compared else "to look for edited ones, give DATABASE_MIGRATOR_URL"
+    return [ok(f"{len(state.applied)} are applied, the newest {state.applied[-1]}; {edited}")]
+
+
+def _state(patient: Patient) -> tuple[Status, bool]:
+    """What is applied, and whether checksums were compared."""
+    if patient.has_migrator:
+        return status(patient.settings.address(patient.settings.migrator_url).render()), True
+    if patient.ask(_READS_LOG) == [(True,)]:
+        return status(patient.settings.address().render()), True
+    applied = patient.ask(_APPLIED) if patient.ask(_IS_MIGRATED) == [(True,)] else []
+    return compare(available(), dict.fromkeys(id_ for (id_,) in applied)), False
+
+
+def _queries(patient: Patient) -> Sequence[Verdict]:
+    if not patient.is_service or _lacks_migrations(patient):
+        return []  # nothing that is not said already
+    findings = inspect(patient.settings.address(), SQL_FILES)
+    if not (found := mismatches(findings)):
+        return [ok(f"all {len(findings.described)} fit the schema")]
+    fix = "`thea-store check` lists all; undo the change of the schema, or migrate with the service's version"
+    return [problem(f"{len(found)} mismatch(es) with the schema, the first: {found[0]}", fix)]
+
+
+def _lacks_migrations(patient: Patient) -> bool:
+    if patient.ask(_IS_MIGRATED) != [(True,)]:
+        return True
+    applied = {id_ for (id_,) in patient.ask(_APPLIED)}
+    return any(migration.id not in applied for migration in available())
+
+
+CHECKS: Mapping[str, Check] = {"migrations": _migrations, "queries": _queries}

@@ -1,0 +1,156 @@
+"""The tables: keys, indexes, triggers, owners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from thea_store.admin.doctor.findings import AUDIT_LOG, Check, Patient, Verdict, ok, problem, quoted, warning
+
+__all__ = ["CHECKS"]
+
+# A key that does not begin with the tenant could be met, or guessed, from another tenant.
+_KEYS = """
+select format('thea.%I', c.relname), null, null
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'thea' and c.relkind in ('r', 'p') and not c.relispartition
+  and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
+union all
+select format('thea.%I', c.relname), i.indexrelid::regclass::text, 'index'
+from pg_index i join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace
+left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+where n.nspname = 'thea' and i.indisunique and a.attname is distinct from 'tenant_id'
+union all
+select format('thea.%I', c.relname), k.conname, 'foreign key'
+from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
+join pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
+where n.nspname = 'thea' and k.contype = 'f' and a.attname <> 'tenant_id'
+order by 1, 2
+"""
+
+
+def _keys(patient: Patient) -> Sequence[Verdict]:
+    found: list[Verdict] = []
+    for table, key, kind in patient.ask(_KEYS):
+        if key is None:
+            found.append(
+                problem(f"{table} has no primary key", f"`alter table {table} add primary key (tenant_id, id)`")
+            )
+        else:
+            fix = "make it anew in a migration, with tenant_id as its first column"
+            found.append(problem(f"the {kind} {key} of {table} does not begin with tenant_id", fix))
+    return found or [ok("every primary key, unique index and foreign key begins with tenant_id")]
+
+
+_UNINDEXED = """
+select k.conname::text, format('thea.%I', c.relname), (
+  select string_agg(format('%I', a.attname), ', ' order by o.place)
+  from unnest(k.conkey) with ordinality as o (number, place)
+  join pg_attribute a on a.attrelid = c.oid and a.attnum = o.number
+)
+from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'thea' and k.contype = 'f'
+  and not exists (
+    select
+    from pg_index i
+    where i.indrelid = c.oid and i.indisvalid and i.indpred is null
+      and (i.indkey::int2[])[0:cardinality(k.conkey) - 1] @> k.conkey
+  )
+order by 1
+"""
+
+
+def _foreign_keys(patient: Patient) -> Sequence[Verdict]:
+    return [
+        problem(
+            f"{key} of {table} has no index, so that deleting a parent reads the whole table",
+            f"`create index concurrently on {table} ({columns})`",
+        )
+        for key, table, columns in patient.ask(_UNINDEXED)
+    ] or [ok("each has an index")]
+
+
+_INVALID = """
+select i.indexrelid::regclass::text
+from pg_index i join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'thea' and not (i.indisvalid and i.indisready)
+order by 1
+"""
+
+
+def _indexes(patient: Patient) -> Sequence[Verdict]:
+    return [
+        problem(
+            f"{index} is invalid: its building goes on, or failed",
+            f"wait, if it is being built; else `reindex index concurrently {index}`, or drop it",
+        )
+        for (index,) in patient.ask(_INVALID)
+    ] or [ok("all are valid")]
+
+
+_TRIGGERS = """
+select
+  c.relname::text,
+  array(
+    select format('%I', t.tgname) from pg_trigger t
+    where t.tgrelid = c.oid and not t.tgisinternal and t.tgenabled in ('D', 'R') order by 1
+  ),
+  exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgisinternal and t.tgenabled in ('D', 'R')),
+  exists (
+    select from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
+    where t.tgrelid = c.oid and pn.nspname = 'thea'
+      and p.proname = case c.relname when 'audit_log' then 'audit_is_append_only' else 'audit' end
+  )
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'thea' and c.relkind in ('r', 'p')
+order by 1
+"""
+
+
+_APPEND_ONLY = (
+    "create trigger append_only before update or delete or truncate on {} "
+    "for each statement execute function thea.audit_is_append_only()"
+)
+
+
+def _triggers(patient: Patient) -> Sequence[Verdict]:
+    found: list[Verdict] = []
+    for name, disabled, without_keys, audited in patient.ask(_TRIGGERS):
+        table = f"thea.{quoted(name)}"
+        for trigger in disabled:
+            fix = f"`alter table {table} enable trigger {trigger}`"
+            found.append(problem(f"the trigger {trigger} of {table} is disabled", fix))
+        if without_keys:
+            fix = f"`alter table {table} enable trigger all`, as a superuser"
+            found.append(problem(f"the foreign keys of {table} are not enforced", fix))
+        if not audited and name == AUDIT_LOG:
+            fix = f"`{_APPEND_ONLY.format(table)}`"
+            found.append(problem(f"{table} is not append-only", fix))
+        elif not audited:
+            fix = f"give {table} a trigger that calls thea.audit(), as the migrations do"
+            found.append(problem(f"changes of {table} do not come into the audit log", fix))
+    return found or [ok("all are enabled, and every table is audited")]
+
+
+_OWNERS = """
+select c.oid::regclass::text, r.rolname::text,
+  case c.relkind when 'v' then 'view' else 'table' end
+from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles r on r.oid = c.relowner
+where n.nspname = 'thea' and c.relkind in ('r', 'p', 'v') and r.rolname <> 'thea_owner'
+order by 1
+"""
+
+
+def _owners(patient: Patient) -> Sequence[Verdict]:
+    return [
+        warning(f"{name} belongs to {owner}, not to thea_owner", f"`alter {kind} {name} owner to thea_owner`")
+        for name, owner, kind in patient.ask(_OWNERS)
+    ] or [ok("all belong to thea_owner")]
+
+
+CHECKS: Mapping[str, Check] = {
+    "keys": _keys,
+    "foreign keys": _foreign_keys,
+    "indexes": _indexes,
+    "triggers": _triggers,
+    "owners": _owners,
+}

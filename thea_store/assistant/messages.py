@@ -1,0 +1,382 @@
+"""Every exchange of a conversation, with what the language model made of it (table `message_history`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Required
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict, Unpack
+
+from thea_store.assistant.conversations import restore_session, session_is_taken
+from thea_store.database import Executor
+from thea_store.queries.arguments import (
+    Confidence,
+    Count,
+    Id,
+    JsonContainer,
+    Key,
+    Limit,
+    LongText,
+    Milliseconds,
+    Moment,
+    check,
+)
+from thea_store.queries.binding import bind
+from thea_store.queries.file import SqlFile
+from thea_store.repositories.base import Page, Record, Repository, Stored, common, listed
+
+__all__ = [
+    "ImportedExchange",
+    "Message",
+    "MessageChanges",
+    "MessageFilters",
+    "MessageStatistics",
+    "Messages",
+    "NewExchange",
+    "PerformanceReport",
+]
+
+
+class Message(Stored):
+    """One exchange: what the user wrote and what the assistant answered."""
+
+    user_id: int
+    conversation_id: int
+    message_id: int | None
+    user_message: str
+    bot_response: str | None
+    intent_detected: str | None
+    entities_extracted: dict[str, Any] | list[Any] | None
+    confidence_score: float | None
+    processing_time_ms: int | None
+
+
+class MessageStatistics(Record):
+    """Totals over messages; averages are `None` over nothing. The time is in milliseconds."""
+
+    total_messages: int
+    unique_intents: int
+    intent_distribution: dict[str, int]
+    avg_confidence: float | None
+    avg_processing_time_ms: float | None
+
+
+class PerformanceReport(Record):
+    """How the messages of a span of time were handled.
+
+    `slow_queries`, `low_confidence` and `failed_detections` count messages (the last: without an
+    intent); the percentiles of the processing time are in milliseconds, `None` over nothing.
+    """
+
+    total_messages: int
+    messages_per_hour: float
+    slow_queries: int
+    low_confidence: int
+    failed_detections: int
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class ImportedExchange(Record):
+    """An exchange that an import wrote: a new one, or one that got its answer or more of it."""
+
+    conversation_id: int
+    message_id: int
+    is_new: bool
+
+
+@with_config(ConfigDict(extra="forbid"))
+class MessageChanges(TypedDict, total=False):
+    """What `update` may change."""
+
+    message_id: Id | None
+    user_message: LongText
+    bot_response: LongText | None
+    intent_detected: Key | None
+    entities_extracted: JsonContainer | None
+    confidence_score: Confidence | None
+    processing_time_ms: Milliseconds | None
+
+
+class MessageFilters(TypedDict, total=False):
+    """What `get_all`, `iterate` and `count` may ask for; `None` asks for nothing.
+
+    `created_from` includes its moment, `created_before` does not.
+    """
+
+    user_id: Id | None
+    conversation_id: Id | None
+    intent: Key | None
+    created_from: Moment | None
+    created_before: Moment | None
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _NewMessage(TypedDict, total=False):
+    user_id: Required[Id]
+    conversation_id: Required[Id]
+    user_message: Required[LongText]
+    bot_response: LongText | None
+    message_id: Id | None
+    intent_detected: Key | None
+    entities_extracted: JsonContainer | None
+    confidence_score: Confidence | None
+    processing_time_ms: Milliseconds | None
+    created_at: Moment | None
+
+
+@with_config(ConfigDict(extra="forbid"))
+class NewExchange(TypedDict):
+    """One exchange of an imported chat, to a conversation that the caller has locked."""
+
+    conversation_id: Id
+    message_id: Id
+    user_message: LongText
+    bot_response: LongText | None
+    created_at: Moment
+
+
+_Hours = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+_Keep = Annotated[int, Field(ge=1, le=1_000_000)]
+
+# How many old messages one statement removes, so that none holds its locks for long.
+_BATCH = 1000
+
+SQL = SqlFile("messages")
+COMMON = common(
+    SQL,
+    Message,
+    rows=_NewMessage,
+    changes=MessageChanges,
+    filters=MessageFilters,
+    narrowed_by=["intent", "user_id", "conversation_id"],
+)
+
+GET_CONTEXT_WINDOW = SQL.query("get_context_window", Message, session_id=Key, limit=Limit)
+ADD = SQL.query(
+    "add",
+    Message,
+    user_id=Id,
+    session_id=Key,
+    user_message=LongText,
+    bot_response=LongText | None,
+    message_id=Id | None,
+    intent_detected=Key | None,
+    entities_extracted=JsonContainer | None,
+    confidence_score=Confidence | None,
+    processing_time_ms=Milliseconds | None,
+)
+PRUNE = SQL.query("prune", int, conversation_id=Id, keep=_Keep)
+GET_STATISTICS = SQL.query("get_statistics", MessageStatistics)
+GET_STATISTICS_OF_USER = SQL.query("get_statistics_of_user", MessageStatistics, user_id=Id)
+ANALYZE_PERFORMANCE = SQL.query(
+    "analyze_performance", PerformanceReport, hours=_Hours, slow_ms=Count, low_confidence=Confidence
+)
+DELETE_OLD = SQL.query("delete_old", int, older_than=Moment, batch_size=int)
+IMPORT_MANY = SQL.query("import_many", ImportedExchange, rows=list[NewExchange])
+
+
+class Messages(Repository[Message]):
+    """The message history of a tenant."""
+
+    _common = COMMON
+
+    async def get_all(
+        self,
+        tenant_id: str,
+        *,
+        newest_first: bool = True,
+        limit: int = 50,
+        cursor: str | None = None,
+        include_deleted: bool = False,
+        **filters: Unpack[MessageFilters],
+    ) -> Page[Message]:
+        """A page of messages by the time they were made, from after `cursor`; empty past the end."""
+        return await self._page(
+            tenant_id,
+            filters,
+            newest_first=newest_first,
+            limit=limit,
+            cursor=cursor,
+            include_deleted=include_deleted,
+        )
+
+    def iterate(
+        self, tenant_id: str, *, batch_size: int = 500, **filters: Unpack[MessageFilters]
+    ) -> AsyncIterator[Message]:
+        """All messages, the oldest first, read in batches; no connection is held in between."""
+        return self._iterate(tenant_id, filters, batch_size)
+
+    async def count(self, tenant_id: str, **filters: Unpack[MessageFilters]) -> int:
+        """How many messages there are that are not deleted."""
+        return await self._count(tenant_id, filters)
+
+    async def create(
+        self,
+        tenant_id: str,
+        user_id: int,
+        conversation_id: int,
+        user_message: str,
+        *,
+        bot_response: str | None = None,
+        message_id: int | None = None,
+        intent_detected: str | None = None,
+        entities_extracted: dict[str, Any] | list[Any] | None = None,
+        confidence_score: float | None = None,
+        processing_time_ms: int | None = None,
+        created_at: datetime | None = None,
+    ) -> Message:
+        """The new message of an existing conversation, which does not move; for a live exchange use `add_message`.
+
+        `InvalidReferenceError` when the user has no such conversation.
+        """
+        row = {
+            "user_id": user_id,
+            "conversation_id": conversation_id,
+            "user_message": user_message,
+            "bot_response": bot_response,
+            "message_id": message_id,
+            "intent_detected": intent_detected,
+            "entities_extracted": entities_extracted,
+            "confidence_score": confidence_score,
+            "processing_time_ms": processing_time_ms,
+            "created_at": created_at,
+        }
+        return await self._create(tenant_id, row)
+
+    async def update(self, tenant_id: str, id: int, /, **changes: Unpack[MessageChanges]) -> Message:  # noqa: A002
+        """The message with the given fields changed; `NotFoundError` when there is none."""
+        return await self._update(tenant_id, id, changes)
+
+    async def add_message(
+        self,
+        tenant_id: str,
+        user_id: int,
+        session_id: str,
+        *,
+        user_message: str,
+        bot_response: str | None = None,
+        message_id: int | None = None,
+        intent_detected: str | None = None,
+        entities_extracted: dict[str, Any] | list[Any] | None = None,
+        confidence_score: float | None = None,
+        processing_time_ms: int | None = None,
+    ) -> Message:
+        """The new message, at the end of its session.
+
+        The session's conversation is made where there is none, opened where it was closed, restored
+        where it was deleted; its `last_activity` and `last_message_id` move. `DuplicateError` when the
+        session belongs to another user, `InvalidReferenceError` when there is no such user.
+        """
+        message = {
+            "user_message": user_message,
+            "bot_response": bot_response,
+            "message_id": message_id,
+            "intent_detected": intent_detected,
+            "entities_extracted": entities_extracted,
+            "confidence_score": confidence_score,
+            "processing_time_ms": processing_time_ms,
+        }
+        return await _add(self._db, tenant_id, user_id, session_id, message)
+
+    async def add_message_with_prune(
+        self,
+        tenant_id: str,
+        user_id: int,
+        session_id: str,
+        *,
+        user_message: str,
+        bot_response: str | None = None,
+        message_id: int | None = None,
+        intent_detected: str | None = None,
+        entities_extracted: dict[str, Any] | list[Any] | None = None,
+        confidence_score: float | None = None,
+        processing_time_ms: int | None = None,
+        keep: int = 50,
+    ) -> Message:
+        """As `add_message`; the conversation then holds its newest `keep` messages, older ones are purged."""
+        check("keep", keep, _Keep)
+        message = {
+            "user_message": user_message,
+            "bot_response": bot_response,
+            "message_id": message_id,
+            "intent_detected": intent_detected,
+            "entities_extracted": entities_extracted,
+            "confidence_score": confidence_score,
+            "processing_time_ms": processing_time_ms,
+        }
+
+        # Before there is a transaction.
+        bind(ADD, tenant_id, {"user_id": user_id, "session_id": session_id, **message})
+
+        async def add_and_prune(db: Executor) -> Message:
+            added = await _add(db, tenant_id, user_id, session_id, message)
+            await db.fetch_all(PRUNE, tenant_id, conversation_id=added.conversation_id, keep=keep)
+            return added
+
+        return await self._db.atomic(tenant_id, add_and_prune)
+
+    async def get_context_window(self, tenant_id: str, session_id: str, limit: int = 50) -> list[Message]:
+        """The newest messages of the session, the oldest of them first; empty when there is no such session."""
+        return await self._db.fetch_all(GET_CONTEXT_WINDOW, tenant_id, session_id=session_id, limit=limit)
+
+    async def get_by_intent(
+        self, tenant_id: str, intent: str, *, user_id: int | None = None, limit: int = 50
+    ) -> list[Message]:
+        """The newest messages with this intent, of one user or of all; empty when there are none."""
+        check("intent", intent, Key)
+        check("limit", limit, Limit)
+        asked = self._asked({"intent": intent, "user_id": user_id})
+        query = self._choose(asked, newest_first=True)
+        return await self._db.fetch_all(
+            query, tenant_id, **asked, include_deleted=False, after_at=None, after_id=None, limit=limit
+        )
+
+    async def get_statistics(self, tenant_id: str, user_id: int | None = None) -> MessageStatistics:
+        """The totals of one user's messages, or of all."""
+        if user_id is None:
+            return await self._db.fetch_one(GET_STATISTICS, tenant_id)
+        return await self._db.fetch_one(GET_STATISTICS_OF_USER, tenant_id, user_id=user_id)
+
+    async def analyze_performance(
+        self, tenant_id: str, hours: float = 24, *, slow_ms: int = 1000, low_confidence: float = 0.5
+    ) -> PerformanceReport:
+        """How the messages of the last `hours` were handled; slow is above `slow_ms`, low below `low_confidence`."""
+        return await self._db.fetch_one(
+            ANALYZE_PERFORMANCE, tenant_id, hours=hours, slow_ms=slow_ms, low_confidence=low_confidence
+        )
+
+    async def delete_old_messages(self, tenant_id: str, older_than: datetime) -> int:
+        """Purge the messages from before `older_than`, in batches that each commit; how many there were."""
+        total = 0
+        while True:
+            removed = await self._db.fetch_all(DELETE_OLD, tenant_id, older_than=older_than, batch_size=_BATCH)
+            total += len(removed)
+            if len(removed) < _BATCH:
+                return total
+
+    async def import_many(self, tenant_id: str, rows: Iterable[NewExchange]) -> list[ImportedExchange]:
+        """Add the exchanges that their conversations do not hold yet, by `message_id`, and answers to those they do.
+
+        Returns what was written: empty when all of it was there. An answer that continues the stored
+        one replaces it; what was deleted, or has another answer, stays as it is. The conversations must
+        be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange.
+        """
+        return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows))
+
+
+async def _add(db: Executor, tenant_id: str, user_id: int, session_id: str, message: Mapping[str, object]) -> Message:
+    place = {"user_id": user_id, "session_id": session_id}
+    if added := await db.fetch_optional(ADD, tenant_id, **place, **message):
+        return added
+
+    async def bring_back(db: Executor) -> Message:
+        await restore_session(db, tenant_id, user_id, session_id)
+        if added := await db.fetch_optional(ADD, tenant_id, **place, **message):
+            return added
+        raise session_is_taken()
+
+    return await db.atomic(tenant_id, bring_back)

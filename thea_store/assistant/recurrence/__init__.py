@@ -1,0 +1,1 @@
+"""Recurrence rules (RFC 5545), read and expanded; nothing here knows a database."""

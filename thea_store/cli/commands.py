@@ -1,0 +1,363 @@
+"""The command line. Exit status: 0 well, 1 failed, 2 misused.
+
+What a command found goes to standard output, for a machine with `--json`; errors, warnings and the progress,
+the last on a terminal only, go to standard error. What a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import sys
+import traceback
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from thea_store.errors import (
+    InvalidArgumentError,
+    InvalidTenantError,
+    MigrationRequiredError,
+    SettingsError,
+    StoreError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thea_store.admin.doctor import Finding
+    from thea_store.admin.schema import Schema
+    from thea_store.embedded import EmbeddedPostgres
+    from thea_store.settings import Settings
+    from thea_store.telegram.importer import ImportReport
+    from thea_store.verification.opening import Findings
+
+__all__ = ["app", "main"]
+
+_FAILED, _MISUSED = 1, 2
+
+
+class _Commands(TyperGroup):
+    """Turns the library's errors into a sentence and an exit status."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except StoreError as error:
+            _say(str(error))
+            misused = isinstance(error, (InvalidArgumentError, InvalidTenantError))
+            raise typer.Exit(_MISUSED if misused else _FAILED) from error
+
+
+app = typer.Typer(
+    name="thea-store",
+    cls=_Commands,
+    help="The data layer of a multi-tenant assistant on PostgreSQL.",
+    epilog="The database is DATABASE_URL, from the environment or .env.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+imports = typer.Typer(help="Bring data into the store.", no_args_is_help=True)
+app.add_typer(imports, name="import")
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - an option's callback
+    if asked:
+        from thea_store import __version__  # noqa: PLC0415
+
+        typer.echo(f"thea-store {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """The data layer of a multi-tenant assistant on PostgreSQL."""
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def main() -> None:
+    """Run the command that the process was started with, and end with its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no emoji shows something else
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - ours to mend, but nobody's traceback
+        _say(_unexpected(error))
+        sys.exit(_FAILED)
+
+
+# --- the commands -------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="Your own Telegram export instead of the sample.")
+    ] = None,
+) -> None:
+    """Show what the store does, told as one conversation, on a PostgreSQL of its own."""
+    from thea_store.cli.demo import run  # noqa: PLC0415
+
+    asyncio.run(run(file))
+
+
+def _telegram_id(text: str) -> int:
+    found = re.fullmatch(r"(?:user)?([1-9][0-9]{0,18})", text)
+    if found is None:
+        raise typer.BadParameter("must be a Telegram id, such as 123456789 or user123456789")
+    return int(found[1])
+
+
+@imports.command()
+def telegram(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The result.json of a chat or of a full account.")],
+    tenant: Annotated[str, typer.Option("--tenant", metavar="T", help="The tenant to import into.")],
+    assistant: Annotated[
+        int | None,
+        typer.Option(
+            "--assistant",
+            metavar="ID",
+            parser=_telegram_id,
+            help="The assistant's Telegram id, for chats that are not a bot's.",
+        ),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Import a chat export of Telegram Desktop. Whatever stopped it, run it again: nothing comes in twice."""
+    from thea_store.cli.output import print_import, print_json  # noqa: PLC0415
+
+    report, error = asyncio.run(_import(file, tenant, assistant))
+    if as_json:
+        print_json({"tenant": tenant, "file": str(file), **report.as_json(), "error": error and str(error)})
+    elif report.messages or error is None:
+        print_import(report)
+    if error is not None:
+        raise error
+    if assistant is not None and not report.answers:
+        _say(f"{file} has no message of user{assistant}, so none counts as an answer: check --assistant")
+
+
+@app.command()
+def migrate(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Take back the newest migration.")] = False,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="ID", help="With --rollback: take back all after this one; 0000 for all."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the schema to the newest version, with the login of DATABASE_MIGRATOR_URL or DATABASE_URL."""
+    from thea_store.cli.output import print_json  # noqa: PLC0415
+
+    if to is not None and not rollback:
+        raise typer.BadParameter("goes with --rollback", param_hint="--to")
+    verb = "rolled back" if rollback else "applied"
+
+    def tell(migration: str, seconds: float) -> None:
+        if not as_json:
+            typer.echo(f"{verb} {migration} ({seconds * 1000:.0f} ms)")
+
+    done = asyncio.run(_migrate(tell, dry_run=dry_run, rollback=rollback, to=to))
+    if as_json:
+        print_json({"rollback": rollback, "dry_run": dry_run, "migrations": done})
+    elif not done:
+        typer.echo("nothing to roll back" if rollback else "the schema is up to date")
+    elif dry_run:
+        typer.echo("\n".join(f"would be {verb}: {migration}" for migration in done))
+
+
+@app.command()
+def check(*, as_json: AsJson = False) -> None:
+    """Hold every query of the library against the live schema."""
+    from thea_store.cli.output import check_as_json, print_check, print_json  # noqa: PLC0415
+    from thea_store.verification.opening import mismatches  # noqa: PLC0415
+
+    findings = asyncio.run(_check())
+    problems = mismatches(findings)
+    if as_json:
+        print_json(check_as_json(findings, problems))
+    else:
+        print_check(findings, problems)
+    if problems:
+        _say(f"{len(problems)} mismatch(es) between the SQL files and this database")
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def doctor(*, as_json: AsJson = False) -> None:
+    """Tell what is wrong with this database, and the fix; a warning fails, too. It changes nothing.
+
+    DATABASE_MIGRATOR_URL and DATABASE_REPLICA_URL are looked at as well, where they are given.
+    """
+    from thea_store.cli.output import findings_as_json, print_findings, print_json  # noqa: PLC0415
+
+    findings = asyncio.run(_examine())
+    if as_json:
+        print_json(findings_as_json(findings))
+    else:
+        print_findings(findings)
+    states = [finding.state for finding in findings]
+    if set(states) != {"ok"}:
+        _say(f"{states.count('problem')} problem(s) and {states.count('warning')} warning(s) with this database")
+        raise typer.Exit(_FAILED)
+
+
+@app.command()
+def schema(
+    *,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print the diagram alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the live schema as Markdown: a Mermaid diagram, a table of the tables, and each table."""
+    from thea_store.admin.schema import to_markdown, to_mermaid  # noqa: PLC0415
+    from thea_store.cli.output import print_json  # noqa: PLC0415
+
+    if mermaid and as_json:
+        raise typer.BadParameter("is another form than --json", param_hint="--mermaid")
+    found = asyncio.run(_read_schema())
+    if as_json:
+        print_json(found.as_json())
+    else:
+        typer.echo(to_mermaid(found) if mermaid else to_markdown(found), nl=False)
+
+
+# --- their work ---------------------------------------------------------------------------------
+
+
+async def _import(file: Path, tenant: str, assistant: int | None) -> tuple[ImportReport, StoreError | None]:
+    """What was imported, and what ended it early."""
+    from thea_store.cli.output import progress_of  # noqa: PLC0415
+    from thea_store.queries.arguments import check_tenant  # noqa: PLC0415
+    from thea_store.store import Store  # noqa: PLC0415
+    from thea_store.telegram.export import ExportReader  # noqa: PLC0415
+    from thea_store.telegram.importer import TelegramImport  # noqa: PLC0415
+
+    check_tenant(tenant)
+    ExportReader(file)  # a missing file is told before a server starts
+    # In bulk a second is not slow.
+    settings = _settings().model_copy(update={"slow_query_ms": 10_000})
+    async with Store.open(settings) as store:
+        job = TelegramImport(store, tenant, file, assistant=assistant)
+        try:
+            await progress_of(job)
+        except StoreError as error:
+            return job.report, error
+        return job.report, None
+
+
+async def _migrate(tell: Callable[[str, float], None], *, dry_run: bool, rollback: bool, to: str | None) -> list[str]:
+    from thea_store import migrator  # noqa: PLC0415
+
+    settings = _settings(migrating=True)
+    async with AsyncExitStack() as resources:
+        server = await _embedded(settings.migrator_url or settings.url, resources)
+        url = server.migrator_url if server else settings.address(settings.migrator_url).render()
+        if rollback:
+            return await asyncio.to_thread(migrator.rollback, url, to=to, dry_run=dry_run, on_progress=tell)
+        return await asyncio.to_thread(migrator.migrate, url, dry_run=dry_run, on_progress=tell)
+
+
+async def _check() -> Findings:
+    from thea_store import migrator  # noqa: PLC0415
+    from thea_store.store import SQL_FILES  # noqa: PLC0415
+    from thea_store.verification.opening import inspect  # noqa: PLC0415
+
+    settings = _settings()
+    async with AsyncExitStack() as resources:
+        if server := await _embedded(settings.url, resources):
+            await asyncio.to_thread(migrator.migrate, server.migrator_url)
+        address = settings.address(server.app_url if server else None)
+        findings = await asyncio.to_thread(inspect, address, SQL_FILES)
+    pending = [each.id for each in migrator.available() if each.id not in (findings.server.applied or ())]
+    if pending:
+        raise MigrationRequiredError(
+            f"{address}: the schema lacks {', '.join(pending)}: run `thea-store migrate`", pending
+        )
+    return findings
+
+
+async def _examine() -> list[Finding]:
+    from thea_store.admin.doctor import examine  # noqa: PLC0415
+
+    async with AsyncExitStack() as resources:
+        return await asyncio.to_thread(examine, await _running(_settings(), resources))
+
+
+async def _read_schema() -> Schema:
+    from thea_store.admin.schema import read  # noqa: PLC0415
+
+    async with AsyncExitStack() as resources:
+        settings = await _running(_settings(), resources)
+        return await asyncio.to_thread(read, settings.address())
+
+
+async def _running(settings: Settings, resources: AsyncExitStack) -> Settings:
+    """The same settings; where they name an embedded server, with the URLs of it, started.
+
+    A throwaway one is migrated, since it has nothing else to show; a kept one is left as it is.
+    """
+    from thea_store import migrator  # noqa: PLC0415
+    from thea_store.settings import EMBEDDED  # noqa: PLC0415
+
+    server = await _embedded(settings.url, resources)
+    if server is None:
+        return settings
+    if settings.url == EMBEDDED:
+        await asyncio.to_thread(migrator.migrate, server.migrator_url)
+    return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
+
+
+async def _embedded(url: str, resources: AsyncExitStack) -> EmbeddedPostgres | None:
+    """The running server that `embedded:` or `embedded:/path` stands for; `None` for another URL."""
+    from thea_store.settings import EMBEDDED  # noqa: PLC0415
+
+    if not url.startswith(EMBEDDED):
+        return None
+    from thea_store.embedded import EmbeddedPostgres  # noqa: PLC0415 - on Windows there is none
+
+    return await resources.enter_async_context(EmbeddedPostgres(url.removeprefix(EMBEDDED) or None))
+
+
+def _settings(*, migrating: bool = False) -> Settings:
+    """The settings of the environment and `.env`; without a DATABASE_URL an embedded server, which is told."""
+    from pydantic import Field  # noqa: PLC0415
+
+    from thea_store.settings import EMBEDDED, Settings  # noqa: PLC0415
+
+    class CommandLine(Settings):
+        url: str = Field(default=EMBEDDED, repr=False)
+
+    settings = CommandLine()
+    if "url" not in settings.model_fields_set and not (migrating and settings.migrator_url):
+        if settings.migrator_url:
+            raise SettingsError("DATABASE_URL", "is not set, while DATABASE_MIGRATOR_URL is: give the service's too")
+        _say("DATABASE_URL is not set: on an embedded PostgreSQL, which is thrown away at the end")
+    return settings
+
+
+def _say(sentence: str) -> None:
+    typer.echo(f"thea-store: {sentence}", err=True)
+
+
+def _unexpected(error: Exception) -> str:
+    # Not its message, which may quote data or a URL.
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"an unexpected {type(error).__name__}{place}: please report this"

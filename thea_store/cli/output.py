@@ -1,0 +1,191 @@
+"""What the command line shows: results on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from thea_store.postgres.types import spelled
+from thea_store.queries.query import TENANT
+from thea_store.telegram.importer import ImportReport, TelegramImport
+from thea_store.verification.opening import Described, Findings
+
+if TYPE_CHECKING:
+    from thea_store.admin.doctor import Finding
+
+__all__ = [
+    "check_as_json",
+    "findings_as_json",
+    "print_check",
+    "print_findings",
+    "print_import",
+    "print_json",
+    "progress_of",
+]
+
+_REFRESH = 0.1
+
+_SKIPPED = {
+    "service": "service messages",
+    "unsupported": "messages that Telegram's export does not support",
+    "no_person": "not by a person",
+    "unaddressed": "answers where nobody wrote",
+}
+_NOTES = {"local_time": "without a time zone, taken for UTC"}
+
+
+def print_json(result: object) -> None:
+    """Print a result for a machine."""
+    typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
+
+
+# --- import -------------------------------------------------------------------------------------
+
+
+async def progress_of(job: TelegramImport) -> ImportReport:
+    """The report of the job, run here, with a progress bar where standard error is a terminal."""
+    columns = (
+        TextColumn("importing"),
+        BarColumn(),
+        TaskProgressColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[messages]:,} messages"),
+        TimeRemainingColumn(),
+    )
+    shown = sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as progress:
+        bar = progress.add_task("", messages=0)
+        work = asyncio.create_task(job.run())
+        try:
+            while not work.done():
+                done, size = job.progress
+                progress.update(bar, completed=done, total=size, messages=job.report.messages)
+                await asyncio.wait([work], timeout=_REFRESH)
+        finally:
+            work.cancel()
+        return await work
+
+
+def print_import(report: ImportReport) -> None:
+    """Print what was imported, a line for each kind of thing."""
+    exchanges = report.exchanges
+    lines = {
+        "messages": f"{report.messages:,}, {report.answers:,} of them by the assistant",
+        "exchanges": f"{exchanges['new']:,} new, {exchanges['completed']:,} completed, "
+        f"{exchanges['unchanged']:,} already there",
+        "users": f"{report.new_users:,} new",
+        "conversations": f"{report.new_conversations:,} new",
+    }
+    if exchanges["deleted"]:
+        lines["left out"] = f"{exchanges['deleted']:,} exchanges, as their user or conversation was deleted"
+    if skipped := _counted(report.skipped, _SKIPPED):
+        lines["skipped"] = skipped
+    if noted := _counted(report.notes, _NOTES):
+        lines["assumed"] = noted
+    for name, text in lines.items():
+        typer.echo(f"{name:<15}{text}")
+
+
+def _counted(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
+    return ", ".join(f"{words.get(key, key)} ({count:,})" for key, count in counts.items() if count)
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+def check_as_json(findings: Findings, problems: Sequence[str]) -> dict[str, Any]:
+    """What was checked and what does not fit, as JSON values."""
+    return {
+        "server": findings.server.version,
+        "schema": max(findings.server.applied or (), default=None),
+        "queries": [
+            {
+                "name": described.query.name,
+                "source": str(described.query.source),
+                "parameters": _parameters(described),
+                "columns": {column.name: spelled(column.type_oid) for column in described.columns},
+                "record": _record(described),
+            }
+            for described in findings.described
+        ],
+        "mismatches": list(problems),
+    }
+
+
+def print_check(findings: Findings, problems: Sequence[str]) -> None:
+    """Print the queries as the server sees them, and then what does not fit."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, highlight=False)
+    table.add_column("query", no_wrap=True)
+    table.add_column("parameters", style="cyan", min_width=19)
+    table.add_column("columns → record", no_wrap=True)
+    for aggregate, group in groupby(findings.described, key=lambda one: one.query.name.partition(".")[0]):
+        table.add_row(f"[bold]{aggregate}")
+        for described in group:
+            parameters = ", ".join(name for name in described.query.parameters if name != TENANT)
+            name = described.query.name.partition(".")[2]
+            table.add_row(f"  {name}", parameters, _returns(described))
+        table.add_section()
+    console = Console(highlight=False)
+    console.print(table)
+    for problem in problems:
+        console.print(problem, style="red", markup=False, soft_wrap=True)
+    console.print(_verdict(findings, problems), soft_wrap=True)
+
+
+def _verdict(findings: Findings, problems: Sequence[str]) -> str:
+    newest = max(findings.server.applied or (), default="no migration")
+    fit = f"{len(problems)} mismatches" if problems else "all fit"
+    return f"{len(findings.described)} queries on PostgreSQL {findings.server.version}, schema at {newest}: {fit}"
+
+
+def _parameters(described: Described) -> dict[str, str | None]:
+    """The type of each on the server, which tells none of a query that it refuses."""
+    names, oids = described.query.parameters, described.parameter_oids
+    return {name: spelled(oids[place]) if oids else None for place, name in enumerate(names)}
+
+
+def _returns(described: Described) -> str:
+    names = [column.name for column in described.columns]
+    record = _record(described)
+    return f"{names[0] if len(names) == 1 else len(names)} → {record}" if record and names else ""
+
+
+def _record(described: Described) -> str | None:
+    record = described.query.record
+    return None if record is None else getattr(record, "__name__", str(record))
+
+
+# --- doctor -------------------------------------------------------------------------------------
+
+_COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+def findings_as_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings, and whether all is well, as JSON values."""
+    return {
+        "well": all(finding.state == "ok" for finding in findings),
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print a line for each finding, with its fix below it."""
+    console = Console(highlight=False)
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        state = f"[{_COLOURS[finding.state]}]{finding.state:<8}[/]"
+        console.print(f"{state} {finding.check:<{width}}  {escape(finding.found)}", soft_wrap=True)
+        if finding.fix is not None:
+            console.print(f"{'fix:':>{width + 9}}  {escape(finding.fix)}", soft_wrap=True)

@@ -1,0 +1,117 @@
+"""The operator's verbs: what is applied, apply what is pending, take back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from thea_store.errors import InvalidArgumentError
+from thea_store.migrator.files import Migration, available
+from thea_store.migrator.plan import Status, compare, to_apply, to_roll_back
+
+if TYPE_CHECKING:
+    from thea_store.migrator.backend import Backend
+
+__all__ = ["migrate", "rollback", "status"]
+
+_DAY = 86_400
+_Progress = Callable[[str, float], None]
+
+
+def status(url: str, directory: Path | None = None) -> Status:
+    """What the database has of the migrations; waits for nobody and changes nothing.
+
+    The login needs `select` on `public._yoyo_migration` and `public._yoyo_log`.
+    """
+    migrations = available(directory)
+    with _session(url, lock_timeout=10, wait=0) as backend:
+        return compare(migrations, backend.applied())
+
+
+def migrate(
+    url: str,
+    directory: Path | None = None,
+    *,
+    dry_run: bool = False,
+    lock_timeout: float = 10.0,
+    wait: float = 60.0,
+    on_progress: _Progress | None = None,
+) -> list[str]:
+    """Apply what is pending, in order; return the ids applied, or with `dry_run` those that would be.
+
+    Each migration is one transaction, its mark included: a crash or an error leaves those before it
+    applied and nothing of it. `lock_timeout` bounds the wait for a table in use, `wait` the one for
+    another migrator (seconds). `on_progress` is called after each with its id and seconds.
+
+    `MigrationError`: a file or the database's state forbids it, or a migration failed.
+    `StoreUnavailableError`: no connection, or it broke. `OutcomeUnknownError`: it broke at a commit.
+    """
+    migrations = available(directory)
+    with _session(url, lock_timeout, wait) as backend:
+        if dry_run:
+            return [migration.id for migration in to_apply(migrations, backend.applied())]
+        done: list[str] = []
+        with backend.lock(wait):
+            # Asked anew each time: a plain yoyo may have come in between two.
+            while pending := _next(backend, migrations, wait):
+                _run(backend, pending, "apply", on_progress)
+                done.append(pending.id)
+        return done
+
+
+def rollback(
+    url: str,
+    directory: Path | None = None,
+    *,
+    to: str | None = None,
+    dry_run: bool = False,
+    lock_timeout: float = 10.0,
+    wait: float = 60.0,
+    on_progress: _Progress | None = None,
+) -> list[str]:
+    """Take back what was applied after `to`, newest first; return the ids, or with `dry_run` those that would be.
+
+    `to` is an id or its number, `0000` for everything; without it the newest alone is taken back, and an
+    empty database gives an empty list. Else as `migrate`.
+    """
+    migrations = available(directory)
+    with _session(url, lock_timeout, wait) as backend:
+        if dry_run:
+            return [migration.id for migration in to_roll_back(migrations, backend.applied(), to)]
+        with backend.lock(wait):
+            backend.prepare(wait)
+            chosen = to_roll_back(migrations, backend.applied(), to)
+            for migration in chosen:
+                backend.prepare(wait)
+                _run(backend, migration, "rollback", on_progress)
+        return [migration.id for migration in chosen]
+
+
+@contextmanager
+def _session(url: str, lock_timeout: float, wait: float) -> Iterator[Backend]:
+    if not 0 < lock_timeout <= _DAY:
+        raise InvalidArgumentError("lock_timeout", "must be more than 0 and at most 86400 seconds")
+    if not 0 <= wait <= _DAY:
+        raise InvalidArgumentError("wait", "must be from 0 to 86400 seconds")
+    # psycopg takes 70 ms to import: a service, which asks only what is `available`, goes without.
+    from thea_store.migrator.backend import Backend  # noqa: PLC0415
+
+    with Backend(url, lock_timeout) as backend:
+        yield backend
+
+
+def _next(backend: Backend, migrations: list[Migration], wait: float) -> Migration | None:
+    backend.prepare(wait)
+    return next(iter(to_apply(migrations, backend.applied())), None)
+
+
+def _run(
+    backend: Backend, migration: Migration, operation: Literal["apply", "rollback"], on_progress: _Progress | None
+) -> None:
+    began = time.monotonic()
+    backend.run(migration, operation)
+    if on_progress is not None:
+        on_progress(migration.id, time.monotonic() - began)

@@ -1,0 +1,120 @@
+"""A look at a live database's catalogs, for the operator's commands: read-only, bounded in time.
+
+No error quotes the driver's text, which may hold a URL: each says in the library's own words why there
+is no connection, and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from thea_store.errors import StoreUnavailableError
+from thea_store.postgres.url import DatabaseUrl
+
+__all__ = ["UnreachableError", "connect", "forget_login", "looking"]
+
+_PATIENCE = "5"
+
+# Of the texts of libpq, PostgreSQL and PgBouncer, in which alone a refused connection tells its reason.
+_REASONS = {
+    r"password|SCRAM|SASL|auth failed|authentication failed": (
+        "the server refuses the password",
+        "correct the user and the password in the URL, or set it: `alter role … password '…'`",
+    ),
+    r'role "" does not exist|no such user': (
+        "the server knows no such login",
+        "correct the user in the URL, or make it: `create role … login password '…' in role thea_app`",
+    ),
+    r"not permitted to log in": ("the login may not log in", "`alter role … login`"),
+    r'database "" does not exist|no such database': (
+        "there is no such database",
+        "correct its name in the URL, or create it: `create database …`",
+    ),
+    r"permission denied for database": ("the login may not connect", "`grant connect on database … to …`"),
+    r"pg_hba\.conf": (
+        "the server refuses this login from here",
+        "let it in, in pg_hba.conf, or check DATABASE_SSL_MODE",
+    ),
+    r"too many (clients|connections)|remaining connection slots|no more connections": (
+        "the server has no connection left",
+        "lower DATABASE_POOL_SIZE and DATABASE_MAX_OVERFLOW, or raise max_connections",
+    ),
+    r"starting up|shutting down|not yet accepting|recovery mode": (
+        "the server is starting or stopping",
+        "wait a moment and run again",
+    ),
+    r"is read-only|hot standby": ("none of the hosts is a primary", "promote one, or add the primary to the URL"),
+    r"SSL|certificate|TLS": ("no TLS connection comes about", "check DATABASE_SSL_MODE and DATABASE_SSL_CA"),
+    r"resolve|translate host name|Name or service|name resolution": (
+        "the host's name is not known",
+        "correct the host in the URL",
+    ),
+    r"time(d )?out": (
+        f"the server keeps silent for {_PATIENCE} s",
+        "look whether it hangs, and whether a firewall is in the way",
+    ),
+}
+_NO_ANSWER = ("no PostgreSQL answers", "start it, or correct the URL")
+
+
+class UnreachableError(StoreUnavailableError):
+    """There is no connection: `found` says why, `fix` what to do."""
+
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(f"{found}: {fix}")
+        self.found, self.fix = found, fix
+
+
+def connect(
+    address: DatabaseUrl, *, application_name: str = "thea_store operator", standby: bool = False
+) -> Connection[Any]:
+    """A connection that begins only read-only transactions; `UnreachableError` where there is none.
+
+    Of several hosts the primary is taken, or with `standby` preferably one that is none.
+    """
+    options = {"application_name": application_name, "connect_timeout": _PATIENCE}
+    if len(address.hosts) > 1:
+        options["target_session_attrs"] = "prefer-standby" if standby else "read-write"
+    try:
+        connection = psycopg.connect(
+            address.with_options(**options).render(),
+            autocommit=True,
+            # Behind a pooler the next statement may meet another server process, which prepared nothing.
+            prepare_threshold=None,
+            # Else the driver gives bytes for the text of a database in SQL_ASCII.
+            client_encoding="utf8",
+        )
+    except (psycopg.Error, OSError, ValueError) as error:
+        forget_login(error)
+        found, fix = _reason(str(error))
+        raise UnreachableError(f"{address}: {found}", fix) from error
+    connection.read_only = True
+    return connection
+
+
+def forget_login(error: Exception) -> None:
+    """Take from a failed connection's error what psycopg keeps in it: all that it connected with, the password too."""
+    if isinstance(error, psycopg.Error):
+        error._pgconn = None  # noqa: SLF001 - psycopg's own copies and pickles of it do the same
+
+
+@contextmanager
+def looking(connection: Connection[Any]) -> Iterator[None]:
+    """A read-only transaction of at most ten seconds, in which the server writes names out in full."""
+    with connection.transaction():
+        connection.execute("set local search_path = pg_catalog; set local statement_timeout = '10s'")
+        yield
+
+
+def _reason(text: str) -> tuple[str, str]:
+    text = re.sub(r"""(["']).*?\1""", r"\1\1", text)  # a host may be called "password"
+    for pattern, reason in _REASONS.items():
+        if re.search(pattern, text, re.IGNORECASE):
+            return reason
+    return _NO_ANSWER

@@ -1,0 +1,86 @@
+"""Who changed what, when, and on whose behalf: read here, written by the database's triggers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from thea_store.database import Executor
+from thea_store.queries.arguments import Id, Key, Limit, Moment, check
+from thea_store.queries.file import SqlFile
+from thea_store.repositories import cursors
+from thea_store.repositories.base import Page, Record
+
+__all__ = ["Audit", "AuditEntry", "AuditedTable"]
+
+AuditedTable = Literal["users", "events", "notes", "conversations", "message_history"]
+
+
+class AuditEntry(Record):
+    """One change of one row; `before` and `after` are the fields that changed, `None` where there was no row.
+
+    Of a row that came or went they are all fields that had a value.
+    """
+
+    id: UUID
+    at: datetime
+    actor: str | None
+    request_id: str | None
+    table_name: str
+    row_id: int
+    action: Literal["insert", "update", "delete", "restore", "purge"]
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+SQL = SqlFile("audit")
+
+GET_FOR = SQL.query("get_for", AuditEntry, table=AuditedTable, row_id=Id)
+GET_ALL = SQL.query(
+    "get_all", AuditEntry, table=AuditedTable | None, after_at=Moment | None, after_id=UUID | None, limit=int
+)
+GET_ALL_OF_ACTOR = SQL.query(
+    "get_all_of_actor",
+    AuditEntry,
+    actor=Key,
+    table=AuditedTable | None,
+    after_at=Moment | None,
+    after_id=UUID | None,
+    limit=int,
+)
+
+
+class Audit:
+    """The audit log of a tenant. Nobody can change an entry, the library included."""
+
+    def __init__(self, db: Executor) -> None:
+        self._db = db
+
+    async def get_for(self, tenant_id: str, table: AuditedTable, row_id: int) -> list[AuditEntry]:
+        """The history of one row, the oldest entry first; empty when nothing is known of it.
+
+        A purged row keeps its history. Activity alone (`last_activity` and the like) is no entry.
+        """
+        return await self._db.fetch_all(GET_FOR, tenant_id, table=table, row_id=row_id)
+
+    async def get_all(
+        self,
+        tenant_id: str,
+        *,
+        actor: str | None = None,
+        table: AuditedTable | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[AuditEntry]:
+        """A page of entries, the newest first, of one actor and one table or of all; empty past the end."""
+        check("limit", limit, Limit)
+        query = GET_ALL if actor is None else GET_ALL_OF_ACTOR
+        narrowed = {"table": table} if actor is None else {"table": table, "actor": actor}
+        at, key = (None, None) if cursor is None else cursors.decode(query.name, tenant_id, cursor)
+        rows = await self._db.fetch_all(query, tenant_id, **narrowed, after_at=at, after_id=key, limit=limit + 1)
+        more = rows[limit - 1] if len(rows) > limit else None
+        return Page(
+            items=rows[:limit],
+            next_cursor=cursors.encode(query.name, tenant_id, more.at, more.id) if more else None,
+        )

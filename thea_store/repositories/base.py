@@ -1,0 +1,271 @@
+"""What all repositories share: their common queries, and pages of rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import NoneType
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
+
+from pydantic import BaseModel, ConfigDict
+
+from thea_store.database import Executor
+from thea_store.errors import InvalidArgumentError
+from thea_store.queries.arguments import Id, Limit, Moment, check
+from thea_store.queries.file import Query, SqlFile
+from thea_store.repositories import cursors
+
+__all__ = ["Common", "Page", "Record", "Repository", "Stored", "common", "listed"]
+
+R = TypeVar("R", bound="Stored")
+T = TypeVar("T")
+
+
+class Record(BaseModel):
+    """A frozen row or result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stored(Record):
+    """The columns that every table has. Times are in UTC."""
+
+    tenant_id: str
+    id: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class Page(Record, Generic[T]):
+    """One page of rows; `next_cursor` is `None` on the last one."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Common(Generic[R]):
+    """The queries that every repository has, under these names in its SQL file."""
+
+    get_by_id: Query[R]
+    exists: Query[bool]
+    counts: Mapping[str, Query[int]]
+    """By the filter that narrows them, or `""`."""
+    create_many: Query[R]
+    update: Query[R]
+    lock: Query[int]
+    lock_deleted: Query[int] | None
+    """Where other rows hang on a row."""
+    delete: Query[None]
+    restore: Query[R]
+    purge: Query[int]
+    changes: frozenset[str]
+    filters: frozenset[str]
+    pages: Mapping[str, tuple[Query[R], Query[R]]]
+    """By the filter that narrows the page, or `""`: the newest first, and the oldest first."""
+
+
+def common(
+    sql: SqlFile,
+    record: type[R],
+    *,
+    rows: Any,
+    changes: Any,
+    filters: type,
+    narrowed_by: Iterable[str] = (),
+    has_children: bool = False,
+) -> Common[R]:
+    """Claim the common queries; the three typed dictionaries say what is written, changed and asked for.
+
+    `narrowed_by` names the filters whose rows another index serves than all rows of a tenant: the pages
+    of one user are `get_all_of_user_newest` and `…_oldest`, and their number is `count_of_user`. The last one that
+    a call gives is used.
+    """
+    asked = get_type_hints(filters, include_extras=True)
+
+    def pages(name: str, **narrowed: Any) -> tuple[Query[R], Query[R]]:
+        newest, oldest = (
+            sql.query(
+                f"{name}_{order}",
+                record,
+                **asked | narrowed,
+                include_deleted=bool,
+                after_at=Moment | None,
+                after_id=Id | None,
+                limit=int,
+            )
+            for order in ("newest", "oldest")
+        )
+        return newest, oldest
+
+    # The column's own type without None: in a query that is narrowed by it, it is always given.
+    kinds = {name: next(part for part in get_args(asked[name]) if part is not NoneType) for name in narrowed_by}
+    suffixes = {name: f"_of_{name.removesuffix('_id')}" for name in kinds}
+
+    return Common(
+        get_by_id=sql.query("get_by_id", record, id=Id),
+        exists=sql.query("exists", bool, id=Id),
+        counts={
+            "": sql.query("count", int, **asked),
+            **{name: sql.query(f"count{suffixes[name]}", int, **asked | {name: kind}) for name, kind in kinds.items()},
+        },
+        create_many=sql.query("create_many", record, rows=list[rows]),
+        update=sql.query("update", record, id=Id, changes=changes),
+        lock=sql.query("lock", int, id=Id),
+        lock_deleted=sql.query("lock_deleted", int, id=Id) if has_children else None,
+        delete=sql.query("delete", None, id=Id),
+        restore=sql.query("restore", record, id=Id),
+        purge=sql.query("purge", int, id=Id),
+        changes=frozenset(get_type_hints(changes)),
+        filters=frozenset(asked),
+        pages={
+            "": pages("get_all"),
+            **{name: pages(f"get_all{suffixes[name]}", **{name: kind}) for name, kind in kinds.items()},
+        },
+    )
+
+
+class Repository(Generic[R]):
+    """The functions that every repository has; each takes the tenant first."""
+
+    _common: Common[R]
+
+    def __init__(self, db: Executor) -> None:
+        self._db = db
+
+    async def get_by_id(self, tenant_id: str, id: int) -> R | None:  # noqa: A002 - the contract's name
+        """The row with this id, or `None`."""
+        return await self._db.fetch_optional(self._common.get_by_id, tenant_id, id=id)
+
+    async def exists(self, tenant_id: str, id: int) -> bool:  # noqa: A002
+        """Whether there is a row with this id that is not deleted."""
+        return await self._db.fetch_value(self._common.exists, tenant_id, id=id)
+
+    async def create_many(self, tenant_id: str, rows: Iterable[Mapping[str, Any]]) -> list[R]:
+        """All rows or none, as one statement; the records come back in the order of `rows`.
+
+        Each row is a mapping with the names of `create`'s arguments. `InvalidReferenceError` when a
+        parent does not exist, `DuplicateError` when a key does; either way nothing is written.
+        """
+        given = [dict(row) if isinstance(row, Mapping) else row for row in listed(rows)]
+        return await self._db.fetch_all(self._common.create_many, tenant_id, rows=given)
+
+    async def delete(self, tenant_id: str, id: int) -> None:  # noqa: A002
+        """Hide the row, and all that hangs on it, from every read; `NotFoundError` when there is none.
+
+        In a transaction stricter than `read committed`, what others write under it meanwhile stays visible.
+        """
+        check("id", id, Id)
+
+        async def hide(db: Executor) -> None:
+            # Rows written under this one wait for the lock or are seen by the next statement.
+            await db.fetch_value(self._common.lock, tenant_id, id=id)
+            await db.execute(self._common.delete, tenant_id, id=id)
+
+        await self._db.atomic(tenant_id, hide)
+
+    async def restore(self, tenant_id: str, id: int) -> R:  # noqa: A002
+        """Bring back a deleted row with exactly what that delete hid; a row that is there is returned.
+
+        `NotFoundError` when there is none, or when its parent is deleted.
+        """
+        check("id", id, Id)
+
+        async def bring_back(db: Executor) -> R:
+            if self._common.lock_deleted is not None:
+                # What was hidden while this waited for the lock is seen by the next statement.
+                await db.fetch_optional(self._common.lock_deleted, tenant_id, id=id)
+            restored = await db.fetch_optional(self._common.restore, tenant_id, id=id)
+            if restored is None:
+                restored = await db.fetch_optional(self._common.get_by_id, tenant_id, id=id)
+            # Neither, where somebody deleted it between these two looks: now it is there to be restored.
+            return restored if restored is not None else await db.fetch_one(self._common.restore, tenant_id, id=id)
+
+        return await self._db.atomic(tenant_id, bring_back)
+
+    async def purge(self, tenant_id: str, id: int) -> None:  # noqa: A002
+        """Remove the row, deleted or not, and all that hangs on it, for good."""
+        await self._db.fetch_value(self._common.purge, tenant_id, id=id)
+
+    async def _create(self, tenant_id: str, row: Mapping[str, object]) -> R:
+        try:
+            return await self._db.fetch_one(self._common.create_many, tenant_id, rows=[row])
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(error.argument.removeprefix("rows[0]."), error.reason) from error.__cause__
+
+    async def _update(self, tenant_id: str, id: int, changes: Mapping[str, object]) -> R:  # noqa: A002
+        for name in changes.keys() - self._common.changes:
+            raise InvalidArgumentError(name, f"cannot be changed; these can: {', '.join(sorted(self._common.changes))}")
+        try:
+            return await self._db.fetch_one(self._common.update, tenant_id, id=id, changes=changes)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(error.argument.removeprefix("changes."), error.reason) from error.__cause__
+
+    async def _page(
+        self,
+        tenant_id: str,
+        filters: Mapping[str, object],
+        *,
+        newest_first: bool,
+        limit: int,
+        cursor: str | None,
+        include_deleted: bool,
+    ) -> Page[R]:
+        check("newest_first", newest_first, bool)
+        check("limit", limit, Limit)
+        asked = self._asked(filters)
+        query = self._choose(asked, newest_first=newest_first)
+        after_at, after_id = (None, None) if cursor is None else cursors.decode(query.name, tenant_id, cursor)
+        rows = await self._db.fetch_all(
+            query,
+            tenant_id,
+            **asked,
+            include_deleted=include_deleted,
+            after_at=after_at,
+            after_id=after_id,
+            limit=limit + 1,
+        )
+        more = rows[limit - 1] if len(rows) > limit else None
+        return Page(
+            items=rows[:limit],
+            next_cursor=cursors.encode(query.name, tenant_id, more.created_at, more.id) if more else None,
+        )
+
+    async def _iterate(self, tenant_id: str, filters: Mapping[str, object], batch_size: int) -> AsyncIterator[R]:
+        check("batch_size", batch_size, Limit)
+        cursor: str | None = None
+        while True:
+            page = await self._page(
+                tenant_id, filters, newest_first=False, limit=batch_size, cursor=cursor, include_deleted=False
+            )
+            for row in page.items:
+                yield row
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def _count(self, tenant_id: str, filters: Mapping[str, object]) -> int:
+        asked = self._asked(filters)
+        return await self._db.fetch_value(self._common.counts[self._narrowed_by(asked)], tenant_id, **asked)
+
+    def _asked(self, filters: Mapping[str, object]) -> dict[str, object]:
+        known = self._common.filters
+        for name in filters.keys() - known:
+            raise InvalidArgumentError(name, f"is no filter of this call; there are {', '.join(sorted(known))}")
+        return {name: filters.get(name) for name in known}
+
+    def _choose(self, filters: Mapping[str, object], *, newest_first: bool) -> Query[R]:
+        newest, oldest = self._common.pages[self._narrowed_by(filters)]
+        return newest if newest_first else oldest
+
+    def _narrowed_by(self, filters: Mapping[str, object]) -> str:
+        narrowed = [name for name in self._common.pages if name and filters.get(name) is not None]
+        return narrowed[-1] if narrowed else ""
+
+
+def listed(rows: object) -> list[Any]:
+    """The rows as a list; `InvalidArgumentError` where they are not many."""
+    if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
+        raise InvalidArgumentError("rows", "must be a list of mappings")
+    return list(rows)

@@ -1,0 +1,237 @@
+"""Brings a chat export of Telegram Desktop into the store: streaming, in bulk, and a second time without effect.
+
+Each person who wrote becomes a user, each person in each chat a session `telegram:<chat>:<person>`, and each
+exchange (see `thea_store.telegram.turns`) a message with the number and the time that it has in Telegram.
+
+What the store holds already stays as it is: a user's profile, a message's text, and whatever was deleted
+there. A new conversation is closed, because an export is of the past; the next message opens it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, get_args
+
+from pydantic import Field
+
+from thea_store.assistant.conversations import ImportedSession, Progress
+from thea_store.assistant.messages import NewExchange
+from thea_store.assistant.users import ImportedUser
+from thea_store.errors import ExportFileError
+from thea_store.queries.arguments import Id, check, check_tenant
+from thea_store.store import Store, StoreTransaction
+from thea_store.telegram.export import ExportReader
+from thea_store.telegram.turns import Exchange, Exchanges, Outcome
+
+__all__ = ["ACTOR", "ImportReport", "TelegramImport"]
+
+ACTOR = "import:telegram"
+"""Who it was, in the audit log."""
+
+_BatchSize = Annotated[int, Field(ge=1, le=10_000)]
+
+# How often a transaction is tried anew that met another writer.
+_RETRIES = 8
+
+_LONGEST_NAME = 255
+
+
+@dataclass
+class ImportReport:
+    """What an import has done so far."""
+
+    messages: int = 0
+    """Messages of the file that are part of an exchange."""
+    answers: int = 0
+    """Those of them that the assistant sent."""
+    exchanges: Counter[Outcome] = field(default_factory=Counter)
+    """What became of the exchanges."""
+    new_users: int = 0
+    new_conversations: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Messages left out, by the reasons of `ExportReader` and `Exchanges`."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """Messages taken on an assumption of `ExportReader`."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values, with all outcomes and without reasons that did not occur."""
+        exchanges = {outcome: self.exchanges[outcome] for outcome in get_args(Outcome)}
+        return asdict(self) | {"exchanges": exchanges, "skipped": dict(self.skipped), "notes": dict(self.notes)}
+
+
+class TelegramImport:
+    """One run over one file. `report` counts as it goes, so it tells what was done when the run fails, too."""
+
+    def __init__(
+        self,
+        store: Store,
+        tenant_id: str,
+        path: str | os.PathLike[str],
+        *,
+        assistant: int | None = None,
+        batch_size: int = 1000,
+    ) -> None:
+        """`assistant` is the Telegram id of the assistant in chats that are not a bot's.
+
+        Each `batch_size` exchanges (1 to 10,000) are one transaction. Raises `InvalidTenantError`,
+        `InvalidArgumentError`, and `ExportFileError` where there is no such file.
+        """
+        self._store, self._tenant_id = store, check_tenant(tenant_id)
+        self._batch_size = check("batch_size", batch_size, _BatchSize)
+        check("assistant", assistant, Id | None)
+        self._reader = ExportReader(path)
+        self._folded = Exchanges(assistant)
+        self.report = ImportReport()
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """The bytes read so far, and those of the whole file."""
+        return self._reader.bytes_read, self._reader.size
+
+    async def run(self) -> ImportReport:
+        """Import the whole file.
+
+        Where the file breaks, everything before that place is imported, and then `ExportFileError` is
+        raised. Whatever stops a run, the next one goes on: nothing is written twice.
+        """
+        changed = self._folded.fold(self._reader)
+        while True:
+            # In a thread, so that a service can serve while it imports.
+            batch, broken = await asyncio.to_thread(_next_batch, changed, self._batch_size)
+            if batch:
+                await self._import(batch)
+            self._count()
+            if broken is not None:
+                raise broken
+            if not batch:
+                return self.report
+
+    async def _import(self, batch: list[Exchange]) -> None:
+        async def write(tx: StoreTransaction) -> _Written:
+            return await _write(tx, self._tenant_id, batch)
+
+        written = await self._store.run(self._tenant_id, write, retry=_RETRIES, actor=ACTOR)
+        self.report.new_users += written.users
+        self.report.new_conversations += written.conversations
+        for exchange in batch:
+            outcome = written.outcome(exchange)
+            if outcome != exchange.outcome:
+                self.report.exchanges[outcome] += 1
+                if exchange.outcome is not None:
+                    self.report.exchanges[exchange.outcome] -= 1
+                exchange.outcome = outcome
+
+    def _count(self) -> None:
+        self.report.messages, self.report.answers = self._folded.messages, self._folded.answers
+        self.report.skipped = self._reader.skipped + self._folded.skipped
+        self.report.notes = self._reader.notes.copy()
+
+
+def _next_batch(changed: Iterator[Exchange], size: int) -> tuple[list[Exchange], ExportFileError | None]:
+    """The next exchanges, each once and empty at the end, and the error that ended them early."""
+    batch: dict[tuple[int, int], Exchange] = {}
+    try:
+        for exchange in changed:
+            batch.setdefault((exchange.chat_id, exchange.message_id), exchange)
+            if len(batch) == size:
+                break
+    except ExportFileError as error:
+        return list(batch.values()), error
+    return list(batch.values()), None
+
+
+@dataclass
+class _Written:
+    """What one transaction did."""
+
+    users: int
+    conversations: int
+    ids: dict[str, int]
+    """The conversations by their session; a deleted one is missing."""
+    is_new: dict[tuple[int, int], bool]
+    """By conversation and number, each exchange that was written: whether it was new, or else completed."""
+
+    def outcome(self, exchange: Exchange) -> Outcome:
+        """What became of the exchange, which may be in its second batch of this run."""
+        conversation_id = self.ids.get(exchange.session_id)
+        if conversation_id is None:
+            return "deleted"
+        if exchange.outcome == "new":
+            return "new"
+        match self.is_new.get((conversation_id, exchange.message_id)):
+            case None:
+                return exchange.outcome or "unchanged"
+            case is_new:
+                return "new" if is_new else "completed"
+
+
+async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Exchange]) -> _Written:
+    # Users before conversations before messages, each in the order of their keys: so that two imports,
+    # or an import and a delete, wait for each other instead of locking each other out.
+    sessions = _sessions(batch)
+    new_users = await tx.users.import_many(tenant_id, _people(batch))
+    new_conversations = await tx.conversations.import_many(tenant_id, sessions)
+    ids = await tx.conversations.lock_sessions(tenant_id, sessions)
+    held = {(ids[each.session_id], each.message_id): each for each in batch if each.session_id in ids}
+    written = await tx.messages.import_many(tenant_id, [_row(key[0], each) for key, each in held.items()])
+    is_new = {(row.conversation_id, row.message_id): row.is_new for row in written}
+    await tx.conversations.advance(tenant_id, _progress({key: held[key] for key in is_new}))
+    return _Written(new_users, new_conversations, ids, is_new)
+
+
+def _people(batch: list[Exchange]) -> list[ImportedUser]:
+    names: dict[int, str | None] = {}
+    for each in batch:
+        names[each.person.telegram_id] = names.get(each.person.telegram_id) or each.person.name
+    return [
+        ImportedUser(telegram_id=telegram_id, first_name=name and name[:_LONGEST_NAME])
+        for telegram_id, name in names.items()
+    ]
+
+
+def _sessions(batch: list[Exchange]) -> list[ImportedSession]:
+    by_session: defaultdict[str, list[Exchange]] = defaultdict(list)
+    for each in batch:
+        by_session[each.session_id].append(each)
+    return [
+        ImportedSession(
+            telegram_id=exchanges[0].person.telegram_id,
+            session_id=session_id,
+            started_at=_started_at(exchanges),
+            last_activity=_last_activity(exchanges),
+        )
+        for session_id, exchanges in by_session.items()
+    ]
+
+
+def _progress(written: dict[tuple[int, int], Exchange]) -> list[Progress]:
+    by_conversation: defaultdict[int, list[Exchange]] = defaultdict(list)
+    for (conversation_id, _), each in written.items():
+        by_conversation[conversation_id].append(each)
+    return [
+        Progress(id=id_, started_at=_started_at(exchanges), last_activity=_last_activity(exchanges))
+        for id_, exchanges in by_conversation.items()
+    ]
+
+
+def _started_at(exchanges: Iterable[Exchange]) -> datetime:
+    return min(each.created_at for each in exchanges)
+
+
+def _last_activity(exchanges: Iterable[Exchange]) -> datetime:
+    return max(each.last_activity for each in exchanges)
+
+
+def _row(conversation_id: int, exchange: Exchange) -> NewExchange:
+    return NewExchange(
+        conversation_id=conversation_id,
+        message_id=exchange.message_id,
+        user_message=exchange.user_message,
+        bot_response=exchange.bot_response,
+        created_at=exchange.created_at,
+    )

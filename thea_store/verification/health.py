@@ -1,0 +1,78 @@
+"""What an operator asks first."""
+
+from __future__ import annotations
+
+import asyncio
+
+from thea_store.database import PoolFigures
+from thea_store.errors import StoreError
+from thea_store.migrator import available
+from thea_store.repositories.base import Record
+from thea_store.settings import Settings
+from thea_store.verification import opening
+
+__all__ = ["Health", "PoolHealth", "ask"]
+
+
+class PoolHealth(Record):
+    """Connections of this process: open, idle among them, calls waiting for one, and the most there may be."""
+
+    size: int
+    idle: int
+    waiting: int
+    limit: int
+
+
+class Health(Record):
+    """The state of the database as this store sees it."""
+
+    reachable: bool
+    problem: str | None
+    """Why the database cannot be reached; `None` when it can."""
+    server_version: str | None
+    schema_version: str | None
+    """The newest applied migration."""
+    pending_migrations: tuple[str, ...]
+    pool: PoolHealth
+    replica_lag: float | None
+    """Seconds that the replica is behind; `None` without a replica, or when it does not answer."""
+    role_is_safe: bool | None
+    """Whether row security binds the login."""
+
+
+async def ask(settings: Settings, figures: PoolFigures) -> Health:
+    """Ask the server, and the replica where there is one; never raises for a database that is down."""
+    pool = PoolHealth(size=figures.size, idle=figures.idle, waiting=figures.waiting, limit=figures.limit)
+    try:
+        server = await asyncio.to_thread(opening.identify, settings.address())
+    except StoreError as error:
+        return Health(
+            reachable=False,
+            problem=str(error),
+            server_version=None,
+            schema_version=None,
+            pending_migrations=(),
+            pool=pool,
+            replica_lag=None,
+            role_is_safe=None,
+        )
+    applied = server.applied or frozenset()
+    return Health(
+        reachable=True,
+        problem=None,
+        server_version=server.version,
+        schema_version=max(applied, default=None),
+        pending_migrations=tuple(m.id for m in available() if m.id not in applied),
+        pool=pool,
+        replica_lag=await _lag(settings),
+        role_is_safe=not server.powers,
+    )
+
+
+async def _lag(settings: Settings) -> float | None:
+    if settings.replica_url is None:
+        return None
+    try:
+        return await asyncio.to_thread(opening.replica_lag, settings.address(settings.replica_url))
+    except StoreError:
+        return None

@@ -1,0 +1,319 @@
+"""Is this database the one that the library was written for? Asked once, when a store opens.
+
+Every query is prepared on the live schema, in a pipeline, and what the server says of its columns and
+parameters is compared with its record and its claim. The driver for it is libpq (psycopg), because it
+alone tells from which table a column comes, and so whether it can be null.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thea_store.errors import QueryFileError, StoreError, StoreUnavailableError
+from thea_store.postgres.types import fits, is_model, is_optional, spelled
+from thea_store.postgres.url import DatabaseUrl
+from thea_store.queries.file import Query, Source, SqlFile
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+    from psycopg.pq.abc import PGconn, PGresult
+
+__all__ = ["Column", "Described", "Findings", "Server", "describe", "identify", "inspect", "mismatches", "replica_lag"]
+
+# Queries in flight at once: what is sent meanwhile must fit into the sockets' buffers.
+_AHEAD = 16
+_PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A result column as the server describes it."""
+
+    name: str
+    type_oid: int
+    origin: tuple[int, int]
+    """The table's oid and the column's number in it; zeros for an expression."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A prepared query: its columns and parameter types, or why it cannot be prepared."""
+
+    query: Query[Any]
+    columns: tuple[Column, ...] = ()
+    parameter_oids: tuple[int, ...] = ()
+    failure: str | None = None
+    place: Source | None = None
+    """The line that the failure is about, where the server tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the server says of itself and of the login."""
+
+    version: str
+    applied: frozenset[str] | None
+    """The applied migrations; `None` where none ever was."""
+    powers: tuple[str, ...]
+    """Why the login could bypass row security; empty when it could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The server, and what it says of every query."""
+
+    server: Server
+    described: tuple[Described, ...]
+    not_null: frozenset[tuple[int, int]]
+    """The columns that are declared `not null`, by their table's oid and their number."""
+
+
+def inspect(address: DatabaseUrl, files: Sequence[SqlFile]) -> Findings:
+    """Ask the server; blocks, so asynchronous code calls it in a thread.
+
+    `QueryFileError` when a query is claimed by no code, `StoreUnavailableError` without a connection.
+    """
+    if unclaimed := [sentence for file in files for sentence in file.unclaimed()]:
+        raise QueryFileError("\n".join(unclaimed))
+    return describe(address, [query for file in files for query in file.claimed])
+
+
+def describe(address: DatabaseUrl, queries: Sequence[Query[Any]]) -> Findings:
+    """Ask the server about these queries; blocks. `StoreUnavailableError` without a connection."""
+    with _connected(address) as connection:
+        server = _identify(connection)
+        if server.applied is None:
+            return Findings(server, (), frozenset())
+        described = tuple(_describe(connection, queries))
+        return Findings(server, described, _not_null(connection, described))
+
+
+def identify(address: DatabaseUrl) -> Server:
+    """Ask the server about itself alone; blocks. `StoreUnavailableError` without a connection."""
+    with _connected(address) as connection:
+        return _identify(connection)
+
+
+def replica_lag(address: DatabaseUrl) -> float | None:
+    """Seconds between now and the last transaction that a standby replayed; `None` on a primary. Blocks."""
+    with _connected(address, standby=True) as connection:
+        row = connection.execute(
+            "select extract(epoch from now() - pg_last_xact_replay_timestamp())::double precision"
+        ).fetchone()
+        return row[0] if row else None
+
+
+def mismatches(findings: Findings) -> list[str]:
+    """A sentence with `file:line` for all that does not fit; empty when everything does."""
+    return [
+        f"{described.place or described.query.source}: {described.query.name}: {problem}"
+        for described in findings.described
+        for problem in _problems(described, findings.not_null)
+    ]
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _connected(address: DatabaseUrl, *, standby: bool = False) -> Iterator[Connection[Any]]:
+    import psycopg  # noqa: PLC0415 - 60 ms, and a store that is never opened does not need it
+
+    from thea_store.postgres import operator  # noqa: PLC0415 - as psycopg
+
+    try:
+        with operator.connect(address, application_name="thea_store verify", standby=standby) as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise StoreUnavailableError(f"{address}: the connection was lost while the schema was checked") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"{address}: the login may not read the schema's version: make it a member, `grant thea_app to …`"
+        ) from error
+    except psycopg.Error as error:
+        raise StoreError(f"{address}: the schema cannot be checked (SQLSTATE {error.sqlstate})") from error
+
+
+def _identify(connection: Connection[Any]) -> Server:
+    version = connection.info.parameter_status("server_version") or "unknown"
+    return Server(version, _applied(connection), _powers(connection))
+
+
+def _applied(connection: Connection[Any]) -> frozenset[str] | None:
+    exists = connection.execute("select to_regclass('public._yoyo_migration') is not null").fetchone()
+    if not exists or not exists[0]:
+        return None
+    return frozenset(row[0] for row in connection.execute("select migration_id from public._yoyo_migration"))
+
+
+_POWERS = """
+select
+  r.rolsuper,
+  r.rolbypassrls,
+  exists (
+    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'thea' and pg_catalog.pg_has_role(current_user, c.relowner, 'member')
+  ),
+  exists (
+    select from pg_catalog.pg_roles m
+    where m.rolname in ('thea_maintenance', 'thea_search') and pg_catalog.pg_has_role(current_user, m.oid, 'member')
+  )
+from pg_catalog.pg_roles r where r.rolname = current_user
+"""
+
+
+def _powers(connection: Connection[Any]) -> tuple[str, ...]:
+    row = connection.execute(_POWERS).fetchone()
+    names = (
+        "is a superuser",
+        "has BYPASSRLS",
+        "owns the tables or may become their owner",
+        "may read every tenant (thea_maintenance, thea_search)",
+    )
+    found = [name for name, has in zip(names, row or (False,) * len(names), strict=True) if has]
+    return tuple(found[:1])
+
+
+def _describe(connection: Connection[Any], queries: Sequence[Query[Any]]) -> list[Described]:
+    pg = connection.pgconn
+    described: list[Described] = []
+    pg.enter_pipeline_mode()
+    try:
+        for start in range(0, len(queries), _AHEAD):
+            chunk = queries[start : start + _AHEAD]
+            for query in chunk:
+                pg.send_prepare(b"", query.text.encode())
+                pg.send_describe_prepared(b"")
+                pg.pipeline_sync()  # so that a failure stops at its own query
+            _wait(pg, pg.flush)
+            for query in chunk:
+                prepared, told = _result(pg), _result(pg)
+                _next(pg)  # the sync
+                described.append(_described(query, prepared, told))
+    finally:
+        pg.exit_pipeline_mode()
+    return described
+
+
+def _result(pg: PGconn) -> PGresult:
+    result = _next(pg)
+    if result is None:
+        raise StoreUnavailableError("the connection was lost while the schema was checked: try again")
+    _next(pg)  # the end of this command
+    return result
+
+
+def _next(pg: PGconn) -> PGresult | None:
+    _wait(pg, pg.is_busy)
+    return pg.get_result()
+
+
+def _wait(pg: PGconn, is_waiting: Callable[[], int]) -> None:
+    # libpq's own waiting would hold Python's lock, and with it every other thread.
+    with selectors.DefaultSelector() as selector:
+        selector.register(pg.socket, selectors.EVENT_READ)
+        while is_waiting():
+            if not selector.select(_PATIENCE):
+                raise StoreUnavailableError(f"the server fell silent for {_PATIENCE:g} s while the schema was checked")
+            pg.consume_input()
+
+
+def _described(query: Query[Any], prepared: PGresult, told: PGresult) -> Described:
+    from psycopg.pq import DiagnosticField, ExecStatus  # noqa: PLC0415
+
+    if prepared.status != ExecStatus.COMMAND_OK:
+        message = prepared.error_field(DiagnosticField.MESSAGE_PRIMARY) or b"the connection was lost"
+        position = prepared.error_field(DiagnosticField.STATEMENT_POSITION)
+        place = query.source_at(int(position)) if position else None
+        return Described(query, failure=message.decode(errors="replace"), place=place)
+    columns = tuple(
+        Column((told.fname(i) or b"").decode(), told.ftype(i), (told.ftable(i), told.ftablecol(i)))
+        for i in range(told.nfields)
+    )
+    return Described(query, columns, tuple(told.param_type(i) for i in range(told.nparams)))
+
+
+def _not_null(connection: Connection[Any], described: Sequence[Described]) -> frozenset[tuple[int, int]]:
+    tables = sorted({column.origin[0] for one in described for column in one.columns})
+    rows = connection.execute(
+        "select attrelid::bigint, attnum::int from pg_catalog.pg_attribute"
+        " where attrelid = any(%s::oid[]) and attnum > 0 and attnotnull",
+        [tables],
+    )
+    return frozenset((table, number) for table, number in rows)
+
+
+# --- comparing ----------------------------------------------------------------------------------
+
+
+def _problems(described: Described, not_null: frozenset[tuple[int, int]]) -> list[str]:
+    if described.failure is not None:
+        return [f"the server refuses it: {described.failure}"]
+    return [*_parameter_problems(described), *_column_problems(described, not_null)]
+
+
+def _parameter_problems(described: Described) -> list[str]:
+    query = described.query
+    return [
+        f"the parameter :{name} is {spelled(oid)} on the server, which the declared type does not fit"
+        for name, oid in zip(query.parameters, described.parameter_oids, strict=True)
+        if not fits(oid, query.types[name])
+    ]
+
+
+def _column_problems(described: Described, not_null: frozenset[tuple[int, int]]) -> list[str]:
+    query, columns = described.query, described.columns
+    fields = _fields(query, columns)
+    if isinstance(fields, str):
+        return [fields]
+    problems = [f"the hint names {name}, which is no column" for name in sorted(_hinted(query) - _names(columns))]
+    problems += [f"{_record(query)}.{name} has no column" for name in sorted(fields.keys() - _names(columns))]
+    for column in columns:
+        if column.name not in fields:
+            problems.append(f"the column {column.name} has no field in {_record(query)}")
+            continue
+        annotation = fields[column.name]
+        if not fits(column.type_oid, annotation):
+            found = spelled(column.type_oid)
+            problems.append(f"the column {column.name} is {found}, which {_record(query)} does not take")
+        elif _may_be_null(query, column, not_null) and not is_optional(annotation):
+            problems.append(
+                f"the column {column.name} can be null, but not in {_record(query)}: let it be None there, "
+                f"or write `-- not null: {column.name}` where the server cannot know better"
+            )
+    return problems
+
+
+def _fields(query: Query[Any], columns: Sequence[Column]) -> dict[str, Any] | str:
+    record = query.record
+    if record is None:
+        return {} if not columns else f"it returns the column {columns[0].name}, but is claimed for none"
+    if is_model(record):
+        return {name: field.rebuild_annotation() for name, field in record.model_fields.items()}
+    if len(columns) != 1:
+        return f"it returns {len(columns)} columns, but is claimed for one value"
+    return {columns[0].name: record}
+
+
+def _may_be_null(query: Query[Any], column: Column, not_null: frozenset[tuple[int, int]]) -> bool:
+    if column.name in query.nullable:
+        return True
+    if column.name in query.not_null:
+        return False
+    return query.outer_join or column.origin not in not_null
+
+
+def _hinted(query: Query[Any]) -> frozenset[str]:
+    return query.not_null | query.nullable
+
+
+def _names(columns: Sequence[Column]) -> set[str]:
+    return {column.name for column in columns}
+
+
+def _record(query: Query[Any]) -> str:
+    return getattr(query.record, "__name__", str(query.record))
