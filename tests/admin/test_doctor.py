@@ -26,7 +26,7 @@ from tests.support.pooler import pgbouncer, until_it_answers
 from thea_store import Settings
 from thea_store.admin import doctor
 from thea_store.admin.doctor import Finding, examine, history, others, server
-from thea_store.admin.doctor.findings import Check, Patient, Verdict, conduct, ok
+from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, run_checks
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.embedded.account import server_account
 from thea_store.embedded.binaries import find_binaries
@@ -72,7 +72,7 @@ def ailing_schema(database: TestDatabase, checks: Mapping[str, Check] = doctor._
     """What these checks find, alone: an examination takes several times as long."""
     settings = Settings(url=database.app_url)
     with connect(settings.address()) as connection:
-        return ailing(conduct(checks, Patient(connection, settings)))
+        return ailing(run_checks(checks, CheckContext(connection, settings)))
 
 
 def ailing(findings: Sequence[Finding]) -> list[Finding]:
@@ -796,14 +796,14 @@ def test_among_several_hosts_the_primary_is_meant(standby: tuple[EmbeddedPostgre
 
 
 def test_a_check_that_fails_ends_none_but_itself(thea_database: TestDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: Patient) -> Sequence[Verdict]:
+    def fails(_: CheckContext) -> Sequence[Verdict]:
         raise LookupError(SECRET)
 
     checks = {
         "one": fails,
-        "two": lambda patient: [ok(str(patient.ask("select 1 / 0")))],
-        "three": lambda patient: [ok(str(patient.ask("select 1 from pg_authid")))],
-        "four": lambda patient: [ok(str(patient.ask("set local statement_timeout = 1; select pg_sleep(1)")))],
+        "two": lambda context: [ok(str(context.ask("select 1 / 0")))],
+        "three": lambda context: [ok(str(context.ask("select 1 from pg_authid")))],
+        "four": lambda context: [ok(str(context.ask("set local statement_timeout = 1; select pg_sleep(1)")))],
         "five": lambda _: [ok("all is well")],
     }
     monkeypatch.setattr(server, "CHECKS", checks)
@@ -821,8 +821,8 @@ def test_a_check_that_fails_ends_none_but_itself(thea_database: TestDatabase, mo
 def test_a_connection_that_breaks_is_the_last_finding(
     run: Run, thea_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(patient: Patient) -> Sequence[Verdict]:
-        return [ok(str(patient.ask("select pg_terminate_backend(pg_backend_pid())")))]
+    def breaks(context: CheckContext) -> Sequence[Verdict]:
+        return [ok(str(context.ask("select pg_terminate_backend(pg_backend_pid())")))]
 
     monkeypatch.setattr(server, "CHECKS", {"breaks": breaks})
     result = run("doctor", "--json", DATABASE_URL=thea_database.app_url)
@@ -834,9 +834,9 @@ def test_a_connection_that_breaks_is_the_last_finding(
 
 def test_the_examination_changes_nothing(thea_database: TestDatabase) -> None:
     settings = Settings(url=thea_database.superuser_url)
-    write: Check = lambda patient: [ok(str(patient.ask("create table public.made (id int)")))]  # noqa: E731
+    write: Check = lambda context: [ok(str(context.ask("create table public.made (id int)")))]  # noqa: E731
     with connect(settings.address()) as connection:
-        [finding] = conduct({"write": write}, Patient(connection, settings))
+        [finding] = run_checks({"write": write}, CheckContext(connection, settings))
 
     assert finding.found == "the server refuses to tell (SQLSTATE 25006)"
 

@@ -200,8 +200,8 @@ async def test_a_random_export_is_imported_as_far_as_it_is_sound_and_once(
 
         assert rows_of(superuser, own) == rows
         assert is_sound_again == is_sound
-        assert (again.report.new_users, again.report.new_conversations, again.report.exchanges["new"]) == (0, 0, 0)
-        assert first.report.exchanges["new"] == await store.messages.count(own)
+        assert (again.report.new_users, again.report.new_conversations, again.report.turns["new"]) == (0, 0, 0)
+        assert first.report.turns["new"] == await store.messages.count(own)
 
     assert written_rows > IMPORTS * 5
     assert rows_of(superuser, tenant) == before

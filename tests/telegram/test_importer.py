@@ -20,7 +20,7 @@ from thea_store.resources import sample_export
 from thea_store.telegram import importer
 from thea_store.telegram.export import ExportReader
 from thea_store.telegram.importer import ImportReport, TelegramImport
-from thea_store.telegram.turns import Exchanges
+from thea_store.telegram.turns import Turns
 
 Superuser = psycopg.Connection[Any]
 
@@ -65,9 +65,7 @@ async def test_a_chat_with_a_bot_becomes_a_conversation(store: Store, tenant: st
         (1, NOON + timedelta(minutes=1)),
         (3, NOON + timedelta(minutes=3)),
     ]
-    assert report == ImportReport(
-        messages=4, answers=2, exchanges=Counter({"new": 2}), new_users=1, new_conversations=1
-    )
+    assert report == ImportReport(messages=4, answers=2, turns=Counter({"new": 2}), new_users=1, new_conversations=1)
 
 
 async def test_a_new_conversation_spans_its_messages_and_is_closed(store: Store, tenant: str, tmp_path: Path) -> None:
@@ -150,7 +148,7 @@ async def test_a_second_run_writes_nothing(store: Store, tenant: str, superuser:
     second = await imported(store, tenant, sample_export())
 
     assert writes(superuser, tenant) == before
-    assert second.exchanges == {"unchanged": first.exchanges["new"]}
+    assert second.turns == {"unchanged": first.turns["new"]}
     assert (second.messages, second.new_users, second.new_conversations) == (first.messages, 0, 0)
 
 
@@ -160,7 +158,7 @@ async def test_a_longer_export_of_the_same_chat_adds_what_is_new(store: Store, t
     report = await imported(store, tenant, written(tmp_path / "result.json", TALK))
 
     assert await talk(store, tenant) == [("hola", "buenas"), ("adiós", "hasta luego")]
-    assert report.exchanges == {"new": 1, "completed": 1}
+    assert report.turns == {"new": 1, "completed": 1}
 
 
 async def test_another_answer_than_the_chats_stays(store: Store, tenant: str, tmp_path: Path) -> None:
@@ -171,7 +169,7 @@ async def test_another_answer_than_the_chats_stays(store: Store, tenant: str, tm
     report = await imported(store, tenant, path)
 
     assert await talk(store, tenant) == [("hola", "buenos"), ("adiós", "hasta luego")]
-    assert report.exchanges == {"unchanged": 2}
+    assert report.turns == {"unchanged": 2}
 
 
 async def test_a_profile_that_is_there_stays(store: Store, tenant: str, tmp_path: Path) -> None:
@@ -195,7 +193,7 @@ async def test_what_was_deleted_stays_deleted(store: Store, tenant: str, tmp_pat
 
     assert await talk(store, tenant) == [("adiós", "hasta luego")]
     assert await store.users.get_by_telegram_id(tenant, BEN) is None
-    assert report.exchanges == {"unchanged": 2, "deleted": 1}
+    assert report.turns == {"unchanged": 2, "deleted": 1}
 
 
 async def test_history_does_not_move_a_newer_conversation_back(store: Store, tenant: str, tmp_path: Path) -> None:
@@ -251,7 +249,7 @@ async def test_two_imports_at_once_bring_nothing_twice(
     await imported(store, other_tenant, one, assistant=BOT)
 
     assert brought_in(superuser, tenant) == brought_in(superuser, other_tenant)
-    assert sum(report.exchanges["new"] for report in reports) == await store.messages.count(tenant)
+    assert sum(report.turns["new"] for report in reports) == await store.messages.count(tenant)
     assert sum(report.new_conversations for report in reports) == 4
 
 
@@ -261,14 +259,14 @@ async def test_an_import_waits_for_another_that_is_in_the_same_conversation(
     await imported(store, tenant, written(tmp_path / "start.json", chat(said(1, ANA, "hola"))))
     path = written(tmp_path / "result.json", TALK)
     async with store.transaction(tenant) as tx:
-        await importer._write(tx, tenant, list(dict.fromkeys(Exchanges().fold(ExportReader(path)))))
+        await importer._write(tx, tenant, list(dict.fromkeys(Turns().fold(ExportReader(path)))))
         second = asyncio.create_task(imported(store, tenant, path))
         await asyncio.sleep(0.1)
         waited = not second.done()
     report = await second
 
     assert waited
-    assert report.exchanges == {"unchanged": 2}
+    assert report.turns == {"unchanged": 2}
 
 
 # --- interrupted --------------------------------------------------------------------------------
@@ -285,13 +283,13 @@ async def test_a_broken_file_leaves_what_was_read_and_names_the_place(
     with pytest.raises(ExportFileError, match="Everything up to its message number 3 was read"):
         await broken.run()
     assert await talk(store, tenant) == [("hola", "buenas"), ("adiós", None)]
-    assert (broken.report.messages, broken.report.exchanges) == (3, {"new": 2})
+    assert (broken.report.messages, broken.report.turns) == (3, {"new": 2})
 
     path.write_bytes(whole)
     report = await imported(store, tenant, path)
 
     assert await talk(store, tenant) == [("hola", "buenas"), ("adiós", "hasta luego")]
-    assert report.exchanges == {"unchanged": 1, "completed": 1}
+    assert report.turns == {"unchanged": 1, "completed": 1}
 
 
 def _export(lines: list[list[tuple[Any, str, int | None]]]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.exports import ANA, BEN, BOT, NOON
-from thea_store.telegram import turns as exchanges
+from thea_store.telegram import turns
 from thea_store.telegram.export import ExportedMessage
-from thea_store.telegram.turns import Exchange, Exchanges
+from thea_store.telegram.turns import Turn, Turns
 
 _numbers = itertools.count(1)
 
@@ -33,7 +33,7 @@ def message(sender: int | str | None, text: str = "…", *, number: int | None =
 
 def folded(messages: Iterable[ExportedMessage], assistant: int | None = None) -> list[tuple[str, str | None]]:
     """What was asked and answered, in the order of the chats."""
-    found = dict.fromkeys(Exchanges(assistant).fold(messages))
+    found = dict.fromkeys(Turns(assistant).fold(messages))
     return [(each.user_message, each.bot_response) for each in found]
 
 
@@ -59,10 +59,8 @@ def test_several_answers_are_joined() -> None:
     ]
 
 
-def test_answers_before_anybody_wrote_are_an_exchange_without_a_question() -> None:
-    fold = list(
-        Exchanges().fold([message(BOT, "hola"), message(BOT, "¿?"), message(ANA, "¡hola!"), message(BOT, "bien")])
-    )
+def test_answers_before_anybody_wrote_are_a_turn_without_a_question() -> None:
+    fold = list(Turns().fold([message(BOT, "hola"), message(BOT, "¿?"), message(ANA, "¡hola!"), message(BOT, "bien")]))
 
     assert [(each.person.telegram_id, each.user_message, each.bot_response) for each in dict.fromkeys(fold)] == [
         (ANA, "", "hola\n¿?"),
@@ -71,15 +69,15 @@ def test_answers_before_anybody_wrote_are_an_exchange_without_a_question() -> No
 
 
 def test_answers_in_a_chat_where_nobody_wrote_are_counted() -> None:
-    chats = Exchanges()
+    chats = Turns()
 
     assert list(chats.fold([message(BOT), message(BOT), message(ANA, chat_id=1, chat_type="personal_chat")]))
     assert chats.skipped == {"unaddressed": 2}
     assert chats.messages == 1
 
 
-def test_an_answer_grows_to_a_bound_and_goes_on_in_another_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchanges, "_ROOM", 10)
+def test_an_answer_grows_to_a_bound_and_goes_on_in_another_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_ROOM", 10)
 
     assert folded([message(ANA, "/start"), *(message(BOT, "12345") for _ in range(3)), message(ANA, "¡basta!")]) == [
         ("/start", "12345"),
@@ -90,13 +88,13 @@ def test_an_answer_grows_to_a_bound_and_goes_on_in_another_exchange(monkeypatch:
 
 
 def test_a_message_longer_than_the_bound_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchanges, "_ROOM", 10)
+    monkeypatch.setattr(turns, "_ROOM", 10)
 
     assert folded([message(ANA, "hola"), message(BOT, "x" * 50)]) == [("hola", "x" * 50)]
 
 
-def test_an_answer_reaches_back_over_a_bounded_number_of_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchanges, "_REACH", 2)
+def test_an_answer_reaches_back_over_a_bounded_number_of_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_REACH", 2)
     asked = [message(ANA, text) for text in ("uno", "dos", "tres")]
 
     assert folded([*asked, message(BOT, "a uno", reply_to_message_id=asked[0].message_id)]) == [
@@ -106,10 +104,10 @@ def test_an_answer_reaches_back_over_a_bounded_number_of_exchanges(monkeypatch: 
     ]
 
 
-def test_a_chat_of_any_length_holds_a_bounded_number_of_exchanges() -> None:
-    chats = Exchanges()
+def test_a_chat_of_any_length_holds_a_bounded_number_of_turns() -> None:
+    chats = Turns()
     for _ in chats.fold(message(ANA if n % 2 else BOT) for n in range(10_000)):
-        assert len(chats._recent) <= exchanges._REACH
+        assert len(chats._recent) <= turns._REACH
 
 
 def test_nobody_is_the_assistant_of_two_people_unless_named() -> None:
@@ -126,7 +124,7 @@ def test_in_a_group_each_person_has_a_session_and_the_assistant_answers_them_all
     group: dict[str, Any] = {"chat_id": 99, "chat_type": "private_supergroup"}
     talk = [message(ANA, "uno", **group), message(BEN, "dos", **group), message(BOT, "bien", **group)]
 
-    assert [(each.session_id, each.bot_response) for each in dict.fromkeys(Exchanges(BOT).fold(talk))] == [
+    assert [(each.session_id, each.bot_response) for each in dict.fromkeys(Turns(BOT).fold(talk))] == [
         (f"telegram:99:{ANA}", None),
         (f"telegram:99:{BEN}", "bien"),
     ]
@@ -142,15 +140,15 @@ def test_answers_do_not_cross_from_one_chat_to_the_next() -> None:
 
 @pytest.mark.parametrize("sender", [None, "channel7", "chat7", "user0", f"user{2**63}"])
 def test_who_is_no_person_is_skipped_and_counted(sender: str | None) -> None:
-    chats = Exchanges()
+    chats = Turns()
 
     assert list(chats.fold([message(sender)])) == []
     assert chats.skipped == {"no_person": 1}
 
 
 def test_a_number_that_comes_twice_counts_once() -> None:
-    chats = Exchanges()
-    again: list[Exchange] = list(chats.fold([message(ANA, "hola", number=5), message(ANA, "otra", number=5)]))
+    chats = Turns()
+    again: list[Turn] = list(chats.fold([message(ANA, "hola", number=5), message(ANA, "otra", number=5)]))
 
     assert [each.user_message for each in again] == ["hola"]
     assert chats.skipped == {"repeated": 1}

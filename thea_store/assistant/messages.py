@@ -28,13 +28,13 @@ from thea_store.queries.file import SqlFile
 from thea_store.repositories.base import Page, Record, Repository, Stored, common, listed
 
 __all__ = [
-    "ImportedExchange",
+    "ImportedTurn",
     "Message",
     "MessageChanges",
     "MessageFilters",
     "MessageStatistics",
     "Messages",
-    "NewExchange",
+    "NewTurn",
     "PerformanceReport",
 ]
 
@@ -80,7 +80,7 @@ class PerformanceReport(Record):
     p99_ms: float | None
 
 
-class ImportedExchange(Record):
+class ImportedTurn(Record):
     """An exchange that an import wrote: a new one, or one that got its answer or more of it."""
 
     conversation_id: int
@@ -129,7 +129,7 @@ class _NewMessage(TypedDict, total=False):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class NewExchange(TypedDict):
+class NewTurn(TypedDict):
     """One exchange of an imported chat, to a conversation that the caller has locked."""
 
     conversation_id: Id
@@ -176,7 +176,7 @@ ANALYZE_PERFORMANCE = SQL.query(
     "analyze_performance", PerformanceReport, hours=_Hours, slow_ms=Count, low_confidence=Confidence
 )
 DELETE_OLD = SQL.query("delete_old", int, older_than=Moment, batch_size=int)
-IMPORT_MANY = SQL.query("import_many", ImportedExchange, rows=list[NewExchange])
+IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[NewTurn])
 
 
 class Messages(Repository[Message]):
@@ -358,7 +358,7 @@ class Messages(Repository[Message]):
             if len(removed) < _BATCH:
                 return total
 
-    async def import_many(self, tenant_id: str, rows: Iterable[NewExchange]) -> list[ImportedExchange]:
+    async def import_many(self, tenant_id: str, rows: Iterable[NewTurn]) -> list[ImportedTurn]:
         """Add the exchanges that their conversations do not hold yet, by `message_id`, and answers to those they do.
 
         Returns what was written: empty when all of it was there. An answer that continues the stored

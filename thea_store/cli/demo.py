@@ -16,7 +16,7 @@ from rich.console import Console
 from thea_store.assistant.conversations import Conversation
 from thea_store.assistant.messages import Message
 from thea_store.assistant.users import User
-from thea_store.cli.demo_output import Stage
+from thea_store.cli.demo_output import DemoOutput
 from thea_store.cli.output import progress_of
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.errors import ConflictError
@@ -38,9 +38,9 @@ _PATIENCE = 3.0
 
 @dataclass
 class _Play:
-    """Who and what is on stage."""
+    """Who and what is on output."""
 
-    stage: Stage
+    output: DemoOutput
     store: Store
     app_url: str
     user: User
@@ -57,24 +57,24 @@ async def run(file: Path | None = None, console: Console | None = None) -> None:
     `EmbeddedServerError` where no server can be started, `ExportFileError` where the file cannot be read.
     """
     began = time.perf_counter()
-    stage = Stage(console)
+    output = DemoOutput(console)
     ExportReader(file or sample_export())  # a file that is not there is told before anything starts
-    stage.title("thea_store", "The data layer of an assistant, shown by one conversation.")
-    stage.scene("A PostgreSQL of its own")
+    output.title("thea_store", "The data layer of an assistant, shown by one conversation.")
+    output.scene("A PostgreSQL of its own")
     async with EmbeddedPostgres() as server:
-        stage.note(f"started in {time.perf_counter() - began:.1f} s, on a unix socket and nothing else")
-        await _migrate(stage, server.migrator_url)
+        output.note(f"started in {time.perf_counter() - began:.1f} s, on a unix socket and nothing else")
+        await _migrate(output, server.migrator_url)
         opening = time.perf_counter()
         async with Store.open(_settings(server.app_url)) as store:
-            await _introduce(stage, store, time.perf_counter() - opening)
-            play = await _history(stage, store, server.app_url, file or sample_export())
+            await _introduce(output, store, time.perf_counter() - opening)
+            play = await _history(output, store, server.app_url, file or sample_export())
             for scene in (_live, _window, _rivals, _undone, _figures, _neighbour):
                 await scene(play)
-    stage.gap()
-    stage.tell(f"That took {time.perf_counter() - began:.1f} s. The server is gone, with everything in it.")
+    output.gap()
+    output.tell(f"That took {time.perf_counter() - began:.1f} s. The server is gone, with everything in it.")
     if file is None:
-        stage.note("Your own chat: thea-store demo --file result.json")
-    stage.note("To keep one: DATABASE_URL=embedded:/my/data thea-store import telegram --help")
+        output.note("Your own chat: thea-store demo --file result.json")
+    output.note("To keep one: DATABASE_URL=embedded:/my/data thea-store import telegram --help")
 
 
 def _settings(url: str) -> Settings:
@@ -84,16 +84,16 @@ def _settings(url: str) -> Settings:
     )
 
 
-async def _migrate(stage: Stage, url: str) -> None:
+async def _migrate(output: DemoOutput, url: str) -> None:
     began = time.perf_counter()
     applied = await asyncio.to_thread(migrate, url)
-    stage.note(f"{len(applied)} migrations in {time.perf_counter() - began:.1f} s, up to {applied[-1]}")
+    output.note(f"{len(applied)} migrations in {time.perf_counter() - began:.1f} s, up to {applied[-1]}")
 
 
-async def _introduce(stage: Stage, store: Store, seconds: float) -> None:
+async def _introduce(output: DemoOutput, store: Store, seconds: float) -> None:
     queries = sum(len(file.claimed) for file in SQL_FILES)
     health = await store.health()
-    stage.note(
+    output.note(
         f"PostgreSQL {health.server_version}; {queries} queries checked against its schema ({seconds * 1000:.0f} ms)"
     )
 
@@ -101,26 +101,26 @@ async def _introduce(stage: Stage, store: Store, seconds: float) -> None:
 # --- scenes -------------------------------------------------------------------------------------
 
 
-async def _history(stage: Stage, store: Store, app_url: str, file: Path) -> _Play:
-    stage.scene("The past: a Telegram export comes in")
+async def _history(output: DemoOutput, store: Store, app_url: str, file: Path) -> _Play:
+    output.scene("The past: a Telegram export comes in")
     began = time.perf_counter()
     report = await progress_of(TelegramImport(store, TENANT, file))
     took = time.perf_counter() - began
-    stage.tell(
-        f"{report.messages:,} messages became {report.exchanges['new']:,} exchanges: "
+    output.tell(
+        f"{report.messages:,} messages became {report.turns['new']:,} exchanges: "
         f"{_count(report.new_users, 'user')}, {_count(report.new_conversations, 'conversation')}, {took:.2f} s."
     )
     if took < _PATIENCE:
         again = await TelegramImport(store, TENANT, file).run()
-        stage.tell(f"The same file once more: {again.exchanges['new']} new, {again.exchanges['unchanged']:,} there.")
+        output.tell(f"The same file once more: {again.turns['new']} new, {again.turns['unchanged']:,} there.")
     user, conversation = await _protagonist(store)
-    play = _Play(stage, store, app_url, user, conversation)
-    stage.gap()
+    play = _Play(output, store, app_url, user, conversation)
+    output.gap()
     if not report.messages:
-        stage.tell(f"Nobody says a word in it, so {play.name} steps in.")
+        output.tell(f"Nobody says a word in it, so {play.name} steps in.")
         return play
     _show(play, await store.messages.get_context_window(TENANT, conversation.session_id, limit=3))
-    stage.note(f"last active on {conversation.last_activity:%d %B %Y}, and closed until somebody writes again")
+    output.note(f"last active on {conversation.last_activity:%d %B %Y}, and closed until somebody writes again")
     return play
 
 
@@ -162,14 +162,14 @@ _TURNS = (
 
 
 async def _live(play: _Play) -> None:
-    play.stage.scene("The present: a note in two turns")
-    play.stage.tell("State and message are written in one transaction: both, or neither.")
+    play.output.scene("The present: a note in two turns")
+    play.output.tell("State and message are written in one transaction: both, or neither.")
     for turn in _TURNS:
         await _write(play, turn)
-        play.stage.gap()
-        play.stage.dialogue([(play.name, turn.said), (BOT, turn.answer)], assistant=BOT)
+        play.output.gap()
+        play.output.dialogue([(play.name, turn.said), (BOT, turn.answer)], assistant=BOT)
         understood = f"intent {turn.intent}" if turn.intent else "no intent"
-        play.stage.note(
+        play.output.note(
             f"{turn.before} → {turn.after} · {understood} ({turn.confidence:.2f}) · {turn.milliseconds} ms · "
             f"context {{{', '.join(play.conversation.context_data)}}}"
         )
@@ -193,19 +193,19 @@ async def _write(play: _Play, turn: _Turn) -> None:
 
 
 async def _window(play: _Play) -> None:
-    play.stage.scene("What a language model gets")
+    play.output.scene("What a language model gets")
     window = await play.store.messages.get_context_window(TENANT, play.conversation.session_id, limit=4)
-    play.stage.tell(f"get_context_window(…, limit={len(window)}): past and present, the oldest first.")
-    play.stage.gap()
+    play.output.tell(f"get_context_window(…, limit={len(window)}): past and present, the oldest first.")
+    play.output.gap()
     for message in window:
         for role, content in (("user", message.user_message), ("assistant", message.bot_response)):
             if content:
-                play.stage.note(json.dumps({"role": role, "content": _short(content, 36)}, ensure_ascii=False))
+                play.output.note(json.dumps({"role": role, "content": _short(content, 36)}, ensure_ascii=False))
 
 
 async def _rivals(play: _Play) -> None:
-    play.stage.scene("Two writers, one state")
-    play.stage.tell("Two workers saw `idle` and both want to go on from there, at the same moment.")
+    play.output.scene("Two writers, one state")
+    play.output.tell("Two workers saw `idle` and both want to go on from there, at the same moment.")
     outcomes = await asyncio.gather(
         *(
             play.store.conversations.update_state(TENANT, play.conversation.id, state, expected_state="idle")
@@ -213,12 +213,12 @@ async def _rivals(play: _Play) -> None:
         ),
         return_exceptions=True,
     )
-    play.stage.gap()
+    play.output.gap()
     for worker, outcome in zip(("worker 1", "worker 2"), outcomes, strict=True):
         if isinstance(outcome, Conversation):
-            play.stage.figures([(worker, f"won, the state is {outcome.current_state}")], style="green")
+            play.output.figures([(worker, f"won, the state is {outcome.current_state}")], style="green")
         elif isinstance(outcome, ConflictError):
-            play.stage.figures([(worker, f"ConflictError: {outcome}")], style="yellow")
+            play.output.figures([(worker, f"ConflictError: {outcome}")], style="yellow")
         else:
             raise outcome
     play.conversation = await play.store.conversations.update_state(TENANT, play.conversation.id, "idle")
@@ -229,8 +229,8 @@ class _ModelIsSilentError(Exception):
 
 
 async def _undone(play: _Play) -> None:
-    play.stage.scene("Half of it is nothing of it")
-    play.stage.tell("In the middle of a transaction, after two writes, the model falls silent.")
+    play.output.scene("Half of it is nothing of it")
+    play.output.tell("In the middle of a transaction, after two writes, the model falls silent.")
     seen = [("before", await _seen(play.store, play.conversation))]
     with contextlib.suppress(_ModelIsSilentError):
         async with play.store.transaction(TENANT) as tx:
@@ -241,8 +241,8 @@ async def _undone(play: _Play) -> None:
             seen.append(("within", await _seen(tx, play.conversation)))
             raise _ModelIsSilentError
     seen.append(("after", await _seen(play.store, play.conversation)))
-    play.stage.gap()
-    play.stage.figures(seen)
+    play.output.gap()
+    play.output.figures(seen)
 
 
 async def _seen(store: Store | StoreTransaction, conversation: Conversation) -> str:
@@ -252,11 +252,11 @@ async def _seen(store: Store | StoreTransaction, conversation: Conversation) -> 
 
 
 async def _figures(play: _Play) -> None:
-    play.stage.scene("Figures")
+    play.output.scene("Figures")
     totals = await play.store.messages.get_statistics(TENANT, play.user.id)
     hour = await play.store.messages.analyze_performance(TENANT, hours=1)
     intents = ", ".join(f"{intent} {total}" for intent, total in sorted(totals.intent_distribution.items()))
-    play.stage.figures(
+    play.output.figures(
         [
             ("messages of the user", f"{totals.total_messages:,}"),
             ("intents", intents),
@@ -270,24 +270,24 @@ async def _figures(play: _Play) -> None:
 
 
 async def _neighbour(play: _Play) -> None:
-    play.stage.scene("The neighbour sees nothing")
-    play.stage.tell(f"Tenant {OTHER} asks for what belongs to tenant {TENANT}, first through the library:")
+    play.output.scene("The neighbour sees nothing")
+    play.output.tell(f"Tenant {OTHER} asks for what belongs to tenant {TENANT}, first through the library:")
     found = await play.store.conversations.get_by_id(OTHER, play.conversation.id)
     window = await play.store.messages.get_context_window(OTHER, play.conversation.session_id)
-    play.stage.figures(
+    play.output.figures(
         [
             (f"conversations.get_by_id({OTHER!r}, {play.conversation.id})", repr(found)),
             (f"messages.get_context_window({OTHER!r}, …)", repr(window)),
         ]
     )
-    play.stage.gap()
-    play.stage.tell("then with free SQL, on the service's own login:")
+    play.output.gap()
+    play.output.tell("then with free SQL, on the service's own login:")
     for statement, answers in await asyncio.to_thread(_free_sql, play.app_url):
-        play.stage.gap()
-        play.stage.tell(statement)
-        play.stage.figures((f"  {who}", answer) for who, answer in answers)
-    play.stage.gap()
-    play.stage.note("Row security is forced on every table, so it holds for every statement.")
+        play.output.gap()
+        play.output.tell(statement)
+        play.output.figures((f"  {who}", answer) for who, answer in answers)
+    play.output.gap()
+    play.output.note("Row security is forced on every table, so it holds for every statement.")
 
 
 _COUNT = "select count(*) from thea.message_history"
@@ -322,7 +322,7 @@ def _show(play: _Play, messages: list[Message]) -> None:
             lines.append((play.name, _short(message.user_message)))
         if message.bot_response:
             lines.append((BOT, _short(message.bot_response)))
-    play.stage.dialogue(lines, assistant=BOT)
+    play.output.dialogue(lines, assistant=BOT)
 
 
 def _short(text: str, most: int = 160) -> str:

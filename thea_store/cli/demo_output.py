@@ -10,13 +10,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Stage"]
+__all__ = ["DemoOutput"]
 
 _WIDEST = 96
 _INDENT = 2
 
 
-class Stage:
+class DemoOutput:
     """Prints to a console; every text is taken as it is, not as markup."""
 
     def __init__(self, console: Console | None = None) -> None:

@@ -80,7 +80,7 @@ async def progress_of(job: TelegramImport) -> ImportReport:
 
 def print_import(report: ImportReport) -> None:
     """Print what was imported, a line for each kind of thing."""
-    exchanges = report.exchanges
+    exchanges = report.turns
     lines = {
         "messages": f"{report.messages:,}, {report.answers:,} of them by the assistant",
         "exchanges": f"{exchanges['new']:,} new, {exchanges['completed']:,} completed, "

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from thea_store.database.connection import Connection, Connector, set_local
-from thea_store.database.executor import Executor, Row, Watch
+from thea_store.database.executor import Executor, QueryLog, Row
 from thea_store.database.failures import answered, needs_new_connections, translate
 from thea_store.database.pool import Pool, PoolFigures
 from thea_store.database.retries import repeat
@@ -39,7 +39,7 @@ class Database(Executor):
         self._replicas: Pool | None = None
         if settings.replica_url:
             self._replica_connector, self._replicas = _pool(settings, settings.replica_url)
-        self._watch = Watch(echo=settings.echo, slow_ms=settings.slow_query_ms)
+        self._query_log = QueryLog(echo=settings.echo, slow_ms=settings.slow_query_ms)
 
     async def start(self) -> None:
         """Connect; `StoreUnavailableError` says what stops it."""
@@ -115,7 +115,7 @@ class Database(Executor):
             connector is not None and connector.pooled
         ):  # a pooler took no start-up settings, so each transaction brings its own
             message += f"; set local statement_timeout = {round(self._settings.command_timeout * 1000)}"
-        return await repeat(lambda: Transaction.begin(pool, tenant_id, message, self._watch, read_only=read_only))
+        return await repeat(lambda: Transaction.begin(pool, tenant_id, message, self._query_log, read_only=read_only))
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         tenant = check_tenant(tenant_id)
@@ -123,7 +123,7 @@ class Database(Executor):
         run = self._on_sticky if self._sticky else self._in_transaction
         started = time.perf_counter()
         rows = await repeat(lambda: run(query, tenant, arguments))
-        self._watch.note(query.name, started)
+        self._query_log.note(query.name, started)
         return rows
 
     async def _on_sticky(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:

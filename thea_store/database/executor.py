@@ -12,7 +12,7 @@ from thea_store.errors import NotFoundError
 from thea_store.queries.binding import read
 from thea_store.queries.file import Query
 
-__all__ = ["Executor", "Row", "Watch"]
+__all__ = ["Executor", "QueryLog", "Row"]
 
 R = TypeVar("R")
 
@@ -21,7 +21,7 @@ Row = Any  # asyncpg.Record: a mapping that is also a sequence
 _log = logging.getLogger("thea_store.queries.query")
 
 
-class Watch:
+class QueryLog:
     """Logs queries by name with their time, never with a value."""
 
     def __init__(self, *, echo: bool, slow_ms: float) -> None:

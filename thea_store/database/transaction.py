@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from thea_store.database.connection import Connection
-from thea_store.database.executor import Executor, Row, Watch
+from thea_store.database.executor import Executor, QueryLog, Row
 from thea_store.database.failures import answered, needs_new_connections, takes_no_writes, translate
 from thea_store.database.pool import Pool
 from thea_store.errors import StoreError, TenantMismatchError
@@ -33,9 +33,9 @@ class Transaction(Executor):
     """
 
     def __init__(
-        self, pool: Pool, connection: Connection, tenant_id: str, watch: Watch, *, read_only: bool = False
+        self, pool: Pool, connection: Connection, tenant_id: str, query_log: QueryLog, *, read_only: bool = False
     ) -> None:
-        self._pool, self._connection, self._tenant_id, self._watch = pool, connection, tenant_id, watch
+        self._pool, self._connection, self._tenant_id, self._query_log = pool, connection, tenant_id, query_log
         self._read_only = read_only
         self._turn = asyncio.Lock()
         self._savepoints = 0
@@ -47,11 +47,11 @@ class Transaction(Executor):
 
     @classmethod
     async def begin(
-        cls, pool: Pool, tenant_id: str, message: str, watch: Watch, *, read_only: bool = False
+        cls, pool: Pool, tenant_id: str, message: str, query_log: QueryLog, *, read_only: bool = False
     ) -> Transaction:
         """Send the message that begins the transaction and tells the server its tenant."""
         connection = await pool.acquire(tenant_id)
-        transaction = cls(pool, connection, tenant_id, watch, read_only=read_only)
+        transaction = cls(pool, connection, tenant_id, query_log, read_only=read_only)
         try:
             await transaction._command(message, "begin")
         except BaseException:
@@ -67,7 +67,7 @@ class Transaction(Executor):
         try:
             return await self.run(query, arguments)
         finally:
-            self._watch.note(query.name, started)
+            self._query_log.note(query.name, started)
 
     async def run(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
         """The rows of a query whose arguments were checked before."""

@@ -147,6 +147,6 @@ def _cache_directory() -> Path:
         else:
             return cache
     raise EmbeddedServerError(
-        f"there is no place for a copy of PostgreSQL that user nobody can read ({'; '.join(refused)}): "
+        f"there is no paths for a copy of PostgreSQL that user nobody can read ({'; '.join(refused)}): "
         "install thea_store where everybody may enter, or run as another user than root"
     )

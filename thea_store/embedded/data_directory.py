@@ -15,7 +15,7 @@ from thea_store.embedded.account import Account
 from thea_store.embedded.locking import take_lock
 from thea_store.errors import EmbeddedServerError
 
-__all__ = ["DATA", "Place", "claim", "runtime_directory"]
+__all__ = ["DATA", "ServerPaths", "claim", "runtime_directory"]
 
 DATA = "pgdata"  # inside of `home`, so that the lock and the log have a place beside it
 _LOCK = "thea_store.lock"
@@ -28,7 +28,7 @@ _PATIENCE = 30.0  # seconds that an earlier run may take to end
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerPaths:
     """The directories of one run: `runtime` goes with it, `home` is of kept data and stays."""
 
     runtime: Path

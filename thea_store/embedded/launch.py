@@ -15,7 +15,7 @@ from thea_store.embedded import watchdog
 from thea_store.embedded.account import clean_environment, server_account
 from thea_store.embedded.binaries import find_binaries
 from thea_store.embedded.data_checks import check_data
-from thea_store.embedded.data_directory import DATA, Place, claim, runtime_directory
+from thea_store.embedded.data_directory import DATA, ServerPaths, claim, runtime_directory
 from thea_store.embedded.roles import create_roles, require_driver
 from thea_store.embedded.server_plan import START_SECONDS, make_plan
 from thea_store.errors import EmbeddedServerError
@@ -81,10 +81,10 @@ class ServerRun:
         binaries = find_binaries(self._bin_dir, account)
         lock = None if self._home is None else claim(self._home, self._released)
         try:
-            place = Place(runtime_directory(account, for_data=self._home is None), self._home, lock)
-            initialised = self._home is not None and check_data(place.data, binaries.major)
-            self.socket_dir = place.runtime
-            return _spawn(make_plan(binaries, account, place, initialised=initialised))
+            paths = ServerPaths(runtime_directory(account, for_data=self._home is None), self._home, lock)
+            initialised = self._home is not None and check_data(paths.data, binaries.major)
+            self.socket_dir = paths.runtime
+            return _spawn(make_plan(binaries, account, paths, initialised=initialised))
         finally:
             if lock is not None:
                 os.close(lock)  # the watchdog has it now

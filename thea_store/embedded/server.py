@@ -39,8 +39,8 @@ class EmbeddedPostgres:
 
     def __repr__(self) -> str:
         """The path, or that there is none, and whether the server runs."""
-        place = "throwaway" if self._path is None else str(self._path)
-        return f"<EmbeddedPostgres {place}, {'stopped' if self._run is None else 'running'}>"
+        data = "throwaway" if self._path is None else str(self._path)
+        return f"<EmbeddedPostgres {data}, {'stopped' if self._run is None else 'running'}>"
 
     @property
     def superuser_url(self) -> str:

@@ -6,7 +6,7 @@ import os
 
 from thea_store.embedded.account import PORT, Account
 from thea_store.embedded.binaries import Binaries
-from thea_store.embedded.data_directory import Place
+from thea_store.embedded.data_directory import ServerPaths
 from thea_store.embedded.roles import SUPERUSER
 from thea_store.embedded.watchdog import Plan
 
@@ -41,22 +41,22 @@ _STOP_THROWAWAY = [("SIGQUIT", 10.0), ("SIGKILL", 10.0)]  # immediate
 _STOP_KEPT = [("SIGINT", 30.0), *_STOP_THROWAWAY]  # fast, which writes a checkpoint
 
 
-def make_plan(binaries: Binaries, account: Account, place: Place, *, initialised: bool) -> Plan:
+def make_plan(binaries: Binaries, account: Account, paths: ServerPaths, *, initialised: bool) -> Plan:
     """The plan for a server on the data of `place`, which are there already if `initialised`."""
-    kept = place.home is not None
+    kept = paths.home is not None
     settings = _SETTINGS | (_KEPT_SETTINGS if kept else _THROWAWAY_SETTINGS)
-    settings["unix_socket_directories"] = str(place.runtime)
+    settings["unix_socket_directories"] = str(paths.runtime)
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     initdb = [str(binaries.directory / "initdb"), "--username", SUPERUSER, "--auth", "trust"]
     initdb += ["--encoding", "UTF8", *([] if kept else ["--no-sync"])]
     return {
         "parent": os.getpid(),
-        "lock": place.lock,
+        "lock": paths.lock,
         "uid": account.uid,
         "gid": account.gid,
-        "runtime": str(place.runtime),
-        "data": str(place.data),
-        "log": str(place.data.with_name("server.log")),
+        "runtime": str(paths.runtime),
+        "data": str(paths.data),
+        "log": str(paths.data.with_name("server.log")),
         "initdb": None if initialised else initdb,
         "server": [str(binaries.directory / "postgres"), *options],
         "stop": _STOP_KEPT if kept else _STOP_THROWAWAY,

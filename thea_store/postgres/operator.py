@@ -17,7 +17,7 @@ from psycopg import Connection
 from thea_store.errors import StoreUnavailableError
 from thea_store.postgres.url import DatabaseUrl
 
-__all__ = ["UnreachableError", "connect", "forget_login", "looking"]
+__all__ = ["UnreachableError", "connect", "forget_login", "read_only"]
 
 _PATIENCE = "5"
 
@@ -105,7 +105,7 @@ def forget_login(error: Exception) -> None:
 
 
 @contextmanager
-def looking(connection: Connection[Any]) -> Iterator[None]:
+def read_only(connection: Connection[Any]) -> Iterator[None]:
     """A read-only transaction of at most ten seconds, in which the server writes names out in full."""
     with connection.transaction():
         connection.execute("set local search_path = pg_catalog; set local statement_timeout = '10s'")

@@ -1,7 +1,7 @@
 """Brings a chat export of Telegram Desktop into the store: streaming, in bulk, and a second time without effect.
 
 Each person who wrote becomes a user, each person in each chat a session `telegram:<chat>:<person>`, and each
-exchange (see `thea_store.telegram.turns`) a message with the number and the time that it has in Telegram.
+turn (see `thea_store.telegram.turns`) a message with the number and the time that it has in Telegram.
 
 What the store holds already stays as it is: a user's profile, a message's text, and whatever was deleted
 there. A new conversation is closed, because an export is of the past; the next message opens it again.
@@ -20,13 +20,13 @@ from typing import Annotated, Any, get_args
 from pydantic import Field
 
 from thea_store.assistant.conversations import ImportedSession, Progress
-from thea_store.assistant.messages import NewExchange
+from thea_store.assistant.messages import NewTurn
 from thea_store.assistant.users import ImportedUser
 from thea_store.errors import ExportFileError
 from thea_store.queries.arguments import Id, check, check_tenant
 from thea_store.store import Store, StoreTransaction
 from thea_store.telegram.export import ExportReader
-from thea_store.telegram.turns import Exchange, Exchanges, Outcome
+from thea_store.telegram.turns import Outcome, Turn, Turns
 
 __all__ = ["ACTOR", "ImportReport", "TelegramImport"]
 
@@ -46,22 +46,24 @@ class ImportReport:
     """What an import has done so far."""
 
     messages: int = 0
-    """Messages of the file that are part of an exchange."""
+    """Messages of the file that are part of a turn."""
     answers: int = 0
     """Those of them that the assistant sent."""
-    exchanges: Counter[Outcome] = field(default_factory=Counter)
-    """What became of the exchanges."""
+    turns: Counter[Outcome] = field(default_factory=Counter)
+    """What became of the turns."""
     new_users: int = 0
     new_conversations: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    """Messages left out, by the reasons of `ExportReader` and `Exchanges`."""
+    """Messages left out, by the reasons of `ExportReader` and `Turns`."""
     notes: Counter[str] = field(default_factory=Counter)
     """Messages taken on an assumption of `ExportReader`."""
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, with all outcomes and without reasons that did not occur."""
-        exchanges = {outcome: self.exchanges[outcome] for outcome in get_args(Outcome)}
-        return asdict(self) | {"exchanges": exchanges, "skipped": dict(self.skipped), "notes": dict(self.notes)}
+        turns = {outcome: self.turns[outcome] for outcome in get_args(Outcome)}
+        figures = asdict(self)
+        del figures["turns"]
+        return figures | {"exchanges": turns, "skipped": dict(self.skipped), "notes": dict(self.notes)}
 
 
 class TelegramImport:
@@ -78,14 +80,14 @@ class TelegramImport:
     ) -> None:
         """`assistant` is the Telegram id of the assistant in chats that are not a bot's.
 
-        Each `batch_size` exchanges (1 to 10,000) are one transaction. Raises `InvalidTenantError`,
+        Each `batch_size` turns (1 to 10,000) are one transaction. Raises `InvalidTenantError`,
         `InvalidArgumentError`, and `ExportFileError` where there is no such file.
         """
         self._store, self._tenant_id = store, check_tenant(tenant_id)
         self._batch_size = check("batch_size", batch_size, _BatchSize)
         check("assistant", assistant, Id | None)
         self._reader = ExportReader(path)
-        self._folded = Exchanges(assistant)
+        self._folded = Turns(assistant)
         self.report = ImportReport()
 
     @property
@@ -111,20 +113,20 @@ class TelegramImport:
             if not batch:
                 return self.report
 
-    async def _import(self, batch: list[Exchange]) -> None:
+    async def _import(self, batch: list[Turn]) -> None:
         async def write(tx: StoreTransaction) -> _Written:
             return await _write(tx, self._tenant_id, batch)
 
         written = await self._store.run(self._tenant_id, write, retry=_RETRIES, actor=ACTOR)
         self.report.new_users += written.users
         self.report.new_conversations += written.conversations
-        for exchange in batch:
-            outcome = written.outcome(exchange)
-            if outcome != exchange.outcome:
-                self.report.exchanges[outcome] += 1
-                if exchange.outcome is not None:
-                    self.report.exchanges[exchange.outcome] -= 1
-                exchange.outcome = outcome
+        for turn in batch:
+            outcome = written.outcome(turn)
+            if outcome != turn.outcome:
+                self.report.turns[outcome] += 1
+                if turn.outcome is not None:
+                    self.report.turns[turn.outcome] -= 1
+                turn.outcome = outcome
 
     def _count(self) -> None:
         self.report.messages, self.report.answers = self._folded.messages, self._folded.answers
@@ -132,12 +134,12 @@ class TelegramImport:
         self.report.notes = self._reader.notes.copy()
 
 
-def _next_batch(changed: Iterator[Exchange], size: int) -> tuple[list[Exchange], ExportFileError | None]:
-    """The next exchanges, each once and empty at the end, and the error that ended them early."""
-    batch: dict[tuple[int, int], Exchange] = {}
+def _next_batch(changed: Iterator[Turn], size: int) -> tuple[list[Turn], ExportFileError | None]:
+    """The next turns, each once and empty at the end, and the error that ended them early."""
+    batch: dict[tuple[int, int], Turn] = {}
     try:
-        for exchange in changed:
-            batch.setdefault((exchange.chat_id, exchange.message_id), exchange)
+        for turn in changed:
+            batch.setdefault((turn.chat_id, turn.message_id), turn)
             if len(batch) == size:
                 break
     except ExportFileError as error:
@@ -154,23 +156,23 @@ class _Written:
     ids: dict[str, int]
     """The conversations by their session; a deleted one is missing."""
     is_new: dict[tuple[int, int], bool]
-    """By conversation and number, each exchange that was written: whether it was new, or else completed."""
+    """By conversation and number, each turn that was written: whether it was new, or else completed."""
 
-    def outcome(self, exchange: Exchange) -> Outcome:
-        """What became of the exchange, which may be in its second batch of this run."""
-        conversation_id = self.ids.get(exchange.session_id)
+    def outcome(self, turn: Turn) -> Outcome:
+        """What became of the turn, which may be in its second batch of this run."""
+        conversation_id = self.ids.get(turn.session_id)
         if conversation_id is None:
             return "deleted"
-        if exchange.outcome == "new":
+        if turn.outcome == "new":
             return "new"
-        match self.is_new.get((conversation_id, exchange.message_id)):
+        match self.is_new.get((conversation_id, turn.message_id)):
             case None:
-                return exchange.outcome or "unchanged"
+                return turn.outcome or "unchanged"
             case is_new:
                 return "new" if is_new else "completed"
 
 
-async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Exchange]) -> _Written:
+async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Turn]) -> _Written:
     # Users before conversations before messages, each in the order of their keys: so that two imports,
     # or an import and a delete, wait for each other instead of locking each other out.
     sessions = _sessions(batch)
@@ -184,7 +186,7 @@ async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Exchange]) ->
     return _Written(new_users, new_conversations, ids, is_new)
 
 
-def _people(batch: list[Exchange]) -> list[ImportedUser]:
+def _people(batch: list[Turn]) -> list[ImportedUser]:
     names: dict[int, str | None] = {}
     for each in batch:
         names[each.person.telegram_id] = names.get(each.person.telegram_id) or each.person.name
@@ -194,44 +196,44 @@ def _people(batch: list[Exchange]) -> list[ImportedUser]:
     ]
 
 
-def _sessions(batch: list[Exchange]) -> list[ImportedSession]:
-    by_session: defaultdict[str, list[Exchange]] = defaultdict(list)
+def _sessions(batch: list[Turn]) -> list[ImportedSession]:
+    by_session: defaultdict[str, list[Turn]] = defaultdict(list)
     for each in batch:
         by_session[each.session_id].append(each)
     return [
         ImportedSession(
-            telegram_id=exchanges[0].person.telegram_id,
+            telegram_id=turns[0].person.telegram_id,
             session_id=session_id,
-            started_at=_started_at(exchanges),
-            last_activity=_last_activity(exchanges),
+            started_at=_started_at(turns),
+            last_activity=_last_activity(turns),
         )
-        for session_id, exchanges in by_session.items()
+        for session_id, turns in by_session.items()
     ]
 
 
-def _progress(written: dict[tuple[int, int], Exchange]) -> list[Progress]:
-    by_conversation: defaultdict[int, list[Exchange]] = defaultdict(list)
+def _progress(written: dict[tuple[int, int], Turn]) -> list[Progress]:
+    by_conversation: defaultdict[int, list[Turn]] = defaultdict(list)
     for (conversation_id, _), each in written.items():
         by_conversation[conversation_id].append(each)
     return [
-        Progress(id=id_, started_at=_started_at(exchanges), last_activity=_last_activity(exchanges))
-        for id_, exchanges in by_conversation.items()
+        Progress(id=id_, started_at=_started_at(turns), last_activity=_last_activity(turns))
+        for id_, turns in by_conversation.items()
     ]
 
 
-def _started_at(exchanges: Iterable[Exchange]) -> datetime:
-    return min(each.created_at for each in exchanges)
+def _started_at(turns: Iterable[Turn]) -> datetime:
+    return min(each.created_at for each in turns)
 
 
-def _last_activity(exchanges: Iterable[Exchange]) -> datetime:
-    return max(each.last_activity for each in exchanges)
+def _last_activity(turns: Iterable[Turn]) -> datetime:
+    return max(each.last_activity for each in turns)
 
 
-def _row(conversation_id: int, exchange: Exchange) -> NewExchange:
-    return NewExchange(
+def _row(conversation_id: int, turn: Turn) -> NewTurn:
+    return NewTurn(
         conversation_id=conversation_id,
-        message_id=exchange.message_id,
-        user_message=exchange.user_message,
-        bot_response=exchange.bot_response,
-        created_at=exchange.created_at,
+        message_id=turn.message_id,
+        user_message=turn.user_message,
+        bot_response=turn.bot_response,
+        created_at=turn.created_at,
     )

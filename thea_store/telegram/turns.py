@@ -1,11 +1,11 @@
-"""Folds the messages of exported chats into exchanges: what somebody wrote, and what the assistant answered.
+"""Folds the messages of exported chats into turns: what somebody wrote, and what the assistant answered.
 
 - In a bot's chat the bot is the assistant; elsewhere the assistant is whom the caller names, or nobody.
-- The assistant's message answers the exchange that it replies to, or else the newest of its chat. Several
-  answers to one exchange are joined by a newline.
-- An answer before which nobody wrote, or that no longer fits beside the others, makes an exchange of its
+- The assistant's message answers the turn that it replies to, or else the newest of its chat. Several
+  answers to one turn are joined by a newline.
+- An answer before which nobody wrote, or that no longer fits beside the others, makes a turn of its
   own, in which the user's message is empty. It belongs to the person who was answered, or who writes first.
-- Every other message makes an exchange of its sender. Who is no person (a channel, a sender left out) is
+- Every other message makes a turn of its sender. Who is no person (a channel, a sender left out) is
   skipped.
 
 What comes out depends on nothing but the messages and their order, however they are cut into batches, and
@@ -22,13 +22,13 @@ from typing import Literal, NamedTuple
 
 from thea_store.telegram.export import ExportedMessage
 
-__all__ = ["Exchange", "Exchanges", "Outcome", "Person"]
+__all__ = ["Outcome", "Person", "Turn", "Turns"]
 
 Outcome = Literal["new", "completed", "unchanged", "deleted"]
 """Added; there, and got an answer or more of one; there; not taken, since its user or conversation was deleted."""
 
-# How many exchanges of a chat are held in memory, which is how far back an answer reaches; and how long the
-# joined answers to one exchange get. A bot that only ever notifies would else grow one answer without end.
+# How many turns of a chat are held in memory, which is how far back an answer reaches; and how long the
+# joined answers to one turn get. A bot that only ever notifies would else grow one answer without end.
 _REACH = 1000
 _ROOM = 20_000
 
@@ -43,7 +43,7 @@ class Person(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Exchange:
+class Turn:
     """What one person wrote, and the answers to it so far."""
 
     chat_id: int
@@ -78,24 +78,24 @@ class Exchange:
 _NOBODY = Person(0, None)
 
 
-class Exchanges:
-    """The exchanges of many chats, one chat after the other; holds the newest exchanges of one chat."""
+class Turns:
+    """The turns of many chats, one chat after the other; holds the newest turns of one chat."""
 
     def __init__(self, assistant: int | None = None) -> None:
         self.messages = 0
-        """Messages that became part of an exchange."""
+        """Messages that became part of an turn."""
         self.answers = 0
         """Those of them that the assistant sent."""
         self.skipped: Counter[str] = Counter()
         """Messages left out: `no_person`, `unaddressed` (answers in a chat in which nobody else wrote), `repeated`."""
         self._assistant = assistant
         self._chat: tuple[int, str | None] | None = None
-        self._recent: OrderedDict[int, Exchange] = OrderedDict()
+        self._recent: OrderedDict[int, Turn] = OrderedDict()
         self._joined: set[int] = set()  # the numbers of all answers of these
         self._unaddressed = True
 
-    def fold(self, messages: Iterable[ExportedMessage]) -> Iterator[Exchange]:
-        """Each exchange when it is new and whenever it got an answer."""
+    def fold(self, messages: Iterable[ExportedMessage]) -> Iterator[Turn]:
+        """Each turn when it is new and whenever it got an answer."""
         for message in messages:
             if (message.chat_id, message.chat_type) != self._chat:
                 self._leave()
@@ -103,7 +103,7 @@ class Exchanges:
             yield from self._take(message)
         self._leave()
 
-    def _take(self, message: ExportedMessage) -> Iterable[Exchange]:
+    def _take(self, message: ExportedMessage) -> Iterable[Turn]:
         person = _person(message)
         if person is None:
             self.skipped["no_person"] += 1
@@ -118,14 +118,14 @@ class Exchanges:
             return self._ask(message, person)
         return ()
 
-    def _ask(self, message: ExportedMessage, person: Person) -> list[Exchange]:
+    def _ask(self, message: ExportedMessage, person: Person) -> list[Turn]:
         waiting = list(self._recent.values()) if self._unaddressed else []
         self._unaddressed = False
-        for exchange in waiting:
-            exchange.person = person
+        for turn in waiting:
+            turn.person = person
         return [*waiting, self._begin(message, person, message.text)]
 
-    def _answer(self, message: ExportedMessage) -> list[Exchange]:
+    def _answer(self, message: ExportedMessage) -> list[Turn]:
         target = self._answered(message)
         if target is None or not target.has_room(message.text):
             target = self._begin(message, target.person if target else _NOBODY, "")
@@ -133,17 +133,17 @@ class Exchanges:
         self._joined.add(message.message_id)
         return [] if self._unaddressed else [target]
 
-    def _answered(self, message: ExportedMessage) -> Exchange | None:
-        if message.reply_to_message_id is not None and (exchange := self._recent.get(message.reply_to_message_id)):
-            return exchange
+    def _answered(self, message: ExportedMessage) -> Turn | None:
+        if message.reply_to_message_id is not None and (turn := self._recent.get(message.reply_to_message_id)):
+            return turn
         return next(reversed(self._recent.values()), None)
 
-    def _begin(self, message: ExportedMessage, person: Person, text: str) -> Exchange:
+    def _begin(self, message: ExportedMessage, person: Person, text: str) -> Turn:
         if len(self._recent) == _REACH:
             self._forget()
-        exchange = Exchange(message.chat_id, message.message_id, person, text, message.sent_at, message.sent_at)
-        self._recent[message.message_id] = exchange
-        return exchange
+        turn = Turn(message.chat_id, message.message_id, person, text, message.sent_at, message.sent_at)
+        self._recent[message.message_id] = turn
+        return turn
 
     def _leave(self) -> None:
         while self._recent:
@@ -151,11 +151,11 @@ class Exchanges:
         self._unaddressed = True
 
     def _forget(self) -> None:
-        _, exchange = self._recent.popitem(last=False)
-        self._joined.difference_update(exchange.answers)
+        _, turn = self._recent.popitem(last=False)
+        self._joined.difference_update(turn.answers)
         if self._unaddressed:
-            self.messages -= len(exchange.answers)
-            self.skipped["unaddressed"] += len(exchange.answers)
+            self.messages -= len(turn.answers)
+            self.skipped["unaddressed"] += len(turn.answers)
 
 
 def _person(message: ExportedMessage) -> Person | None:

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import Connection
 
 from thea_store.admin.doctor import grants, history, login, others, security, server, tables
-from thea_store.admin.doctor.findings import Check, Finding, Patient, State, apart, conduct
+from thea_store.admin.doctor.findings import Check, CheckContext, Finding, State, run_checks, split_fix
 from thea_store.errors import StoreError
 from thea_store.postgres.operator import UnreachableError, connect
 from thea_store.settings import EMBEDDED, Settings
@@ -75,13 +75,13 @@ def _of_connected(
     standby: Connection[Any] | None,
 ) -> Iterator[Finding]:
     if migrator is not None:
-        yield from conduct({"migrator": others.migrator}, Patient(migrator, settings))
+        yield from run_checks({"migrator": others.migrator}, CheckContext(migrator, settings))
     if standby is not None:
-        yield from conduct({"replica": partial(others.replica, primary=service)}, Patient(standby, settings))
+        yield from run_checks({"replica": partial(others.replica, primary=service)}, CheckContext(standby, settings))
     if service is not None:
         yield from _of_service(service, settings, has_migrator=migrator is not None)
     elif migrator is not None:
-        yield from _of_database(Patient(migrator, settings, is_service=False, has_migrator=True))
+        yield from _of_database(CheckContext(migrator, settings, is_service=False, has_migrator=True))
 
 
 def _of_service(connection: Connection[Any], settings: Settings, *, has_migrator: bool) -> Iterator[Finding]:
@@ -89,13 +89,13 @@ def _of_service(connection: Connection[Any], settings: Settings, *, has_migrator
     try:
         pooled = others.has_pooler(settings)
     except StoreError as error:
-        yield Finding("driver", "problem", *apart(error))
-    patient = Patient(connection, settings, pooled=pooled, has_migrator=has_migrator)
-    yield from conduct({"pooler": others.pooler, **server.CHECKS, **login.CHECKS}, patient)
-    yield from _of_database(patient)
+        yield Finding("driver", "problem", *split_fix(error))
+    context = CheckContext(connection, settings, pooled=pooled, has_migrator=has_migrator)
+    yield from run_checks({"pooler": others.pooler, **server.CHECKS, **login.CHECKS}, context)
+    yield from _of_database(context)
 
 
-def _of_database(patient: Patient) -> Iterator[Finding]:
-    yield from conduct(history.CHECKS, patient)
-    if patient.ask(_HAS_SCHEMA) == [(True,)]:
-        yield from conduct(_SCHEMA, patient)
+def _of_database(context: CheckContext) -> Iterator[Finding]:
+    yield from run_checks(history.CHECKS, context)
+    if context.ask(_HAS_SCHEMA) == [(True,)]:
+        yield from run_checks(_SCHEMA, context)

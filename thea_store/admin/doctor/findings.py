@@ -10,21 +10,21 @@ import psycopg
 from psycopg import Connection
 
 from thea_store.errors import StoreError
-from thea_store.postgres.operator import looking
+from thea_store.postgres.operator import read_only
 from thea_store.settings import Settings
 
 __all__ = [
     "AUDIT_LOG",
     "Check",
+    "CheckContext",
     "Finding",
-    "Patient",
     "State",
     "Verdict",
-    "apart",
-    "conduct",
     "ok",
     "problem",
     "quoted",
+    "run_checks",
+    "split_fix",
     "warning",
 ]
 
@@ -69,7 +69,7 @@ def problem(found: str, fix: str) -> Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class CheckContext:
     """The database under examination."""
 
     connection: Connection[Any]
@@ -86,10 +86,10 @@ class Patient:
         return self.connection.execute(query, values or None).fetchall()
 
 
-Check: TypeAlias = Callable[[Patient], Sequence[Verdict]]
+Check: TypeAlias = Callable[[CheckContext], Sequence[Verdict]]
 
 
-def conduct(checks: Mapping[str, Check], patient: Patient) -> list[Finding]:
+def run_checks(checks: Mapping[str, Check], context: CheckContext) -> list[Finding]:
     """The findings of all checks, of which a failing one ends none but itself.
 
     `psycopg.Error` when the connection is lost.
@@ -97,29 +97,29 @@ def conduct(checks: Mapping[str, Check], patient: Patient) -> list[Finding]:
     return [
         Finding(name, verdict.state, verdict.found, verdict.fix)
         for name, check in checks.items()
-        for verdict in _conduct(check, patient)
+        for verdict in _conduct(check, context)
     ]
 
 
-def _conduct(check: Check, patient: Patient) -> Sequence[Verdict]:
+def _conduct(check: Check, context: CheckContext) -> Sequence[Verdict]:
     try:
-        with looking(patient.connection):
-            return check(patient)
+        with read_only(context.connection):
+            return check(context)
     except psycopg.errors.InsufficientPrivilege:
         return [warning("the login may not look", "run it with a login of more rights in DATABASE_MIGRATOR_URL")]
     except psycopg.errors.QueryCanceled:
         return [warning("the server took longer than 10 s", "look for who holds locks, in pg_locks, and run again")]
     except psycopg.Error as error:
-        if patient.connection.broken:
+        if context.connection.broken:
             raise
         return [problem(f"the server refuses to tell (SQLSTATE {error.sqlstate})", "please report this")]
     except StoreError as error:
-        return [problem(*apart(error))]
+        return [problem(*split_fix(error))]
     except Exception as error:  # noqa: BLE001 - the other checks still have something to say
         return [problem(f"an unexpected {type(error).__name__} in this check", "please report this")]
 
 
-def apart(error: StoreError) -> tuple[str, str]:
+def split_fix(error: StoreError) -> tuple[str, str]:
     """What an error says is wrong, and what it says to do."""
     found, colon, fix = str(error).rpartition(": ")
     return (found, fix) if colon else (fix, "see the manual of the server, or report this")

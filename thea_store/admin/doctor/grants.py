@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thea_store.admin.doctor.findings import AUDIT_LOG, Check, Patient, Verdict, ok, problem, quoted
+from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted
 from thea_store.store import SQL_FILES
 
 __all__ = ["CHECKS"]
@@ -25,9 +25,9 @@ order by 1
 """
 
 
-def _roles(patient: Patient) -> Sequence[Verdict]:
+def _roles(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for name, exists, superuser, bypass, others in patient.ask(_ROLES):
+    for name, exists, superuser, bypass, others in context.ask(_ROLES):
         if not exists:
             fix = f"`create role {name} nologin noinherit`, then its grants: they stand in the migrations"
             found.append(problem(f"there is no role {name}", fix))
@@ -75,9 +75,9 @@ order by 1
 _NEW_KEYSTONE = "create sequence if not exists thea.keystone; alter sequence thea.keystone owner to thea_owner; "
 
 
-def _keystone(patient: Patient) -> Sequence[Verdict]:
+def _keystone(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for role, exists in patient.ask(_WITHOUT_KEYSTONE):
+    for role, exists in context.ask(_WITHOUT_KEYSTONE):
         fix = f"`{'' if exists else _NEW_KEYSTONE}grant usage on sequence thea.keystone to {role}`"
         found.append(problem(f"a login in {role} could `drop owned by {role}`, and close every table to it", fix))
     return found or [ok("no login can take its group out of the policies")]
@@ -87,8 +87,8 @@ def _keystone(patient: Patient) -> Sequence[Verdict]:
 _FIXED = {"tenant_id", "id", "user_id", "conversation_id", "created_at", "updated_at"}
 
 
-def _excess_rights(patient: Patient) -> Sequence[Verdict]:
-    granted = patient.ask(_GRANTED)
+def _excess_rights(context: CheckContext) -> Sequence[Verdict]:
+    granted = context.ask(_GRANTED)
     found: list[Verdict] = []
     for name, kind, column, role, privilege in granted:
         if _may(role, privilege, name, kind, column):
@@ -156,9 +156,9 @@ order by 1
 """
 
 
-def _missing_rights(patient: Patient) -> Sequence[Verdict]:
+def _missing_rights(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for (what,) in patient.ask(_MISSING, used=_used_names(), audit=AUDIT_LOG):
+    for (what,) in context.ask(_MISSING, used=_used_names(), audit=AUDIT_LOG):
         columns = ", with the columns that its migration lists" if "…" in what else ""
         found.append(problem(f"thea_app lacks {what}", f"`grant {what} to thea_app`{columns}"))
     return found or [ok("thea_app may do all that the queries need")]
@@ -182,8 +182,8 @@ _FUNCTION = (
 )
 
 
-def _tenant(patient: Patient) -> Sequence[Verdict]:
-    rows = patient.ask(_TENANT)
+def _tenant(context: CheckContext) -> Sequence[Verdict]:
+    rows = context.ask(_TENANT)
     if not rows:
         return [problem("there is no function thea.tenant(), so no policy can work", _FUNCTION)]
     [(volatility, definer, body)] = rows
@@ -207,9 +207,9 @@ order by 1
 """
 
 
-def _functions(patient: Patient) -> Sequence[Verdict]:
+def _functions(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for name, owner, known, powerful, fixed_path, public, right in patient.ask(_DEFINERS):
+    for name, owner, known, powerful, fixed_path, public, right in context.ask(_DEFINERS):
         if not fixed_path:
             fix = f"`alter function {name} set search_path = pg_catalog, pg_temp`"
             found.append(problem(f"{name} runs as {owner}, but with the caller's search_path", fix))

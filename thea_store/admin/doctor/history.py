@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from thea_store.admin.doctor.findings import Check, Patient, Verdict, ok, problem
+from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem
 from thea_store.migrator import Status, available, status
 from thea_store.migrator.plan import compare
 from thea_store.store import SQL_FILES
@@ -18,8 +18,8 @@ _APPLIED = "select migration_id from public._yoyo_migration"
 _READS_LOG = "select has_table_privilege(to_regclass('public._yoyo_log')::oid, 'select')"
 
 
-def _migrations(patient: Patient) -> Sequence[Verdict]:
-    state, compared = _state(patient)
+def _migrations(context: CheckContext) -> Sequence[Verdict]:
+    state, compared = _state(context)
     found: list[Verdict] = []
     for sentence in state.problems:
         what, _, fix = sentence.partition(": ")
@@ -34,30 +34,30 @@ def _migrations(patient: Patient) -> Sequence[Verdict]:
     return [ok(f"{len(state.applied)} are applied, the newest {state.applied[-1]}; {edited}")]
 
 
-def _state(patient: Patient) -> tuple[Status, bool]:
+def _state(context: CheckContext) -> tuple[Status, bool]:
     """What is applied, and whether checksums were compared."""
-    if patient.has_migrator:
-        return status(patient.settings.address(patient.settings.migrator_url).render()), True
-    if patient.ask(_READS_LOG) == [(True,)]:
-        return status(patient.settings.address().render()), True
-    applied = patient.ask(_APPLIED) if patient.ask(_IS_MIGRATED) == [(True,)] else []
+    if context.has_migrator:
+        return status(context.settings.address(context.settings.migrator_url).render()), True
+    if context.ask(_READS_LOG) == [(True,)]:
+        return status(context.settings.address().render()), True
+    applied = context.ask(_APPLIED) if context.ask(_IS_MIGRATED) == [(True,)] else []
     return compare(available(), dict.fromkeys(id_ for (id_,) in applied)), False
 
 
-def _queries(patient: Patient) -> Sequence[Verdict]:
-    if not patient.is_service or _lacks_migrations(patient):
+def _queries(context: CheckContext) -> Sequence[Verdict]:
+    if not context.is_service or _lacks_migrations(context):
         return []  # nothing that is not said already
-    findings = inspect(patient.settings.address(), SQL_FILES)
+    findings = inspect(context.settings.address(), SQL_FILES)
     if not (found := mismatches(findings)):
         return [ok(f"all {len(findings.described)} fit the schema")]
     fix = "`thea-store check` lists all; undo the change of the schema, or migrate with the service's version"
     return [problem(f"{len(found)} mismatch(es) with the schema, the first: {found[0]}", fix)]
 
 
-def _lacks_migrations(patient: Patient) -> bool:
-    if patient.ask(_IS_MIGRATED) != [(True,)]:
+def _lacks_migrations(context: CheckContext) -> bool:
+    if context.ask(_IS_MIGRATED) != [(True,)]:
         return True
-    applied = {id_ for (id_,) in patient.ask(_APPLIED)}
+    applied = {id_ for (id_,) in context.ask(_APPLIED)}
     return any(migration.id not in applied for migration in available())
 
 

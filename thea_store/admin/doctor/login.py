@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from thea_store.admin.doctor.findings import Check, Patient, Verdict, ok, problem, quoted, warning
+from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem, quoted, warning
 
 __all__ = ["CHECKS"]
 
@@ -38,17 +38,17 @@ where r.rolname = current_user
 """
 
 
-def _powers(patient: Patient) -> Sequence[Verdict]:
-    [(name, superuser, bypass, replication, create_role, create_database, owners, others)] = patient.ask(_POWERS)
+def _powers(context: CheckContext) -> Sequence[Verdict]:
+    [(name, superuser, bypass, replication, create_role, create_database, owners, others)] = context.ask(_POWERS)
     login = quoted(name)
     if superuser:
-        return [_unsafe(patient, f"{login} is a superuser, whom row security does not bind", _SAFE_LOGIN)]
+        return [_unsafe(context, f"{login} is a superuser, whom row security does not bind", _SAFE_LOGIN)]
     found: list[Verdict] = []
     if bypass:
-        found.append(_unsafe(patient, f"{login} bypasses row security", f"`alter role {login} nobypassrls`"))
+        found.append(_unsafe(context, f"{login} bypasses row security", f"`alter role {login} nobypassrls`"))
     for owner in owners:
         fix = _SAFE_LOGIN if owner == name else f"`revoke {quoted(owner)} from {login}`, or {_SAFE_LOGIN}"
-        found.append(_unsafe(patient, f"{login} owns the tables, or may become their owner {owner}", fix))
+        found.append(_unsafe(context, f"{login} owns the tables, or may become their owner {owner}", fix))
     for other in others:
         fix = f"`revoke {quoted(other)} from {login}`"
         found.append(problem(f"{login} may do all that {other} may, which reaches further than one tenant", fix))
@@ -58,8 +58,8 @@ def _powers(patient: Patient) -> Sequence[Verdict]:
     return found or [ok(f"row security binds {login}, which has no power beyond")]
 
 
-def _unsafe(patient: Patient, found: str, fix: str) -> Verdict:
-    if patient.settings.allow_unsafe_role:
+def _unsafe(context: CheckContext, found: str, fix: str) -> Verdict:
+    if context.settings.allow_unsafe_role:
         return warning(f"{found} (DATABASE_ALLOW_UNSAFE_ROLE allows it)", fix)
     return problem(found, fix)
 
@@ -71,8 +71,8 @@ where g.rolname = 'thea_app'
 """
 
 
-def _membership(patient: Patient) -> Sequence[Verdict]:
-    rows = patient.ask(_MEMBER)
+def _membership(context: CheckContext) -> Sequence[Verdict]:
+    rows = context.ask(_MEMBER)
     if not rows:
         return []  # the roles are a check of their own
     [(name, member, inherits)] = rows
@@ -91,8 +91,8 @@ select current_user::text, current_database()::text, coalesce(current_setting('a
 """
 
 
-def _session(patient: Patient) -> Sequence[Verdict]:
-    [(login, database, tenant, row_security)] = patient.ask(_SETTINGS)
+def _session(context: CheckContext) -> Sequence[Verdict]:
+    [(login, database, tenant, row_security)] = context.ask(_SETTINGS)
     found: list[Verdict] = []
     if tenant:
         found.append(_preset("app.tenant_id", "a new connection is some tenant's already", login, database))
@@ -134,16 +134,16 @@ where r.rolname = current_user and d.datname = current_database() and n.nspname 
 """
 
 
-def _creation(patient: Patient) -> Sequence[Verdict]:
-    rows = patient.ask(_OWNER)
+def _creation(context: CheckContext) -> Sequence[Verdict]:
+    rows = context.ask(_OWNER)
     if not rows:
         return []
     [(login, owns_database)] = rows
     if owns_database:
-        return [_unsafe(patient, f"{quoted(login)} owns the database, so it may create what it likes", _SAFE_LOGIN)]
+        return [_unsafe(context, f"{quoted(login)} owns the database, so it may create what it likes", _SAFE_LOGIN)]
     return [
         problem(f"{quoted(login)} may create {what}, where data could outlive its tenant's turn", f"`{fix}`")
-        for what, fix in patient.ask(_CREATES, role=login)
+        for what, fix in context.ask(_CREATES, role=login)
     ] or [ok(f"{quoted(login)} may create nothing")]
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from psycopg import Connection
 
-from thea_store.admin.doctor.findings import Patient, Verdict, ok, problem, quoted, warning
+from thea_store.admin.doctor.findings import CheckContext, Verdict, ok, problem, quoted, warning
 from thea_store.database.connection import Connector
-from thea_store.postgres.operator import looking
+from thea_store.postgres.operator import read_only
 from thea_store.settings import Settings
 
 __all__ = ["has_pooler", "migrator", "pooler", "replica"]
@@ -35,10 +35,10 @@ def has_pooler(settings: Settings) -> bool:
     return asyncio.run(ask())
 
 
-def pooler(patient: Patient) -> Sequence[Verdict]:
+def pooler(context: CheckContext) -> Sequence[Verdict]:
     """Whether the tenant reaches the server in a way that this connection allows."""
-    scope = patient.settings.tenant_scope
-    if not patient.pooled:
+    scope = context.settings.tenant_scope
+    if not context.pooled:
         return [ok(f"none is in between, and the tenant's scope is the {scope}")]
     if scope == "transaction":
         return [ok("one is in between, and the tenant's scope is the transaction")]
@@ -55,9 +55,9 @@ where r.rolname = current_user
 """
 
 
-def migrator(patient: Patient) -> Sequence[Verdict]:
+def migrator(context: CheckContext) -> Sequence[Verdict]:
     """Whether the migrator's login may do its work."""
-    [(name, may)] = patient.ask(_MIGRATOR)
+    [(name, may)] = context.ask(_MIGRATOR)
     login = quoted(name)
     if may:
         return [ok(f"{login} may change the schema")]
@@ -73,13 +73,13 @@ select pg_is_in_recovery(), pg_last_wal_replay_lsn() >= %(written)s::pg_lsn,
 """
 
 
-def replica(patient: Patient, primary: Connection[Any] | None) -> Sequence[Verdict]:
+def replica(context: CheckContext, primary: Connection[Any] | None) -> Sequence[Verdict]:
     """Whether the replica is one, and follows; the second only where the primary answers, too."""
     written = None
     if primary is not None:
-        with looking(primary):
+        with read_only(primary):
             [(written,)] = primary.execute(_WRITTEN).fetchall()
-    [(is_standby, caught_up, seconds)] = patient.ask(_REPLAYED, written=written)
+    [(is_standby, caught_up, seconds)] = context.ask(_REPLAYED, written=written)
     if not is_standby:
         return [warning("DATABASE_REPLICA_URL leads to a primary", "give a standby's URL, or leave it out")]
     if written is None:

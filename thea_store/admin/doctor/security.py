@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from thea_store.admin.doctor.findings import AUDIT_LOG, Check, Patient, Verdict, ok, problem, quoted
+from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted
 
 __all__ = ["CHECKS"]
 
@@ -22,8 +22,8 @@ order by 1
 """
 
 
-def _row_security(patient: Patient) -> Sequence[Verdict]:
-    tables = patient.ask(_TABLES)
+def _row_security(context: CheckContext) -> Sequence[Verdict]:
+    tables = context.ask(_TABLES)
     found: list[Verdict] = []
     for table, _, enabled, forced in tables:
         if not enabled:
@@ -75,12 +75,12 @@ class _Policy(NamedTuple):
         return self.is_of_tenant() and ("public" in self.roles or set(self.roles) >= set(roles))
 
 
-def _policies(patient: Patient) -> Sequence[Verdict]:
+def _policies(context: CheckContext) -> Sequence[Verdict]:
     by_table = defaultdict[str, list[_Policy]](list)
-    for row in patient.ask(_POLICIES):
+    for row in context.ask(_POLICIES):
         policy = _Policy(*row)
         by_table[policy.table].append(policy)
-    tables = [name for _, name, _, _ in patient.ask(_TABLES)]
+    tables = [name for _, name, _, _ in context.ask(_TABLES)]
     return [verdict for name in tables for verdict in _of_table(name, by_table[name])] or [
         ok(f"a permissive and a restrictive one of the tenant on {len(tables)} tables, and none that opens more")
     ]
@@ -125,14 +125,14 @@ order by 1
 """
 
 
-def _views(patient: Patient) -> Sequence[Verdict]:
+def _views(context: CheckContext) -> Sequence[Verdict]:
     return [
         problem(f"row security does not reach into the materialized view {name}", f"`drop materialized view {name}`")
         if kind == "m"
         else problem(
             f"the view {name} reads with the rights of its owner", f"`alter view {name} set (security_invoker = true)`"
         )
-        for name, kind in patient.ask(_VIEWS)
+        for name, kind in context.ask(_VIEWS)
     ] or [ok("none goes round row security")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from time import time as now
 
-from thea_store.admin.doctor.findings import Check, Patient, Verdict, ok, problem, quoted, warning
+from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem, quoted, warning
 
 __all__ = ["CHECKS"]
 
@@ -15,8 +15,8 @@ _SKEW = 5.0
 _VERSION = "select current_setting('server_version_num')::int / 10000, current_setting('server_version')"
 
 
-def _version(patient: Patient) -> Sequence[Verdict]:
-    [(major, version)] = patient.ask(_VERSION)
+def _version(context: CheckContext) -> Sequence[Verdict]:
+    [(major, version)] = context.ask(_VERSION)
     if major < _OLDEST:
         return [problem(f"PostgreSQL {version} is too old", f"upgrade the server to {_OLDEST} or newer")]
     if major > _NEWEST:
@@ -28,8 +28,8 @@ def _version(patient: Patient) -> Sequence[Verdict]:
 _ENCODING = "select current_setting('server_encoding'), current_database()"
 
 
-def _encoding(patient: Patient) -> Sequence[Verdict]:
-    [(encoding, database)] = patient.ask(_ENCODING)
+def _encoding(context: CheckContext) -> Sequence[Verdict]:
+    [(encoding, database)] = context.ask(_ENCODING)
     if encoding == "UTF8":
         return [ok("UTF8")]
     fix = (
@@ -42,8 +42,8 @@ def _encoding(patient: Patient) -> Sequence[Verdict]:
 _WRITES = "select pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', current_user::text"
 
 
-def _writes(patient: Patient) -> Sequence[Verdict]:
-    [(standby, read_only, login)] = patient.ask(_WRITES)
+def _writes(context: CheckContext) -> Sequence[Verdict]:
+    [(standby, read_only, login)] = context.ask(_WRITES)
     if standby:
         return [problem("the server is a standby, which takes no writes", "give the primary's URL in DATABASE_URL")]
     if read_only:
@@ -58,9 +58,9 @@ def _writes(patient: Patient) -> Sequence[Verdict]:
 _CLOCK = "select extract(epoch from clock_timestamp())::double precision"
 
 
-def _clock(patient: Patient) -> Sequence[Verdict]:
+def _clock(context: CheckContext) -> Sequence[Verdict]:
     before = now()
-    [(server,)] = patient.ask(_CLOCK)
+    [(server,)] = context.ask(_CLOCK)
     after = now()
     skew = max(before - server, server - after, 0.0)
     if skew <= _SKEW:
@@ -88,10 +88,10 @@ limit 1
 """
 
 
-def _pool(patient: Patient) -> Sequence[Verdict]:
-    [(name, free)] = patient.ask(_ROOM)
-    wanted = patient.settings.pool_size + patient.settings.max_overflow
-    if patient.pooled:
+def _pool(context: CheckContext) -> Sequence[Verdict]:
+    [(name, free)] = context.ask(_ROOM)
+    wanted = context.settings.pool_size + context.settings.max_overflow
+    if context.pooled:
         return [ok(f"a pooler shares out {free} connections ({name})")]
     if wanted <= free:
         return [ok(f"up to {wanted} connections of {free} ({name}): room for {free // wanted} process(es)")]

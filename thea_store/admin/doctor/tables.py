@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from thea_store.admin.doctor.findings import AUDIT_LOG, Check, Patient, Verdict, ok, problem, quoted, warning
+from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted, warning
 
 __all__ = ["CHECKS"]
 
@@ -28,9 +28,9 @@ order by 1, 2
 """
 
 
-def _keys(patient: Patient) -> Sequence[Verdict]:
+def _keys(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for table, key, kind in patient.ask(_KEYS):
+    for table, key, kind in context.ask(_KEYS):
         if key is None:
             found.append(
                 problem(f"{table} has no primary key", f"`alter table {table} add primary key (tenant_id, id)`")
@@ -59,13 +59,13 @@ order by 1
 """
 
 
-def _foreign_keys(patient: Patient) -> Sequence[Verdict]:
+def _foreign_keys(context: CheckContext) -> Sequence[Verdict]:
     return [
         problem(
             f"{key} of {table} has no index, so that deleting a parent reads the whole table",
             f"`create index concurrently on {table} ({columns})`",
         )
-        for key, table, columns in patient.ask(_UNINDEXED)
+        for key, table, columns in context.ask(_UNINDEXED)
     ] or [ok("each has an index")]
 
 
@@ -77,13 +77,13 @@ order by 1
 """
 
 
-def _indexes(patient: Patient) -> Sequence[Verdict]:
+def _indexes(context: CheckContext) -> Sequence[Verdict]:
     return [
         problem(
             f"{index} is invalid: its building goes on, or failed",
             f"wait, if it is being built; else `reindex index concurrently {index}`, or drop it",
         )
-        for (index,) in patient.ask(_INVALID)
+        for (index,) in context.ask(_INVALID)
     ] or [ok("all are valid")]
 
 
@@ -112,9 +112,9 @@ _APPEND_ONLY = (
 )
 
 
-def _triggers(patient: Patient) -> Sequence[Verdict]:
+def _triggers(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for name, disabled, without_keys, audited in patient.ask(_TRIGGERS):
+    for name, disabled, without_keys, audited in context.ask(_TRIGGERS):
         table = f"thea.{quoted(name)}"
         for trigger in disabled:
             fix = f"`alter table {table} enable trigger {trigger}`"
@@ -140,10 +140,10 @@ order by 1
 """
 
 
-def _owners(patient: Patient) -> Sequence[Verdict]:
+def _owners(context: CheckContext) -> Sequence[Verdict]:
     return [
         warning(f"{name} belongs to {owner}, not to thea_owner", f"`alter {kind} {name} owner to thea_owner`")
-        for name, owner, kind in patient.ask(_OWNERS)
+        for name, owner, kind in context.ask(_OWNERS)
     ] or [ok("all belong to thea_owner")]
 
 

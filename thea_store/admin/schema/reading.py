@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from thea_store.admin.schema.records import Check, Column, Index, Policy, Reference, Schema, Table
 from thea_store.errors import MigrationRequiredError
-from thea_store.postgres.operator import UnreachableError, connect, looking
+from thea_store.postgres.operator import UnreachableError, connect, read_only
 from thea_store.postgres.url import DatabaseUrl
 
 __all__ = ["read"]
@@ -27,7 +27,7 @@ def read(address: DatabaseUrl) -> Schema:
     `MigrationRequiredError` where there is no schema yet.
     """
     try:
-        with connect(address) as connection, looking(connection):
+        with connect(address) as connection, read_only(connection):
             tables = _tables(connection)
             migration = _migration(connection)
     except psycopg.Error as error:
