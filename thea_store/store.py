@@ -24,6 +24,7 @@ from thea_store.errors import (
     UnsafeRoleError,
 )
 from thea_store.migrator import available, migrate
+from thea_store.postgres.password import PasswordSource, check_password_source, with_password
 from thea_store.queries.arguments import Count, check
 from thea_store.repositories import audit
 from thea_store.repositories.audit import Audit
@@ -70,19 +71,29 @@ class Store(_Repositories):
     `users`, `events`, `notes`, `conversations` and `messages` are its repositories; `audit` reads what changed.
     """
 
-    def __init__(self, database: Database, settings: Settings, resources: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        resources: AsyncExitStack,
+        password: PasswordSource | None = None,
+    ) -> None:
         super().__init__(database)
         self._database, self._settings, self._resources = database, settings, resources
+        self._password = password
 
     @classmethod
-    def open(cls, source: str | Settings | None = None) -> _Opening:
+    def open(cls, source: str | Settings | None = None, *, password: PasswordSource | None = None) -> _Opening:
         """A store on a URL, on `Settings`, or on those of the environment; await it, or enter it.
+
+        `password` is for passwords that change: a function, or a coroutine function, that is called at each new
+        connection and returns the password. It counts instead of the URL's.
 
         Raises, in this order: `SettingsError`; `StoreUnavailableError` when no server answers;
         `MigrationRequiredError` when the schema is older than the library; `UnsafeRoleError` when the
         login could bypass row security; `QueryMismatchError` when a query does not fit the schema.
         """
-        return _Opening(source)
+        return _Opening(source, password)
 
     async def close(self) -> None:
         """Wait for running work, up to ten seconds, and end all connections. Idempotent."""
@@ -102,7 +113,7 @@ class Store(_Repositories):
 
     async def health(self) -> Health:
         """What an operator asks first; a database that is down is an answer too, not an error."""
-        return await health.ask(self._settings, self._database.figures())
+        return await health.ask(self._settings, self._database.figures(), self._password)
 
     def transaction(
         self,
@@ -170,18 +181,18 @@ class _StoreTransactionScope(AbstractAsyncContextManager[StoreTransaction]):
 class _Opening:
     """A store that is not open yet: `await` gives it, `async with` gives it and closes it."""
 
-    def __init__(self, source: str | Settings | None) -> None:
-        self._source = source
+    def __init__(self, source: str | Settings | None, password: PasswordSource | None) -> None:
+        self._source, self._password = source, password
         self._store: Store | None = None
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{name}: the store is not open yet: `async with Store.open(…) as store:`, or await it")
 
     def __await__(self) -> Generator[Any, None, Store]:
-        return _open(self._source).__await__()
+        return _open(self._source, self._password).__await__()
 
     async def __aenter__(self) -> Store:
-        self._store = await _open(self._source)
+        self._store = await _open(self._source, self._password)
         return self._store
 
     async def __aexit__(
@@ -191,17 +202,19 @@ class _Opening:
             await self._store.close()
 
 
-async def _open(source: str | Settings | None) -> Store:
+async def _open(source: str | Settings | None, password: PasswordSource | None) -> Store:
+    check_password_source(password)
     settings = _settings(source)
     async with AsyncExitStack() as resources:
         if settings.url.startswith(EMBEDDED):
             settings = await _start_embedded(settings, resources)
-        database = Database(settings)
+        database = Database(settings, password)
         resources.push_async_callback(database.close)
         await database.start()
-        findings = await asyncio.to_thread(opening.inspect, settings.address(), SQL_FILES)
+        address = await with_password(settings.address(), password)
+        findings = await asyncio.to_thread(opening.inspect, address, SQL_FILES)
         _check(findings, settings)
-        return Store(database, settings, resources.pop_all())
+        return Store(database, settings, resources.pop_all(), password)
 
 
 def _settings(source: object) -> Settings:

@@ -26,12 +26,13 @@ from typer.testing import CliRunner
 
 from tests.secrets.arguments import unfit
 from tests.secrets.caught import Caught, Marks, everything
-from tests.secrets.commands import broken_import, commands, guarded_login, lets_in, situations
+from tests.secrets.commands import broken_import, commands, guarded_login, situations
 from tests.secrets.failures import FAILURES, Scene, prepare_database
 from tests.secrets.slips import SLIPS
 from tests.secrets.urls import urls
 from tests.support import calls
 from tests.support.calls import CALLS, REPOSITORIES, Call, prepare
+from tests.support.logins import lets_in
 from thea_store import (
     DuplicateError,
     InvalidArgumentError,

@@ -7,7 +7,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 
 from thea_store.database.failures import is_misconfigured, is_unavailable, unreachable
 from thea_store.errors import StoreError, StoreUnavailableError
+from thea_store.postgres.password import PasswordSource, with_password
 from thea_store.postgres.url import DatabaseUrl
 
 __all__ = ["Connection", "Connector", "literal", "set_local"]
@@ -78,6 +79,8 @@ class Connector:
     command_timeout: float
     direct_only: bool
     """Refuse a pooler in between: a session's tenant would reach another client there."""
+    password: PasswordSource | None = None
+    """Asked for the password at each new connection, where it is not the address's own."""
     standby: bool = False
     pooled: bool = False
     """Found out at the first connection: a pooler refuses start-up settings that it does not know."""
@@ -147,14 +150,18 @@ class Connector:
     ) -> asyncpg.Connection[asyncpg.Record]:
         named = host.with_options(application_name="thea_store", **self._attributes())
         patience, named = named.without_option("connect_timeout")
-        connection = await asyncpg.connect(
-            named.render(),
-            timeout=float(patience or 0) or _ATTEMPT,
-            command_timeout=self.command_timeout + _GRACE,
-            statement_cache_size=statement_cache_size,
-            max_cached_statement_lifetime=0,
-            server_settings=server_settings,
-        )
+
+        async def log_in(address: DatabaseUrl) -> asyncpg.Connection[asyncpg.Record]:
+            return await asyncpg.connect(
+                address.render(),
+                timeout=float(patience or 0) or _ATTEMPT,
+                command_timeout=self.command_timeout + _GRACE,
+                statement_cache_size=statement_cache_size,
+                max_cached_statement_lifetime=0,
+                server_settings=server_settings,
+            )
+
+        connection = await self._log_in(log_in, named)
         try:
             await connection.set_type_codec(
                 "jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary"
@@ -163,6 +170,19 @@ class Connector:
             connection.terminate()
             raise
         return connection
+
+    async def _log_in(
+        self, log_in: Callable[[DatabaseUrl], Awaitable[asyncpg.Connection[asyncpg.Record]]], address: DatabaseUrl
+    ) -> asyncpg.Connection[asyncpg.Record]:
+        asked = await with_password(address, self.password)
+        try:
+            return await log_in(asked)
+        except asyncpg.InvalidPasswordError:
+            # A password that was changed in between is asked for once more; the same one would be refused again.
+            again = await with_password(address, self.password)
+            if again == asked:
+                raise
+            return await log_in(again)
 
     def _attributes(self) -> dict[str, str]:
         if self.standby:

@@ -14,6 +14,7 @@ from thea_store.database.failures import answered, needs_new_connections, transl
 from thea_store.database.pool import Pool, PoolFigures
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
+from thea_store.postgres.password import PasswordSource
 from thea_store.queries.arguments import Key, check, check_tenant
 from thea_store.queries.binding import bind
 from thea_store.queries.file import Query
@@ -31,14 +32,14 @@ _CLOSING = 10.0
 class Database(Executor):
     """Runs each query in its own transaction, on a pool of connections that remember their tenant."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, password: PasswordSource | None = None) -> None:
         self._settings = settings
         self._sticky = settings.tenant_scope == "session"
-        self._connector, self._pool = _pool(settings, None)
+        self._connector, self._pool = _pool(settings, None, password)
         self._replica_connector: Connector | None = None
         self._replicas: Pool | None = None
         if settings.replica_url:
-            self._replica_connector, self._replicas = _pool(settings, settings.replica_url)
+            self._replica_connector, self._replicas = _pool(settings, settings.replica_url, password)
         self._query_log = QueryLog(echo=settings.echo, slow_ms=settings.slow_query_ms)
 
     async def start(self) -> None:
@@ -184,11 +185,12 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
             await self._transaction.roll_back()
 
 
-def _pool(settings: Settings, replica_url: str | None) -> tuple[Connector, Pool]:
+def _pool(settings: Settings, replica_url: str | None, password: PasswordSource | None) -> tuple[Connector, Pool]:
     connector = Connector(
         settings.address(replica_url),
         settings.command_timeout,
         direct_only=settings.tenant_scope == "session",
+        password=password,
         standby=replica_url is not None,
     )
     pool = Pool(

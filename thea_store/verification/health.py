@@ -7,6 +7,7 @@ import asyncio
 from thea_store.database import PoolFigures
 from thea_store.errors import StoreError
 from thea_store.migrator import available
+from thea_store.postgres.password import PasswordSource, with_password
 from thea_store.repositories.base import Record
 from thea_store.settings import Settings
 from thea_store.verification import opening
@@ -40,11 +41,12 @@ class Health(Record):
     """Whether row security binds the login."""
 
 
-async def ask(settings: Settings, figures: PoolFigures) -> Health:
+async def ask(settings: Settings, figures: PoolFigures, password: PasswordSource | None = None) -> Health:
     """Ask the server, and the replica where there is one; never raises for a database that is down."""
     pool = PoolHealth(size=figures.size, idle=figures.idle, waiting=figures.waiting, limit=figures.limit)
     try:
-        server = await asyncio.to_thread(opening.identify, settings.address())
+        address = await with_password(settings.address(), password)
+        server = await asyncio.to_thread(opening.identify, address)
     except StoreError as error:
         return Health(
             reachable=False,
@@ -64,15 +66,16 @@ async def ask(settings: Settings, figures: PoolFigures) -> Health:
         schema_version=max(applied, default=None),
         pending_migrations=tuple(m.id for m in available() if m.id not in applied),
         pool=pool,
-        replica_lag=await _lag(settings),
+        replica_lag=await _lag(settings, password),
         role_is_safe=not server.powers,
     )
 
 
-async def _lag(settings: Settings) -> float | None:
+async def _lag(settings: Settings, password: PasswordSource | None) -> float | None:
     if settings.replica_url is None:
         return None
     try:
-        return await asyncio.to_thread(opening.replica_lag, settings.address(settings.replica_url))
+        address = await with_password(settings.address(settings.replica_url), password)
+        return await asyncio.to_thread(opening.replica_lag, address)
     except StoreError:
         return None
