@@ -1,1 +1,3 @@
+select thea.unprotect('thea.conversations');
+
 drop table thea.conversations;

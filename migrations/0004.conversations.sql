@@ -16,21 +16,12 @@ create table thea.conversations (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   deleted_at timestamptz,
-  deleted_with text,
   constraint conversations_pkey primary key (tenant_id, id),
-  constraint conversations_tenant_id_check
-    check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
   constraint conversations_session_id_key unique (tenant_id, session_id),
   constraint conversations_user_id_fkey foreign key (tenant_id, user_id)
     references thea.users (tenant_id, id) on delete cascade,
-  constraint conversations_context_data_check check (jsonb_typeof(context_data) = 'object'),
-  constraint conversations_deleted_with_check
-    check (deleted_with is null or deleted_at is not null and deleted_with in ('user'))
+  constraint conversations_context_data_check check (jsonb_typeof(context_data) = 'object')
 );
-
-alter table thea.conversations owner to thea_owner;
-
-alter table thea.conversations alter column tenant_id set (n_distinct = 50);
 
 comment on constraint conversations_session_id_key on thea.conversations
   is 'conversations.get_by_session_id, conversations.open, messages.get_context_window';
@@ -38,7 +29,7 @@ comment on constraint conversations_session_id_key on thea.conversations
 -- A user may have thousands of conversations: pages of them by their time, and the few that are open.
 create index conversations_user_id_idx on thea.conversations (tenant_id, user_id, created_at, id);
 comment on index thea.conversations_user_id_idx is 'conversations.get_all_of_user_newest, '
-  'conversations.get_all_of_user_oldest, users.get_with, users.delete, users.restore';
+  'conversations.get_all_of_user_oldest, users.get_with';
 
 create index conversations_active_idx on thea.conversations (tenant_id, user_id, last_activity, id)
   where is_active and deleted_at is null;
@@ -51,28 +42,4 @@ comment on index thea.conversations_last_activity_idx is 'conversations.get_inac
 create index conversations_created_at_idx on thea.conversations (tenant_id, created_at, id);
 comment on index thea.conversations_created_at_idx is 'conversations.get_all_newest, conversations.get_all_oldest';
 
-alter table thea.conversations enable row level security;
-alter table thea.conversations force row level security;
-
-create policy tenant on thea.conversations to thea_app, thea_readonly
-  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
-
-create policy tenant_guard on thea.conversations as restrictive to thea_app, thea_readonly
-  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
-
-create policy maintenance_reads on thea.conversations for select to thea_maintenance using (true);
-
-create policy maintenance_deletes on thea.conversations for delete to thea_maintenance using (true);
-
-grant select on thea.conversations to thea_readonly;
-grant select, delete on thea.conversations to thea_maintenance;
-grant select, insert, delete on thea.conversations to thea_app;
-grant update (session_id, current_state, context_data, last_message_id, is_active, started_at,
-    last_activity, deleted_at, deleted_with)
-  on thea.conversations to thea_app;
-
-create trigger touch before update on thea.conversations
-  for each row execute function thea.touch();
-
-create trigger audit after insert or update or delete on thea.conversations
-  for each row execute function thea.audit('conversations', 'last_activity', 'last_message_id');
+select thea.protect('thea.conversations', quiet => array['last_activity', 'last_message_id']);

@@ -1,1 +1,3 @@
+select thea.unprotect('thea.message_history');
+
 drop table thea.message_history;

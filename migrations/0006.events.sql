@@ -32,24 +32,15 @@ create table thea.events (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   deleted_at timestamptz,
-  deleted_with text,
   constraint events_pkey primary key (tenant_id, id),
-  constraint events_tenant_id_check
-    check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
   constraint events_user_id_fkey foreign key (tenant_id, user_id)
     references thea.users (tenant_id, id) on delete cascade,
   constraint events_end_datetime_check check (end_datetime >= start_datetime),
   constraint events_status_check check (status in ('scheduled', 'completed', 'cancelled')),
   constraint events_reminder_minutes_check check (reminder_minutes between 0 and 527040),
   constraint events_recurrence_rule_check check (char_length(recurrence_rule) <= 512),
-  constraint events_series_end_check check ((recurrence_rule is null) = (series_end is null)),
-  constraint events_deleted_with_check
-    check (deleted_with is null or deleted_at is not null and deleted_with in ('user'))
+  constraint events_series_end_check check ((recurrence_rule is null) = (series_end is null))
 );
-
-alter table thea.events owner to thea_owner;
-
-alter table thea.events alter column tenant_id set (n_distinct = 50);
 
 create unique index events_external_id_key on thea.events (tenant_id, user_id, external_id)
   where external_id is not null;
@@ -80,34 +71,11 @@ comment on index thea.events_created_at_idx is 'events.get_all_newest, events.ge
 create index events_user_id_idx on thea.events (tenant_id, user_id, created_at, id);
 comment on index thea.events_user_id_idx is 'events.get_all_of_user_newest, events.get_all_of_user_oldest';
 
-alter table thea.events enable row level security;
-alter table thea.events force row level security;
-
-create policy tenant on thea.events to thea_app, thea_readonly
-  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
-
-create policy tenant_guard on thea.events as restrictive to thea_app, thea_readonly
-  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
-
-create policy maintenance_reads on thea.events for select to thea_maintenance using (true);
-
-create policy maintenance_deletes on thea.events for delete to thea_maintenance using (true);
-
-grant select on thea.events to thea_readonly;
-grant select, delete on thea.events to thea_maintenance;
-grant select, insert, delete on thea.events to thea_app;
-grant update (title, description, start_datetime, end_datetime, location, event_type, category, status,
-    reminder_minutes, recurrence_rule, external_id, extra_data, series_end, reminded_until,
-    next_reminder_at, deleted_at, deleted_with)
-  on thea.events to thea_app;
-
 -- A claim of a reminder is no change of the event.
-create trigger touch before update of title, description, start_datetime, end_datetime, location, event_type,
-    category, status, reminder_minutes, recurrence_rule, external_id, extra_data, deleted_at on thea.events
-  for each row execute function thea.touch();
-
-create trigger audit after insert or update or delete on thea.events
-  for each row execute function thea.audit('events', 'series_end', 'reminded_until', 'next_reminder_at');
+select thea.protect('thea.events',
+  quiet => array['series_end', 'reminded_until', 'next_reminder_at'],
+  untouched => array['series_end', 'reminded_until', 'next_reminder_at']
+);
 
 -- In another timezone a recurring event may happen, and so remind, earlier than it was worked out.
 create function thea.look_at_reminders_again() returns trigger

@@ -1,5 +1,7 @@
 -- The extension stays: it may have been there before, and others may use it.
 
+select thea.unprotect('thea.notes');
+
 drop table thea.notes;
 
 drop function thea.index_note();

@@ -110,22 +110,13 @@ create table thea.notes (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   deleted_at timestamptz,
-  deleted_with text,
   constraint notes_pkey primary key (tenant_id, id),
-  constraint notes_tenant_id_check
-    check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
   constraint notes_user_id_fkey foreign key (tenant_id, user_id)
     references thea.users (tenant_id, id) on delete cascade,
   constraint notes_tags_check
     check (cardinality(tags) <= 100 and array_position(tags, null) is null and array_position(tags, '') is null),
-  constraint notes_extra_data_check check (jsonb_typeof(extra_data) = 'object'),
-  constraint notes_deleted_with_check
-    check (deleted_with is null or deleted_at is not null and deleted_with in ('user'))
+  constraint notes_extra_data_check check (jsonb_typeof(extra_data) = 'object')
 );
-
-alter table thea.notes owner to thea_owner;
-
-alter table thea.notes alter column tenant_id set (n_distinct = 50);
 
 -- No generated column: beside another trigger those are made anew with every update, and a vector is dear.
 create function thea.index_note() returns trigger
@@ -158,28 +149,4 @@ comment on index thea.notes_created_at_idx is 'notes.get_all_newest, notes.get_a
 create index notes_search_vector_idx on thea.notes using gin (search_vector) with (fastupdate = off);
 comment on index thea.notes_search_vector_idx is 'notes.search, notes.get_by_tags';
 
-alter table thea.notes enable row level security;
-alter table thea.notes force row level security;
-
-create policy tenant on thea.notes to thea_app, thea_readonly
-  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
-
-create policy tenant_guard on thea.notes as restrictive to thea_app, thea_readonly
-  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
-
-create policy maintenance_reads on thea.notes for select to thea_maintenance using (true);
-
-create policy maintenance_deletes on thea.notes for delete to thea_maintenance using (true);
-
-grant select on thea.notes to thea_readonly;
-grant select, delete on thea.notes to thea_maintenance;
-grant select, insert, delete on thea.notes to thea_app;
-grant update (title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data,
-    deleted_at, deleted_with)
-  on thea.notes to thea_app;
-
-create trigger touch before update on thea.notes
-  for each row execute function thea.touch();
-
-create trigger audit after insert or update or delete on thea.notes
-  for each row execute function thea.audit('notes', 'search_vector');
+select thea.protect('thea.notes', computed => array['search_vector']);

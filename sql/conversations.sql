@@ -321,67 +321,33 @@ returning
   tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
   started_at, last_activity, created_at, updated_at, deleted_at;
 
--- name: lock
--- The id of the conversation, whose row nobody else may change until the end of the transaction.
-select id
-from thea.conversations
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is null
-for update;
-
--- name: lock_deleted
--- The id of the deleted conversation, whose row nobody else may change until the end of the transaction; no
--- row when its user is deleted.
-select c.id
-from thea.conversations c
-join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
-where c.tenant_id = :tenant_id
-  and c.id = :id
-  and c.deleted_at is not null
-for share of u
-for update of c;
-
 -- name: delete
--- Nothing; hides the conversation and its messages, which remember with what they were hidden.
-with messages as (
-  update thea.message_history
-  set deleted_at = now(), deleted_with = 'conversation'
-  where tenant_id = :tenant_id
-    and conversation_id = :id
-    and deleted_at is null
-)
+-- The id of the conversation, which is hidden with its messages; no row when there was none.
 update thea.conversations
 set deleted_at = now()
 where tenant_id = :tenant_id
-  and id = :id;
+  and id = :id
+  and deleted_at is null
+returning id;
 
 -- name: restore
 -- The conversation, back with the messages that its delete hid; no row when it was not deleted, or when
 -- its user is.
-with returning_conversation as (
-  select c.id
-  from thea.conversations c
-  join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
-  where c.tenant_id = :tenant_id
-    and c.id = :id
-    and c.deleted_at is not null
+with parent as (
+  select u.id
+  from thea.conversations k
+  join thea.users u on u.tenant_id = :tenant_id and u.id = k.user_id and u.deleted_at is null
+  where k.tenant_id = :tenant_id
+    and k.id = :id
   for share of u
-  for update of c
-),
-messages as (
-  update thea.message_history m
-  set deleted_at = null, deleted_with = null
-  from returning_conversation r
-  where m.tenant_id = :tenant_id
-    and m.conversation_id = r.id
-    and m.deleted_with = 'conversation'
 )
 update thea.conversations c
 set deleted_at = null, deleted_with = null
-from returning_conversation r
+from parent
 where c.tenant_id = :tenant_id
-  and c.id = r.id
+  and c.id = :id
+  and c.user_id = parent.id
+  and c.deleted_at is not null
 returning
   c.tenant_id, c.id, c.user_id, c.session_id, c.current_state, c.context_data, c.last_message_id,
   c.is_active, c.started_at, c.last_activity, c.created_at, c.updated_at, c.deleted_at;

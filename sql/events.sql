@@ -399,22 +399,14 @@ from jsonb_to_recordset(:rows) as r (id bigint, reminded_until timestamptz, next
 where e.tenant_id = :tenant_id
   and e.id = r.id;
 
--- name: lock
--- The id of the event, whose row nobody else may change until the end of the transaction.
-select id
-from thea.events
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is null
-for update;
-
 -- name: delete
--- Nothing; hides the event.
+-- The id of the event, which is hidden; no row when there was none.
 update thea.events
 set deleted_at = now()
 where tenant_id = :tenant_id
   and id = :id
-  and deleted_at is null;
+  and deleted_at is null
+returning id;
 
 -- name: restore
 -- The event, back; no row when it was not deleted, or when its user is.

@@ -559,22 +559,14 @@ union all
 select conversation_id, message_id, false as is_new
 from answered;
 
--- name: lock
--- The id of the message, whose row nobody else may change until the end of the transaction.
-select id
-from thea.message_history
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is null
-for update;
-
 -- name: delete
--- Nothing; hides the message.
+-- The id of the message, which is hidden; no row when there was none.
 update thea.message_history
 set deleted_at = now()
 where tenant_id = :tenant_id
   and id = :id
-  and deleted_at is null;
+  and deleted_at is null
+returning id;
 
 -- name: restore
 -- The message, back; no row when it was not deleted, or when its conversation is.

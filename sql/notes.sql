@@ -282,22 +282,14 @@ returning
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
   extra_data, created_at, updated_at, deleted_at;
 
--- name: lock
--- The id of the note, whose row nobody else may change until the end of the transaction.
-select id
-from thea.notes
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is null
-for update;
-
 -- name: delete
--- Nothing; hides the note.
+-- The id of the note, which is hidden; no row when there was none.
 update thea.notes
 set deleted_at = now()
 where tenant_id = :tenant_id
   and id = :id
-  and deleted_at is null;
+  and deleted_at is null
+returning id;
 
 -- name: restore
 -- The note, back; no row when it was not deleted, or when its user is.

@@ -259,86 +259,25 @@ where tenant_id = :tenant_id
   and deleted_at is null
 returning preferences;
 
--- name: lock
--- The id of the user, whose row nobody else may change or refer to until the end of the transaction.
-select id
-from thea.users
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is null
-for update;
-
--- name: lock_deleted
--- The id of the deleted user, whose row nobody else may change until the end of the transaction.
-select id
-from thea.users
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is not null
-for update;
-
 -- name: delete
--- Nothing; hides the user and what hangs on it, which remembers with whom it was hidden.
-with events as (
-  update thea.events set deleted_at = now(), deleted_with = 'user'
-  where tenant_id = :tenant_id and user_id = :id and deleted_at is null
-),
-notes as (
-  update thea.notes set deleted_at = now(), deleted_with = 'user'
-  where tenant_id = :tenant_id and user_id = :id and deleted_at is null
-),
-conversations as (
-  update thea.conversations set deleted_at = now(), deleted_with = 'user'
-  where tenant_id = :tenant_id and user_id = :id and deleted_at is null
-),
-messages as (
-  update thea.message_history set deleted_at = now(), deleted_with = 'user'
-  where tenant_id = :tenant_id and user_id = :id and deleted_at is null
-)
+-- The id of the user, who is hidden with all that hangs on them; no row when there was none.
 update thea.users
 set deleted_at = now()
 where tenant_id = :tenant_id
-  and id = :id;
+  and id = :id
+  and deleted_at is null
+returning id;
 
 -- name: restore
--- The user, back with what its delete hid; no row when it was not deleted.
-with returning_user as (
-  select id
-  from thea.users
-  where tenant_id = :tenant_id
-    and id = :id
-    and deleted_at is not null
-  for update
-),
-events as (
-  update thea.events set deleted_at = null, deleted_with = null
-  from returning_user
-  where events.tenant_id = :tenant_id and events.user_id = returning_user.id and events.deleted_with = 'user'
-),
-notes as (
-  update thea.notes set deleted_at = null, deleted_with = null
-  from returning_user
-  where notes.tenant_id = :tenant_id and notes.user_id = returning_user.id and notes.deleted_with = 'user'
-),
-conversations as (
-  update thea.conversations set deleted_at = null, deleted_with = null
-  from returning_user
-  where conversations.tenant_id = :tenant_id and conversations.user_id = returning_user.id and conversations.deleted_with = 'user'
-),
-messages as (
-  update thea.message_history set deleted_at = null, deleted_with = null
-  from returning_user
-  where message_history.tenant_id = :tenant_id and message_history.user_id = returning_user.id and message_history.deleted_with = 'user'
-)
--- Through the common table, so that the row is found before it changes.
-update thea.users u
+-- The user, back with what their delete hid; no row when they were not deleted.
+update thea.users
 set deleted_at = null
-from returning_user
-where u.tenant_id = :tenant_id
-  and u.id = returning_user.id
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is not null
 returning
-  u.tenant_id, u.id, u.telegram_id, u.username, u.first_name, u.last_name, u.language_code,
-  u.timezone, u.is_active, u.preferences, u.last_activity, u.created_at, u.updated_at, u.deleted_at;
+  tenant_id, id, telegram_id, username, first_name, last_name, language_code,
+  timezone, is_active, preferences, last_activity, created_at, updated_at, deleted_at;
 
 -- name: purge
 -- The id of the user, who is gone for good with all that hung on it; no row when there was none.

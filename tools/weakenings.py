@@ -250,9 +250,9 @@ QUERIES = [
     ),
     Weakening(
         "a common table lacks its predicate",
-        query="users.delete",
-        old="update thea.notes set deleted_at = now(), deleted_with = 'user'\n  where tenant_id = $1 and ",
-        new="update thea.notes set deleted_at = now(), deleted_with = 'user'\n  where ",
+        query="conversations.restore",
+        old="where k.tenant_id = $1\n    and ",
+        new="where ",
     ),
     Weakening(
         "a count lacks its predicate",

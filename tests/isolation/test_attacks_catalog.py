@@ -73,13 +73,17 @@ READ_AGAIN = "read it with an attacker's eyes, and then write down its digest"
 BODIES = {
     "audit": "ec3e95387a23",
     "audit_is_append_only": "c7d7f34d5d0a",
+    "cascade_deletion": "bcd7c11fbac9",
+    "ensure_trigger": "6eebb609ce7e",
     "index_note": "9c91d5914eac",
     "look_at_reminders_again": "76b52de54a2c",
     "marked": "84cef927f819",
     "note_query": "d72b7358dee3",
+    "protect": "40499f157f07",
     "search_notes": "c01559054076",
     "tagged_notes": "6fbb8256740a",
     "touch": "a773deb8919d",
+    "unprotect": "b1c44340dd01",
 }
 
 # Who is watched by what, and when. The columns that the audit log leaves out follow from others, or are mere activity.
@@ -87,7 +91,15 @@ _AUDIT = "audit AFTER INSERT OR DELETE OR UPDATE ON thea.{} FOR EACH ROW EXECUTE
 _TOUCH = "touch BEFORE UPDATE{} ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.touch()"
 _OF_EVENTS = (
     " OF title, description, start_datetime, end_datetime, location, event_type, category, status, reminder_minutes,"
-    " recurrence_rule, external_id, extra_data, deleted_at"
+    " recurrence_rule, external_id, extra_data, deleted_at, deleted_with"
+)
+_OF_NOTES = (
+    " OF title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, deleted_at, deleted_with"
+)
+_HIDE = (
+    "hide_{0}_{1} AFTER UPDATE OF deleted_at ON thea.{2} FOR EACH ROW WHEN"
+    " (((old.deleted_at IS NULL) <> (new.deleted_at IS NULL)))"
+    " EXECUTE FUNCTION thea.cascade_deletion('thea.{0}', '{1}', '{2}'{3})"
 )
 TRIGGERS = {
     *(
@@ -100,8 +112,12 @@ TRIGGERS = {
             "notes": ["search_vector"],
         }.items()
     ),
-    *(_TOUCH.format("", table) for table in ("users", "conversations", "message_history", "notes")),
+    *(_TOUCH.format("", table) for table in ("users", "conversations", "message_history")),
     _TOUCH.format(_OF_EVENTS, "events"),
+    _TOUCH.format(_OF_NOTES, "notes"),
+    *(_HIDE.format(table, "user_id", "users", "") for table in ("conversations", "events", "notes")),
+    _HIDE.format("message_history", "user_id", "users", ", 'thea.conversations', 'conversation_id'"),
+    _HIDE.format("message_history", "conversation_id", "conversations", ", 'thea.users', 'user_id'"),
     (
         "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.audit_log FOR EACH STATEMENT"
         " EXECUTE FUNCTION thea.audit_is_append_only()"

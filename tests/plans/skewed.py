@@ -89,7 +89,7 @@ select
   pg_temp.moment(greatest(n::float8 / {_CONVERSATIONS}, pg_temp.draw(n, 21))),
   pg_temp.moment(n::float8 / {_CONVERSATIONS}),
   case when n % 37 = 5 or pg_temp.person(n) = 3 then now() end,
-  case when pg_temp.person(n) = 3 then 'user' end
+  case when pg_temp.person(n) = 3 then 'users' end
 from generate_series(1, {_CONVERSATIONS}) n
 """
 
@@ -109,7 +109,7 @@ select
   '{{"title": "dentista"}}', pg_temp.draw(n, 31), floor(2000 * pg_temp.draw(n, 32) ^ 4),
   pg_temp.moment(n::float8 / {_MESSAGES}),
   case when n % 41 = 6 or c % 37 = 5 or u = 3 then now() end,
-  case when u = 3 then 'user' when c % 37 = 5 then 'conversation' end
+  case when u = 3 then 'users' when c % 37 = 5 then 'conversations' end
 from generate_series(1, {_MESSAGES}) n, pg_temp.session(n) c, pg_temp.person(c) u
 """
 
@@ -132,7 +132,7 @@ select
   case when n % 33 = 4 then case when n % 2 = 0 then 'infinity' else starts + interval '100 days' end end,
   case when n % 3 = 0 and (starts > now() or n % 100 = 33) then starts - interval '30 minutes' end,
   pg_temp.moment(n::float8 / {_EVENTS}),
-  case when n % 37 = 5 or u = 3 then now() end, case when u = 3 then 'user' end
+  case when n % 37 = 5 or u = 3 then now() end, case when u = 3 then 'users' end
 from generate_series(1, {_EVENTS}) n, pg_temp.person(n) u,
   (select pg_temp.moment(1)) today (now_),
   lateral (select pg_temp.moment(n::float8 / {_EVENTS}) + interval '90 days' * pg_temp.draw(n, 43)) when_ (starts)
@@ -171,7 +171,7 @@ select
   case when n % 20000 = 11 then 'visado' else pg_temp.pick(n, 53, '{{trabajo,casa,salud,ocio,viajes}}') end,
   n % 3, t.tags, n % 50 = 1, null, replace(t.vector, '''0', '''' || u)::tsvector,
   pg_temp.moment(n::float8 / {_NOTES}),
-  case when n % 37 = 5 or u = 3 then now() end, case when u = 3 then 'user' end
+  case when n % 37 = 5 or u = 3 then now() end, case when u = 3 then 'users' end
 from generate_series(1, {_NOTES}) n
 cross join lateral pg_temp.person(n) u
 join texts t on t.place = floor(1000 * pg_temp.draw(n, 54))

@@ -102,7 +102,6 @@ COMMON = common(
     changes=ConversationChanges,
     filters=ConversationFilters,
     narrowed_by=["user_id"],
-    has_children=True,
 )
 
 GET_BY_SESSION_ID = SQL.query("get_by_session_id", Conversation, session_id=Key)

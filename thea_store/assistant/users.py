@@ -90,7 +90,13 @@ class ImportedUser(TypedDict):
 _Some = Annotated[int, Field(ge=0, le=1000)]
 
 SQL = SqlFile("users")
-COMMON = common(SQL, User, rows=_NewUser, changes=UserChanges, filters=UserFilters, has_children=True)
+COMMON = common(
+    SQL,
+    User,
+    rows=_NewUser,
+    changes=UserChanges,
+    filters=UserFilters,
+)
 
 GET_BY_TELEGRAM_ID = SQL.query("get_by_telegram_id", User, telegram_id=Id)
 GET_OR_CREATE = SQL.query(

@@ -55,10 +55,7 @@ class Common(Generic[R]):
     """By the filter that narrows them, or `""`."""
     create_many: Query[R]
     update: Query[R]
-    lock: Query[int]
-    lock_deleted: Query[int] | None
-    """Where other rows hang on a row."""
-    delete: Query[None]
+    delete: Query[int]
     restore: Query[R]
     purge: Query[int]
     changes: frozenset[str]
@@ -75,7 +72,6 @@ def common(
     changes: Any,
     filters: type,
     narrowed_by: Iterable[str] = (),
-    has_children: bool = False,
 ) -> Common[R]:
     """Claim the common queries; the three typed dictionaries say what is written, changed and asked for.
 
@@ -113,9 +109,7 @@ def common(
         },
         create_many=sql.query("create_many", record, rows=list[rows]),
         update=sql.query("update", record, id=Id, changes=changes),
-        lock=sql.query("lock", int, id=Id),
-        lock_deleted=sql.query("lock_deleted", int, id=Id) if has_children else None,
-        delete=sql.query("delete", None, id=Id),
+        delete=sql.query("delete", int, id=Id),
         restore=sql.query("restore", record, id=Id),
         purge=sql.query("purge", int, id=Id),
         changes=frozenset(get_type_hints(changes)),
@@ -157,14 +151,7 @@ class Repository(Generic[R]):
 
         In a transaction stricter than `read committed`, what others write under it meanwhile stays visible.
         """
-        check("id", id, Id)
-
-        async def hide(db: Executor) -> None:
-            # Rows written under this one wait for the lock or are seen by the next statement.
-            await db.fetch_value(self._common.lock, tenant_id, id=id)
-            await db.execute(self._common.delete, tenant_id, id=id)
-
-        await self._db.atomic(tenant_id, hide)
+        await self._db.fetch_value(self._common.delete, tenant_id, id=id)
 
     async def restore(self, tenant_id: str, id: int) -> R:  # noqa: A002
         """Bring back a deleted row with exactly what that delete hid; a row that is there is returned.
@@ -174,14 +161,11 @@ class Repository(Generic[R]):
         check("id", id, Id)
 
         async def bring_back(db: Executor) -> R:
-            if self._common.lock_deleted is not None:
-                # What was hidden while this waited for the lock is seen by the next statement.
-                await db.fetch_optional(self._common.lock_deleted, tenant_id, id=id)
-            restored = await db.fetch_optional(self._common.restore, tenant_id, id=id)
-            if restored is None:
-                restored = await db.fetch_optional(self._common.get_by_id, tenant_id, id=id)
-            # Neither, where somebody deleted it between these two looks: now it is there to be restored.
-            return restored if restored is not None else await db.fetch_one(self._common.restore, tenant_id, id=id)
+            for query in (self._common.restore, self._common.get_by_id):
+                if (row := await db.fetch_optional(query, tenant_id, id=id)) is not None:
+                    return row
+            # If the row was deleted between the two lookups, both missed it, and this restore finds it.
+            return await db.fetch_one(self._common.restore, tenant_id, id=id)
 
         return await self._db.atomic(tenant_id, bring_back)
 
