@@ -79,7 +79,7 @@ BODIES = {
     "look_at_reminders_again": "76b52de54a2c",
     "marked": "84cef927f819",
     "note_query": "d72b7358dee3",
-    "protect": "40499f157f07",
+    "protect": "f219ac5db8d6",
     "search_notes": "c01559054076",
     "tagged_notes": "6fbb8256740a",
     "touch": "a773deb8919d",
