@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thea_store.errors import InvalidArgumentError, MigrationError
-from thea_store.migrator.files import ID, Migration
+from thea_store.migrator.files import Migration, lineage_of, position_of
 
 __all__ = ["BEFORE_ALL", "Status", "compare", "to_apply", "to_roll_back"]
 
@@ -21,14 +21,18 @@ class Status:
     applied: tuple[str, ...]
     pending: tuple[str, ...]
     problems: tuple[str, ...]
+    strangers: tuple[str, ...] = ()
+    """Applied ids of extensions that are not installed here: no problem, but worth a word."""
 
 
 def compare(migrations: Sequence[Migration], applied: Mapping[str, str | None]) -> Status:
     """Hold the files against what was applied (id → checksum, `None` where plain yoyo applied it)."""
+    known = {migration.lineage for migration in migrations}
     return Status(
-        applied=tuple(sorted(filter(ID.fullmatch, applied))),
+        applied=tuple(id_ for lineage in sorted(known) for id_ in _of_lineage(applied, lineage)),
         pending=tuple(migration.id for migration in migrations if migration.id not in applied),
         problems=tuple(_problems(migrations, applied).values()),
+        strangers=tuple(sorted(id_ for id_ in applied if lineage_of(id_) not in {None, *known})),
     )
 
 
@@ -38,26 +42,49 @@ def to_apply(migrations: Sequence[Migration], applied: Mapping[str, str | None])
     return [migration for migration in migrations if migration.id not in applied]
 
 
-def to_roll_back(migrations: Sequence[Migration], applied: Mapping[str, str | None], to: str | None) -> list[Migration]:
-    """What was applied after `to`, newest first; the newest one alone for `None`.
+def to_roll_back(
+    migrations: Sequence[Migration], applied: Mapping[str, str | None], to: str | None, lineage: str = ""
+) -> list[Migration]:
+    """What was applied of a lineage after `to`, newest first; the newest one alone for `None`.
 
-    `MigrationError` where one of them was edited, is gone, or has no rollback file.
+    `MigrationError` where one of them was edited, is gone, has no rollback file, or is what another lineage's
+    applied migration depends on.
     """
-    ours = sorted(filter(ID.fullmatch, applied), reverse=True)
+    if lineage and lineage not in {migration.lineage for migration in migrations}:
+        raise InvalidArgumentError("extension", f"there is no extension {lineage!r} here: is it installed?")
+    ours = _of_lineage(applied, lineage)[::-1]
     chosen = ours[: 1 if to is None else _position(to, ours)]
     problems = _problems(migrations, applied)
     _refuse([problems[id_] for id_ in chosen if id_ in problems])
     by_id = {migration.id: migration for migration in migrations}
     selected = [by_id[id_] for id_ in chosen]
     _refuse([f"{each.id} has no way back: write {each.rollback_path}" for each in selected if each.rollback is None])
+    _refuse(_still_needed(selected, migrations, applied))
     return selected
+
+
+def _still_needed(
+    selected: Sequence[Migration], migrations: Sequence[Migration], applied: Mapping[str, str | None]
+) -> list[str]:
+    gone = {migration.id for migration in selected}
+    return [
+        f"{needed} is what {migration.id} depends on: take that back first (`--extension {migration.lineage}`)"
+        for migration in migrations
+        if migration.id in applied and migration.id not in gone
+        for needed in sorted(migration.depends & gone)
+    ]
+
+
+def _of_lineage(applied: Iterable[str], lineage: str) -> list[str]:
+    # Ids of another form are another project's, which keeps its own migrations in the same tables.
+    return sorted(id_ for id_ in applied if lineage_of(id_) == lineage)
 
 
 def _position(to: str, ours: Sequence[str]) -> int:
     if to == BEFORE_ALL:
         return len(ours)
     for position, id_ in enumerate(ours):
-        if to in {id_, id_[:4]}:
+        if to in {id_, position_of(id_)}:
             return position
     newest = f"the newest applied one is {ours[0]}" if ours else "none is"
     raise InvalidArgumentError("to", f"{to!r} is no applied migration; {newest}, and {BEFORE_ALL} takes all back")
@@ -69,8 +96,18 @@ def _refuse(problems: Sequence[str]) -> None:
 
 
 def _problems(migrations: Sequence[Migration], applied: Mapping[str, str | None]) -> dict[str, str]:
-    # Ids of another form are another project's, which keeps its own migrations in the same tables.
-    ours = sorted(filter(ID.fullmatch, applied))
+    """A sentence by the id of each migration that is not as it should be, each lineage looked at alone."""
+    problems: dict[str, str] = {}
+    for lineage in {migration.lineage: None for migration in migrations}:
+        problems |= _problems_of(
+            [each for each in migrations if each.lineage == lineage], _of_lineage(applied, lineage), applied
+        )
+    return problems
+
+
+def _problems_of(
+    migrations: Sequence[Migration], ours: Sequence[str], applied: Mapping[str, str | None]
+) -> dict[str, str]:
     by_id = {migration.id: migration for migration in migrations}
     problems = {id_: _absent(id_, migrations[-1]) for id_ in ours if id_ not in by_id}
     for migration in migrations:
@@ -84,7 +121,8 @@ def _problems(migrations: Sequence[Migration], applied: Mapping[str, str | None]
 
 def _absent(id_: str, newest: Migration) -> str:
     if id_ > newest.id:
-        return f"{id_} is applied, but newer than this version, which ends at {newest.id}: update thea_store"
+        what = f"the extension {newest.lineage}" if newest.lineage else "thea_store"
+        return f"{id_} is applied, but newer than this version, which ends at {newest.id}: update {what}"
     return f"{id_} is applied, but its file is gone: bring {newest.path.with_name(id_ + '.sql')} back as it was"
 
 
@@ -98,6 +136,6 @@ def _edited(migration: Migration) -> str:
 
 def _late(migration: Migration, newest: str) -> str:
     return (
-        f"{migration.id} is not applied, though the later {newest} is: give it a number after {newest[:4]} "
+        f"{migration.id} is not applied, though the later {newest} is: give it a number after {position_of(newest)} "
         f"(or roll back to before {migration.id} first)"
     )

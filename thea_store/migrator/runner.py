@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from thea_store.errors import InvalidArgumentError
-from thea_store.migrator.files import Migration, available
+from thea_store.migrator.files import Lineage, Migration, available
 from thea_store.migrator.plan import Status, compare, to_apply, to_roll_back
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ _DAY = 86_400
 _Progress = Callable[[str, float], None]
 
 
-def status(url: str, directory: Path | None = None) -> Status:
-    """What the database has of the migrations; waits for nobody and changes nothing.
+def status(url: str, directory: Path | None = None, *, lineages: Sequence[Lineage] = ()) -> Status:
+    """What the database has of the migrations, the extensions' among them; waits for nobody and changes nothing.
 
     The login needs `select` on `public._yoyo_migration` and `public._yoyo_log`.
     """
-    migrations = available(directory)
+    migrations = available(directory, lineages=lineages)
     with _session(url, lock_timeout=10, wait=0) as backend:
         return compare(migrations, backend.applied())
 
@@ -35,6 +35,7 @@ def migrate(
     url: str,
     directory: Path | None = None,
     *,
+    lineages: Sequence[Lineage] = (),
     dry_run: bool = False,
     lock_timeout: float = 10.0,
     wait: float = 60.0,
@@ -49,7 +50,7 @@ def migrate(
     `MigrationError`: a file or the database's state forbids it, or a migration failed.
     `StoreUnavailableError`: no connection, or it broke. `OutcomeUnknownError`: it broke at a commit.
     """
-    migrations = available(directory)
+    migrations = available(directory, lineages=lineages)
     with _session(url, lock_timeout, wait) as backend:
         if dry_run:
             return [migration.id for migration in to_apply(migrations, backend.applied())]
@@ -66,24 +67,27 @@ def rollback(
     url: str,
     directory: Path | None = None,
     *,
+    lineages: Sequence[Lineage] = (),
+    extension: str | None = None,
     to: str | None = None,
     dry_run: bool = False,
     lock_timeout: float = 10.0,
     wait: float = 60.0,
     on_progress: _Progress | None = None,
 ) -> list[str]:
-    """Take back what was applied after `to`, newest first; return the ids, or with `dry_run` those that would be.
+    """Take back what was applied of one lineage after `to`, newest first.
 
-    `to` is an id or its number, `0000` for everything; without it the newest alone is taken back, and an
-    empty database gives an empty list. Else as `migrate`.
+    Returns the ids, or with `dry_run` those that would be taken back. The lineage is the library's own, or that of
+    `extension`. `to` is an id or its number, `0000` for everything; without it the newest alone is taken back, and
+    an empty database gives an empty list. Else as `migrate`.
     """
-    migrations = available(directory)
+    migrations = available(directory, lineages=lineages)
     with _session(url, lock_timeout, wait) as backend:
         if dry_run:
-            return [migration.id for migration in to_roll_back(migrations, backend.applied(), to)]
+            return [migration.id for migration in to_roll_back(migrations, backend.applied(), to, extension or "")]
         with backend.lock(wait):
             backend.prepare(wait)
-            chosen = to_roll_back(migrations, backend.applied(), to)
+            chosen = to_roll_back(migrations, backend.applied(), to, extension or "")
             for migration in chosen:
                 backend.prepare(wait)
                 _run(backend, migration, "rollback", on_progress)
