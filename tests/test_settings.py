@@ -1,15 +1,13 @@
 from __future__ import annotations
 
+import logging
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from thea_store import Settings, SettingsError
-from thea_store.postgres.url import DatabaseUrl
 
 URL = "postgresql://ana:s3cret%40word@db.example.org:6543/thea"
 
@@ -54,7 +52,7 @@ def test_arguments_win_over_the_environment_which_wins_over_the_file(
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("DATABASE_URL", ""),
+        ("DATABASE_URL", " "),
         ("DATABASE_URL", "mysql://ana:s3cret@h/db"),
         ("DATABASE_URL", "postgresql://ana:s3cret@h:port/db"),
         ("DATABASE_URL", "postgresql://ana:s3cret@h:99999/db"),
@@ -63,6 +61,12 @@ def test_arguments_win_over_the_environment_which_wins_over_the_file(
         ("DATABASE_URL", "postgresql://ana:12/s3cret@h/db"),
         ("DATABASE_URL", "postgresql://ana:12?s3cret=1@h/db"),
         ("DATABASE_URL", "postgresql://ana:s3cret@h/db?sslmod=require"),
+        ("DATABASE_URL", "postgresql://ana:s3cret@h/db?sslnegotiation=direct"),
+        ("DATABASE_URL", "postgresql://ana:s3cret@h/db?sslrootcert=system&sslmode=require"),
+        ("DATABASE_URL", "postgresql://ana:s3cret@h/db?channel_binding=require&sslmode=disable"),
+        ("DATABASE_URL", "postgresql://ana:s3cret@h/db?sslpassword=s3cret%zz"),
+        ("DATABASE_URL", "postgresql://ana:s3c@ret@h/s3cret"),
+        ("DATABASE_URL", "postgresql://ana:s3cret@h/db\n"),
         ("DATABASE_URL", "postgresql://ana:s3cret%00@h/db"),
         ("DATABASE_URL", "postgresql://ana:s3cret\udcff@h/db"),
         ("DATABASE_URL", "postgresql:///db?user=ana&password=12&s3cret=1"),
@@ -106,38 +110,6 @@ def test_no_password_is_shown() -> None:
         assert "s3cret" not in shown
 
 
-@pytest.mark.parametrize(
-    ("url", "hosts", "rest"),
-    [
-        (URL, (("db.example.org", 6543),), ("ana", "s3cret@word", "thea")),
-        ("postgres://h", (("h", None),), (None, None, None)),
-        ("postgresql+asyncpg://a@h1:1,h2,h3:3/d", (("h1", 1), ("h2", None), ("h3", 3)), ("a", None, "d")),
-        ("postgresql://a@/d?host=/run/pg&port=5433", (("/run/pg", 5433),), ("a", None, "d")),
-        ("postgresql://a@[::1]:5/d", (("::1", 5),), ("a", None, "d")),
-        ("postgresql:///d?user=u&password=p&host=h1,h2&port=1,2", (("h1", 1), ("h2", 2)), ("u", "p", "d")),
-        ("postgresql:///", (), (None, None, None)),
-    ],
-)
-def test_a_url_is_taken_apart(url: str, hosts: Any, rest: Any) -> None:
-    address = DatabaseUrl.parse(url)
-
-    assert address.hosts == hosts
-    assert (address.user, address.password, address.database) == rest
-    assert DatabaseUrl.parse(address.render()).hosts == tuple(
-        (host, port or (5432 if host.startswith("/") else None)) for host, port in hosts
-    )
-
-
-_names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
-
-
-@given(user=_names, password=_names, database=_names)
-def test_any_login_survives_the_url(user: str, password: str, database: str) -> None:
-    address = DatabaseUrl((("h", 1),), user, password, database, {})
-
-    assert DatabaseUrl.parse(address.render()) == address
-
-
 def test_tls_settings_count_where_the_url_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("x")
     settings = Settings(url=URL, ssl_mode="verify-full", ssl_ca=tmp_path / "ca.pem")
@@ -152,3 +124,73 @@ def test_settings_are_frozen_and_can_be_pickled() -> None:
         settings.url = "x"
 
     assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+# --- what is empty or cannot be read ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "url"])
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setenv(f"DATABASE_{name.upper()}", "")
+
+    assert Settings(url=URL) == Settings.model_construct(url=URL)
+
+    monkeypatch.delenv(f"DATABASE_{name.upper()}")
+    (tmp_path / ".env").write_text(f"DATABASE_{name.upper()}=")
+
+    assert Settings(url=URL) == Settings.model_construct(url=URL)
+
+
+def test_an_empty_url_is_an_unset_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL", "")
+    with pytest.raises(SettingsError, match="^DATABASE_URL: is not set"):
+        Settings()
+    (tmp_path / ".env").write_text(f"DATABASE_URL={URL}")
+
+    assert Settings().url == URL
+
+
+def _closed(directory: Path) -> None:
+    directory.chmod(0o600)
+
+
+def _unreadable(directory: Path) -> None:
+    (directory / ".env").chmod(0o000)
+
+
+@pytest.mark.parametrize("close", [_closed, _unreadable])
+def test_a_file_that_cannot_be_read_does_not_count_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, close: Callable[[Path], None]
+) -> None:
+    (tmp_path / ".env").write_text("DATABASE_POOL_SIZE=7")
+    monkeypatch.setenv("DATABASE_URL", URL)
+    monkeypatch.setattr(Path, "is_file", _refused)  # what a user other than root meets
+    close(tmp_path)
+    try:
+        with caplog.at_level(logging.WARNING):
+            settings = Settings(max_overflow=3)
+    finally:
+        tmp_path.chmod(0o700)
+
+    assert (settings.url, settings.pool_size, settings.max_overflow) == (URL, 5, 3)
+    assert "the file .env cannot be read (PermissionError) and does not count" in caplog.text
+
+
+def _refused(path: Path) -> bool:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_a_file_that_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL", URL)
+    (tmp_path / ".env").write_bytes(b"DATABASE_URL=\xff\xfe")
+
+    with pytest.raises(SettingsError, match=r"^\.env: is not UTF-8"):
+        Settings()
+
+
+def test_the_authority_of_the_system_is_verified_in_full_unless_the_setting_says_otherwise() -> None:
+    url = "postgresql://ana@h/thea?sslrootcert=system"
+
+    assert Settings(url=url).address().options["sslmode"] == "verify-full"
+    with pytest.raises(SettingsError, match="sslrootcert=system, which needs sslmode=verify-full"):
+        Settings(url=url, ssl_mode="require")

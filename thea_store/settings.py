@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from thea_store.errors import SettingsError
 from thea_store.postgres.url import DatabaseUrl
+from thea_store.postgres.url_options import conflict
 
 __all__ = ["EMBEDDED", "Settings"]
 
 EMBEDDED = "embedded:"
+
+_log = logging.getLogger("thea_store")
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -28,6 +33,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="DATABASE_",
         env_file=".env",
+        env_ignore_empty=True,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -63,6 +69,21 @@ class Settings(BaseSettings):
     allow_unsafe_role: bool = False
     """For development only: warn of a login that can bypass row security, instead of refusing it."""
 
+    if not TYPE_CHECKING:  # type checkers take the arguments from the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except UnicodeDecodeError:
+                raise SettingsError(".env", "is not UTF-8: save it as that, or remove it") from None
+            except OSError as error:
+                # A service that gets everything from its environment may run where it can read nothing.
+                _log.warning(
+                    "the file .env cannot be read (%s) and does not count: let this user read it, or remove it",
+                    type(error).__name__,
+                )
+                super().__init__(**{**values, "_env_file": None})
+
     @field_validator("url", "replica_url", "migrator_url")
     @classmethod
     def _is_database(cls, value: str | None) -> str | None:
@@ -75,9 +96,17 @@ class Settings(BaseSettings):
     @field_validator("ssl_ca")
     @classmethod
     def _is_file(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
+        if value is not None and not os.path.isfile(value):  # noqa: PTH113 - unlike Path's, false for a closed directory
             raise ValueError("names no file")
         return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for name in ("url", "replica_url", "migrator_url"):
+            url = getattr(self, name)
+            if url and not url.startswith(EMBEDDED) and (problem := conflict(self.address(url).options)):
+                raise SettingsError(f"DATABASE_{name.upper()}", problem)
+        return self
 
     @model_validator(mode="wrap")
     @classmethod
@@ -91,6 +120,8 @@ class Settings(BaseSettings):
         """The database's address with the TLS settings applied: of `url`, or of `self.url`."""
         address = DatabaseUrl.parse(url or self.url)
         options: dict[str, str] = {"sslmode": self.ssl_mode}
+        if address.options.get("sslrootcert") == "system" and "ssl_mode" not in self.model_fields_set:
+            options["sslmode"] = "verify-full"  # as libpq does
         if self.ssl_ca is not None:
             options["sslrootcert"] = str(self.ssl_ca)
         return address.with_options(**options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -443,6 +444,41 @@ async def test_missing_binaries_are_named_with_what_to_do(monkeypatch: pytest.Mo
         await EmbeddedPostgres().start()
     with pytest.raises(EmbeddedServerError, match=f"no `initdb` in {tmp_path}"):
         await EmbeddedPostgres(bin_dir=tmp_path).start()
+
+
+def _nameless(uid: int) -> None:
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+
+async def test_a_user_id_without_a_name_makes_no_server_and_is_told_what_to_do(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", _nameless)
+
+    with pytest.raises(EmbeddedServerError, match=r"the user id \d+, because the system has no name for it: add an"):
+        await EmbeddedPostgres().start()
+    assert list(base.iterdir()) == []
+
+
+async def test_a_user_id_without_a_name_goes_on_with_data_that_are_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with EmbeddedPostgres(home):
+        pass
+    monkeypatch.setattr(pwd, "getpwuid", _nameless)
+    async with EmbeddedPostgres(home) as server:
+        with psycopg.connect(server.app_url) as connection:
+            assert connection.execute("select 1").fetchone() == (1,)
+
+
+async def test_a_path_from_a_directory_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(EmbeddedServerError, match=r"leads nowhere from here .*: give a whole path"):
+        EmbeddedPostgres("data")
 
 
 @pytest.mark.skipif(not ROOT, reason="only root runs the server as somebody else")

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 from pydantic_core import from_json, to_json
 
+from thea_store.database.driver import connect_arguments
 from thea_store.database.failures import is_misconfigured, is_unavailable, unreachable
 from thea_store.errors import StoreError, StoreUnavailableError
 from thea_store.postgres.password import PasswordSource, with_password
@@ -105,7 +106,10 @@ class Connector:
         # The driver gives all hosts one timeout together, so that one silent host starves the rest.
         # The one that answered last comes first, so that not every connection waits for a silent one.
         hosts = self.address.each_host() or [self.address]
-        hosts = hosts[self.answered_last :] + hosts[: self.answered_last]
+        if self.address.options.get("load_balance_hosts") == "random":
+            random.shuffle(hosts)
+        else:
+            hosts = hosts[self.answered_last :] + hosts[: self.answered_last]
         for position, host in enumerate(hosts):
             try:
                 connection = await self._connect(host)
@@ -148,17 +152,16 @@ class Connector:
     async def _open(
         self, host: DatabaseUrl, server_settings: dict[str, str], *, statement_cache_size: int
     ) -> asyncpg.Connection[asyncpg.Record]:
-        named = host.with_options(application_name="thea_store", **self._attributes())
+        named = host.with_options(fallback_application_name="thea_store", **self._attributes())
         patience, named = named.without_option("connect_timeout")
 
         async def log_in(address: DatabaseUrl) -> asyncpg.Connection[asyncpg.Record]:
             return await asyncpg.connect(
-                address.render(),
+                **connect_arguments(address, server_settings),
                 timeout=float(patience or 0) or _ATTEMPT,
                 command_timeout=self.command_timeout + _GRACE,
                 statement_cache_size=statement_cache_size,
                 max_cached_statement_lifetime=0,
-                server_settings=server_settings,
             )
 
         connection = await self._log_in(log_in, named)

@@ -41,6 +41,18 @@ class Account:
             timeout=30,
         )
 
+    def require_name(self) -> None:
+        """`EmbeddedServerError` where the system knows no name for the account, for `initdb` asks for one."""
+        uid = os.geteuid() if self.uid is None else self.uid
+        try:
+            pwd.getpwuid(uid)
+        except KeyError:
+            raise EmbeddedServerError(
+                f"a new PostgreSQL cannot be made by the user id {uid}, because the system has no name for it: add an "
+                f"entry to /etc/passwd (in a container's image: `useradd --uid {uid} thea`), run as another user, or "
+                "give the URL of a server of your own"
+            ) from None
+
     def may_enter(self, directory: Path) -> bool:
         """Whether this account may use what is in the directory."""
         if self.uid is None:

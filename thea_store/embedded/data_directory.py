@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,9 @@ class ServerPaths:
 
 def runtime_directory(account: Account, *, for_data: bool) -> Path:
     """A free name for the private directory of one run, short enough for a socket; not made yet."""
-    bases = [Path(tempfile.gettempdir()), _TEMPORARY]
+    bases = [_TEMPORARY]
+    with suppress(OSError):  # there is none that this user may write to
+        bases.insert(0, Path(tempfile.gettempdir()))
     if for_data and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_NEEDED:
         bases.insert(0, _MEMORY)
     for base in bases:

@@ -83,6 +83,8 @@ class ServerRun:
         try:
             paths = ServerPaths(runtime_directory(account, for_data=self._home is None), self._home, lock)
             initialised = self._home is not None and check_data(paths.data, binaries.major)
+            if not initialised:
+                account.require_name()
             self.socket_dir = paths.runtime
             return _spawn(make_plan(binaries, account, paths, initialised=initialised))
         finally:

@@ -120,4 +120,9 @@ async def _to_its_end(function: Callable[[], None], *, on_cancel: Callable[[], N
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path(path).expanduser().absolute()
+    try:
+        return Path(path).expanduser().absolute()
+    except (OSError, RuntimeError) as error:  # the working directory is gone, or `~` is nowhere
+        raise EmbeddedServerError(
+            f"{os.fspath(path)} leads nowhere from here ({error}): give a whole path, as in embedded:/var/lib/thea"
+        ) from None

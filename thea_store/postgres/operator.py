@@ -31,6 +31,10 @@ _REASONS = {
         "the server knows no such login",
         "correct the user in the URL, or make it: `create role … login password '…' in role thea_app`",
     ),
+    r"local user with ID": (
+        "the URL names no user, and the user id of this process has no name",
+        "write the user into the URL",
+    ),
     r"not permitted to log in": ("the login may not log in", "`alter role … login`"),
     r'database "" does not exist|no such database': (
         "there is no such database",

@@ -8,7 +8,6 @@ import os
 import warnings
 from contextlib import ExitStack, suppress
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thea_store.errors import EmbeddedServerError, SettingsError, StoreError
@@ -77,7 +76,7 @@ def _container(resources: ExitStack, *, required: bool) -> str | None:
         if required:
             raise StoreError("THEA_TEST_SERVER=docker needs testcontainers: pip install testcontainers") from None
         return None
-    image = os.environ.get("THEA_TEST_POSTGRES_IMAGE", "postgres:18")
+    image = os.environ.get("THEA_TEST_POSTGRES_IMAGE") or "postgres:18"
     container = None
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         with suppress(DockerException):
@@ -103,4 +102,4 @@ def _container(resources: ExitStack, *, required: bool) -> str | None:
 def _may_have_docker() -> bool:
     """Whether anything points to an engine; the answer saves the third of a second that its client takes to import."""
     places = ("/var/run/docker.sock", "~/.docker/config.json", "~/.testcontainers.properties")
-    return "DOCKER_HOST" in os.environ or any(Path(place).expanduser().exists() for place in places)
+    return "DOCKER_HOST" in os.environ or any(os.path.exists(os.path.expanduser(place)) for place in places)  # noqa: PTH110, PTH111 - unlike Path's, they fail nowhere
