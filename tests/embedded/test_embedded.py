@@ -457,7 +457,7 @@ async def test_a_user_id_without_a_name_makes_no_server_and_is_told_what_to_do(
 
     with pytest.raises(EmbeddedServerError, match=r"the user id \d+, because the system has no name for it: add an"):
         await EmbeddedPostgres().start()
-    assert list(base.iterdir()) == []
+    assert left_behind(base) == []
 
 
 async def test_a_user_id_without_a_name_goes_on_with_data_that_are_there(
