@@ -130,9 +130,9 @@ async def test_options_reach_the_server_by_both_drivers(thea_database: TestDatab
     with operator.connect(settings.address()) as connection:
         assert connection.execute("show work_mem").fetchone() == ("4321kB",)
     async with Store.open(settings) as store:
-        connection = await store._database._pool.acquire(None)
-        shown = [await connection.raw.fetchval(f"show {name}") for name in ("work_mem", "application_name")]
-        store._database._pool.release(connection)
+        pooled = await store._database._pool.acquire(None)
+        shown = [await pooled.raw.fetchval(f"show {name}") for name in ("work_mem", "application_name")]
+        store._database._pool.release(pooled)
 
         assert shown == ["4321kB", "acme"]
 
