@@ -29,6 +29,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "pool_timeout": 30,
         "command_timeout": 30,
         "tenant_scope": "session",
+        "extensions": None,
         "echo": False,
         "ssl_mode": "prefer",
         "ssl_ca": None,

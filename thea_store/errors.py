@@ -14,6 +14,7 @@ __all__ = [
     "DuplicateError",
     "EmbeddedServerError",
     "ExportFileError",
+    "ExtensionError",
     "InvalidArgumentError",
     "InvalidReferenceError",
     "InvalidTenantError",
@@ -30,6 +31,7 @@ __all__ = [
     "StoreUnavailableError",
     "TenantMismatchError",
     "UnsafeRoleError",
+    "UnsafeSchemaError",
 ]
 
 
@@ -128,6 +130,19 @@ class MigrationError(StoreError):
 
 class UnsafeRoleError(StoreError):
     """The login could bypass row security."""
+
+
+class UnsafeSchemaError(StoreError):
+    """A table of an extension does not keep tenants apart; `lacks` has one sentence for each lack, with its fix."""
+
+    def __init__(self, lacks: Sequence[str]) -> None:
+        lines = "\n".join(f"  {lack}" for lack in lacks)
+        super().__init__(f"{len(lacks)} lack(s) of tables that must keep tenants apart:\n{lines}")
+        self.lacks = tuple(lacks)
+
+
+class ExtensionError(StoreError):
+    """An extension is not what it must be, cannot be imported, or has the name of another one."""
 
 
 class QueryFileError(StoreError):

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Seconds a statement may take."""
     tenant_scope: Literal["session", "transaction"] = "session"
     """How the tenant reaches the server: `transaction` behind PgBouncer's transaction mode."""
+    extensions: str | None = None
+    """Extensions to open with, as `package.module:NAME`, separated by commas."""
     echo: bool = False
     """Log each query by name with its time."""
     ssl_mode: SslMode = "prefer"

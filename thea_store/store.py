@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-from thea_store.assistant import conversations, messages, notes, users
+from thea_store.assistant import AGGREGATES
 from thea_store.assistant.conversations import Conversations
-from thea_store.assistant.events import repository as events
 from thea_store.assistant.events.repository import Events
 from thea_store.assistant.messages import Messages
 from thea_store.assistant.notes import Notes
@@ -21,8 +20,11 @@ from thea_store.errors import (
     InvalidArgumentError,
     MigrationRequiredError,
     QueryMismatchError,
+    StoreError,
     UnsafeRoleError,
+    UnsafeSchemaError,
 )
+from thea_store.extensions import Extension, discover
 from thea_store.migrator import available, migrate
 from thea_store.postgres.password import PasswordSource, check_password_source, with_password
 from thea_store.queries.arguments import Count, check
@@ -36,28 +38,42 @@ __all__ = ["SQL_FILES", "Store", "StoreTransaction"]
 
 T = TypeVar("T")
 
-SQL_FILES = (users.SQL, conversations.SQL, messages.SQL, events.SQL, audit.SQL, notes.SQL)
+SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL)
+"""The library's own queries."""
 
 _log = logging.getLogger("thea_store")
 
 
 class _Repositories:
-    """The repositories, over a pool or within a transaction."""
+    """The repositories, over a pool or within a transaction; a repository of an extension is made over it."""
 
-    def __init__(self, db: Executor) -> None:
-        self.users = Users(db)
-        self.conversations = Conversations(db)
-        self.messages = Messages(db)
-        self.audit = Audit(db)
-        self.events = Events(db)
-        self.notes = Notes(db)
+    def __init__(self, db: Executor, extensions: Sequence[Extension]) -> None:
+        self._db, self._extensions = db, extensions
+        aggregates = [*AGGREGATES, *(each for extension in extensions for each in extension.aggregates)]
+        self._known = frozenset(aggregate.repository for aggregate in aggregates)
+        self.users = Users(self)
+        self.conversations = Conversations(self)
+        self.messages = Messages(self)
+        self.events = Events(self)
+        self.notes = Notes(self)
+        self.audit = Audit(db, [aggregate.table for aggregate in aggregates])
+
+    def executor_of(self, repository: type[Any]) -> Executor:
+        """What runs a repository's queries; `StoreError` for one of an extension that is not opened."""
+        if self._known.isdisjoint(repository.__mro__):
+            known = ", ".join(extension.name for extension in self._extensions) or "none"
+            raise StoreError(
+                f"{repository.__name__} belongs to no extension that this store was opened with (those are: {known}): "
+                "give it with `Store.open(extensions=[…])`, by DATABASE_EXTENSIONS, or by an entry point"
+            )
+        return self._db
 
 
 class StoreTransaction(_Repositories):
     """The same repositories as the store's, within one transaction of one tenant."""
 
-    def __init__(self, transaction: Transaction) -> None:
-        super().__init__(transaction)
+    def __init__(self, transaction: Transaction, extensions: Sequence[Extension] = ()) -> None:
+        super().__init__(transaction, extensions)
         self._transaction = transaction
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:
@@ -77,23 +93,33 @@ class Store(_Repositories):
         settings: Settings,
         resources: AsyncExitStack,
         password: PasswordSource | None = None,
+        extensions: Sequence[Extension] = (),
     ) -> None:
-        super().__init__(database)
+        super().__init__(database, extensions)
         self._database, self._settings, self._resources = database, settings, resources
         self._password = password
 
     @classmethod
-    def open(cls, source: str | Settings | None = None, *, password: PasswordSource | None = None) -> _Opening:
+    def open(
+        cls,
+        source: str | Settings | None = None,
+        *,
+        extensions: Sequence[Extension] = (),
+        password: PasswordSource | None = None,
+    ) -> _Opening:
         """A store on a URL, on `Settings`, or on those of the environment; await it, or enter it.
+
+        `extensions` are a service's own tables, beside those of `DATABASE_EXTENSIONS` and of installed distributions.
 
         `password` is for passwords that change: a function, or a coroutine function, that is called at each new
         connection and returns the password. It counts instead of the URL's.
 
         Raises, in this order: `SettingsError`; `StoreUnavailableError` when no server answers;
         `MigrationRequiredError` when the schema is older than the library; `UnsafeRoleError` when the
-        login could bypass row security; `QueryMismatchError` when a query does not fit the schema.
+        login could bypass row security; `UnsafeSchemaError` when a table of an extension does not keep
+        tenants apart; `QueryMismatchError` when a query does not fit the schema.
         """
-        return _Opening(source, password)
+        return _Opening(source, password, extensions)
 
     async def close(self) -> None:
         """Wait for running work, up to ten seconds, and end all connections. Idempotent."""
@@ -135,7 +161,8 @@ class Store(_Repositories):
         return _StoreTransactionScope(
             self._database.transaction(
                 tenant_id, isolation=isolation, read_only=read_only, actor=actor, request_id=request_id
-            )
+            ),
+            self._extensions,
         )
 
     async def run(
@@ -166,11 +193,11 @@ class Store(_Repositories):
 
 
 class _StoreTransactionScope(AbstractAsyncContextManager[StoreTransaction]):
-    def __init__(self, scope: AbstractAsyncContextManager[Transaction]) -> None:
-        self._scope = scope
+    def __init__(self, scope: AbstractAsyncContextManager[Transaction], extensions: Sequence[Extension]) -> None:
+        self._scope, self._extensions = scope, extensions
 
     async def __aenter__(self) -> StoreTransaction:
-        return StoreTransaction(await self._scope.__aenter__())
+        return StoreTransaction(await self._scope.__aenter__(), self._extensions)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -181,18 +208,20 @@ class _StoreTransactionScope(AbstractAsyncContextManager[StoreTransaction]):
 class _Opening:
     """A store that is not open yet: `await` gives it, `async with` gives it and closes it."""
 
-    def __init__(self, source: str | Settings | None, password: PasswordSource | None) -> None:
-        self._source, self._password = source, password
+    def __init__(
+        self, source: str | Settings | None, password: PasswordSource | None, extensions: Sequence[Extension]
+    ) -> None:
+        self._source, self._password, self._extensions = source, password, extensions
         self._store: Store | None = None
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{name}: the store is not open yet: `async with Store.open(…) as store:`, or await it")
 
     def __await__(self) -> Generator[Any, None, Store]:
-        return _open(self._source, self._password).__await__()
+        return _open(self._source, self._password, self._extensions).__await__()
 
     async def __aenter__(self) -> Store:
-        self._store = await _open(self._source, self._password)
+        self._store = await _open(self._source, self._password, self._extensions)
         return self._store
 
     async def __aexit__(
@@ -202,19 +231,20 @@ class _Opening:
             await self._store.close()
 
 
-async def _open(source: str | Settings | None, password: PasswordSource | None) -> Store:
+async def _open(source: str | Settings | None, password: PasswordSource | None, given: Sequence[Extension]) -> Store:
     check_password_source(password)
     settings = _settings(source)
+    extensions = discover(given, settings.extensions or "")
     async with AsyncExitStack() as resources:
         if settings.url.startswith(EMBEDDED):
-            settings = await _start_embedded(settings, resources)
+            settings = await _start_embedded(settings, extensions, resources)
         database = Database(settings, password)
         resources.push_async_callback(database.close)
         await database.start()
         address = await with_password(settings.address(), password)
-        findings = await asyncio.to_thread(opening.inspect, address, SQL_FILES)
-        _check(findings, settings)
-        return Store(database, settings, resources.pop_all(), password)
+        findings = await asyncio.to_thread(opening.inspect, address, SQL_FILES, extensions)
+        _check(findings, settings, extensions)
+        return Store(database, settings, resources.pop_all(), password, extensions)
 
 
 def _settings(source: object) -> Settings:
@@ -227,16 +257,18 @@ def _settings(source: object) -> Settings:
     raise InvalidArgumentError("source", "must be a URL or Settings")
 
 
-async def _start_embedded(settings: Settings, resources: AsyncExitStack) -> Settings:
+async def _start_embedded(settings: Settings, extensions: Sequence[Extension], resources: AsyncExitStack) -> Settings:
     from thea_store.embedded import EmbeddedPostgres  # noqa: PLC0415 - not for Windows, nor needed elsewhere
 
     server = await resources.enter_async_context(EmbeddedPostgres(settings.url.removeprefix(EMBEDDED) or None))
-    await asyncio.to_thread(migrate, server.migrator_url)
+    lineages = [extension.lineage for extension in extensions]
+    await asyncio.to_thread(migrate, server.migrator_url, lineages=lineages)
     return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
 
 
-def _check(findings: opening.Findings, settings: Settings) -> None:
-    pending = [migration.id for migration in available() if migration.id not in (findings.server.applied or ())]
+def _check(findings: opening.Findings, settings: Settings, extensions: Sequence[Extension]) -> None:
+    wanted = available(lineages=[extension.lineage for extension in extensions])
+    pending = [migration.id for migration in wanted if migration.id not in (findings.server.applied or ())]
     if pending:
         raise MigrationRequiredError(
             f"{settings.address()}: the schema lacks {', '.join(pending)}: run `thea-store migrate`", pending
@@ -250,5 +282,7 @@ def _check(findings: opening.Findings, settings: Settings) -> None:
                 "(for development alone: DATABASE_ALLOW_UNSAFE_ROLE=true)"
             )
         _log.warning("%s (allowed by DATABASE_ALLOW_UNSAFE_ROLE)", reason)
+    if findings.lacks:
+        raise UnsafeSchemaError(findings.lacks)
     if found := opening.mismatches(findings):
         raise QueryMismatchError(found)

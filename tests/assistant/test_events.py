@@ -942,7 +942,7 @@ async def test_one_unreadable_row_stops_neither_reminders_nor_ranges(
         "update thea.events set recurrence_rule = 'FREQ=SECONDLY' where tenant_id = %s and title = 'odd rule'", [tenant]
     )
     superuser.execute("update thea.users set timezone = 'Mars/Olympus' where tenant_id = %s", [tenant])
-    with caplog.at_level(logging.ERROR, "thea_store.assistant.events.repository"):
+    with caplog.at_level(logging.ERROR, "thea_store.events"):
         claimed = await store.events.claim_due_reminders(tenant, now=MONDAY)
         found = await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + 2 * DAY)
 

@@ -295,7 +295,7 @@ def asked_by_rarity(query: Query[Any]) -> set[tuple[str, int]]:
 def _served_elsewhere(query: Query[Any]) -> list[str]:
     """The filters that are never given to a query, because another one serves those who have them."""
     for repository in Repository.__subclasses__():
-        common = repository._common
+        common = repository.common
         shapes = [shape for field in fields(common) if isinstance(shape := getattr(common, field.name), Mapping)]
         for shape in shapes:
             for place, queries in enumerate(shape.values()):

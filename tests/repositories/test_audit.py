@@ -40,7 +40,7 @@ async def test_a_purge_is_told_with_what_went_and_for_each_row_that_went_along(
         ("conversations", message.conversation_id),
         ("message_history", message.id),
     ):
-        last = (await store.audit.get_for(tenant, table, row_id))[-1]  # type: ignore[arg-type]
+        last = (await store.audit.get_for(tenant, table, row_id))[-1]
         assert (last.action, last.actor, last.after) == ("purge", "admin", None)
         assert last.before is not None
 

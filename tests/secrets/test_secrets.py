@@ -112,7 +112,7 @@ async def test_what_succeeds_tells_no_value(scene: Scene, caught: Caught) -> Non
 
     assert not caught.leaks()
     assert {"statement", "log of asyncio"} <= caught.origins.keys()
-    assert caught.origins["log of thea_store.queries.query"] >= len(CALLS)
+    assert caught.origins["log of thea_store.queries"] >= len(CALLS)
 
 
 async def test_what_succeeds_in_a_transaction_tells_no_value(scene: Scene, caught: Caught) -> None:
@@ -127,7 +127,7 @@ async def test_what_succeeds_in_a_transaction_tells_no_value(scene: Scene, caugh
 
     assert not caught.leaks()
     assert {"statement", "log of asyncio"} <= caught.origins.keys()
-    assert caught.origins["log of thea_store.queries.query"] >= len(CALLS)
+    assert caught.origins["log of thea_store.queries"] >= len(CALLS)
 
 
 class UndoneError(Exception):

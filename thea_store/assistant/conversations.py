@@ -139,7 +139,7 @@ def session_is_taken() -> DuplicateError:
 class Conversations(Repository[Conversation]):
     """The conversations of a tenant."""
 
-    _common = COMMON
+    common = COMMON
 
     async def get_all(
         self,

@@ -182,7 +182,7 @@ IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[NewTurn])
 class Messages(Repository[Message]):
     """The message history of a tenant."""
 
-    _common = COMMON
+    common = COMMON
 
     async def get_all(
         self,

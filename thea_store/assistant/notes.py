@@ -131,7 +131,7 @@ TOGGLE_PIN = SQL.query("toggle_pin", Note, note_id=Id)
 class Notes(Repository[Note]):
     """The notes of a tenant."""
 
-    _common = COMMON
+    common = COMMON
 
     async def get_all(
         self,

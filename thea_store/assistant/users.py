@@ -119,7 +119,7 @@ MERGE_PREFERENCES = SQL.query("merge_preferences", dict[str, Any], id=Id, patch=
 class Users(Repository[User]):
     """The users of a tenant."""
 
-    _common = COMMON
+    common = COMMON
 
     async def get_all(
         self,

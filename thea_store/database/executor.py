@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 Row = Any  # asyncpg.Record: a mapping that is also a sequence
 
-_log = logging.getLogger("thea_store.queries.query")
+_log = logging.getLogger("thea_store.queries")
 
 
 class QueryLog:
@@ -42,6 +42,11 @@ class Executor(ABC):
     Every call raises `InvalidTenantError` and `InvalidArgumentError` before any I/O, and otherwise
     the errors of `thea_store.errors` that the server's answer stands for.
     """
+
+    def executor_of(self, repository: type[Any]) -> Executor:
+        """Itself: a repository may be made over an executor as over a store."""
+        del repository
+        return self
 
     async def fetch_all(self, query: Query[R], tenant_id: str, /, **values: object) -> list[R]:
         """All records, in the query's order; empty when there are none."""

@@ -27,7 +27,7 @@ from thea_store.postgres.operator import forget_login
 
 __all__ = ["Backend"]
 
-_log = logging.getLogger("thea_store.migrator")
+_log = logging.getLogger("thea_store.migrations")
 _POLL = 0.2
 _PREFIX = "sha256:"
 _PLAIN_YOYO = (

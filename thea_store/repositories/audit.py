@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from thea_store.database import Executor
+from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import Id, Key, Limit, Moment, check
 from thea_store.queries.file import SqlFile
 from thea_store.repositories import cursors
 from thea_store.repositories.base import Page, Record
 
-__all__ = ["Audit", "AuditEntry", "AuditedTable"]
-
-AuditedTable = Literal["users", "events", "notes", "conversations", "message_history"]
+__all__ = ["Audit", "AuditEntry"]
 
 
 class AuditEntry(Record):
@@ -36,15 +36,13 @@ class AuditEntry(Record):
 
 SQL = SqlFile("audit")
 
-GET_FOR = SQL.query("get_for", AuditEntry, table=AuditedTable, row_id=Id)
-GET_ALL = SQL.query(
-    "get_all", AuditEntry, table=AuditedTable | None, after_at=Moment | None, after_id=UUID | None, limit=int
-)
+GET_FOR = SQL.query("get_for", AuditEntry, table=Key, row_id=Id)
+GET_ALL = SQL.query("get_all", AuditEntry, table=Key | None, after_at=Moment | None, after_id=UUID | None, limit=int)
 GET_ALL_OF_ACTOR = SQL.query(
     "get_all_of_actor",
     AuditEntry,
     actor=Key,
-    table=AuditedTable | None,
+    table=Key | None,
     after_at=Moment | None,
     after_id=UUID | None,
     limit=int,
@@ -54,14 +52,17 @@ GET_ALL_OF_ACTOR = SQL.query(
 class Audit:
     """The audit log of a tenant. Nobody can change an entry, the library included."""
 
-    def __init__(self, db: Executor) -> None:
+    def __init__(self, db: Executor, tables: Iterable[str]) -> None:
+        """`tables` are the full names of those that are audited; the library's own go by their short ones."""
         self._db = db
+        self._tables = frozenset(table.removeprefix("thea.") for table in tables)
 
-    async def get_for(self, tenant_id: str, table: AuditedTable, row_id: int) -> list[AuditEntry]:
+    async def get_for(self, tenant_id: str, table: str, row_id: int) -> list[AuditEntry]:
         """The history of one row, the oldest entry first; empty when nothing is known of it.
 
         A purged row keeps its history. Activity alone (`last_activity` and the like) is no entry.
         """
+        self._check_table(table)
         return await self._db.fetch_all(GET_FOR, tenant_id, table=table, row_id=row_id)
 
     async def get_all(
@@ -69,12 +70,14 @@ class Audit:
         tenant_id: str,
         *,
         actor: str | None = None,
-        table: AuditedTable | None = None,
+        table: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[AuditEntry]:
         """A page of entries, the newest first, of one actor and one table or of all; empty past the end."""
         check("limit", limit, Limit)
+        if table is not None:
+            self._check_table(table)
         query = GET_ALL if actor is None else GET_ALL_OF_ACTOR
         narrowed = {"table": table} if actor is None else {"table": table, "actor": actor}
         at, key = (None, None) if cursor is None else cursors.decode(query.name, tenant_id, cursor)
@@ -84,3 +87,7 @@ class Audit:
             items=rows[:limit],
             next_cursor=cursors.encode(query.name, tenant_id, more.at, more.id) if more else None,
         )
+
+    def _check_table(self, table: object) -> None:
+        if not isinstance(table, str) or table not in self._tables:
+            raise InvalidArgumentError("table", f"is not audited; these are: {', '.join(sorted(self._tables))}")

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import NoneType
-from typing import Any, Generic, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, Protocol, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
 
 from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError
@@ -16,10 +17,19 @@ from thea_store.queries.arguments import Id, Limit, Moment, check
 from thea_store.queries.file import Query, SqlFile
 from thea_store.repositories import cursors
 
-__all__ = ["Common", "Page", "Record", "Repository", "Stored", "common", "listed"]
+__all__ = ["Common", "Home", "Page", "Record", "Repository", "Stored", "common", "listed"]
 
 R = TypeVar("R", bound="Stored")
+N = TypeVar("N", bound=Mapping[str, Any], default=Mapping[str, Any])
 T = TypeVar("T")
+
+
+class Home(Protocol):
+    """What a repository may be made over: a store, or a transaction of it."""
+
+    def executor_of(self, repository: type[Any]) -> Executor:
+        """What runs the queries; `StoreError` for a repository of an extension that the store was opened without."""
+        ...
 
 
 class Record(BaseModel):
@@ -49,6 +59,7 @@ class Page(Record, Generic[T]):
 class Common(Generic[R]):
     """The queries that every repository has, under these names in its SQL file."""
 
+    sql: SqlFile
     get_by_id: Query[R]
     exists: Query[bool]
     counts: Mapping[str, Query[int]]
@@ -101,6 +112,7 @@ def common(
     suffixes = {name: f"_of_{name.removesuffix('_id')}" for name in kinds}
 
     return Common(
+        sql=sql,
         get_by_id=sql.query("get_by_id", record, id=Id),
         exists=sql.query("exists", bool, id=Id),
         counts={
@@ -121,37 +133,81 @@ def common(
     )
 
 
-class Repository(Generic[R]):
-    """The functions that every repository has; each takes the tenant first."""
+class Repository(Generic[R, N]):
+    """The functions that every repository has, over a store or within a transaction; each takes the tenant first.
 
-    _common: Common[R]
+    `R` is the record of a row, and `N` the typed dictionary of a new one. A subclass declares `common`, and gives
+    `create`, `get_all`, `iterate`, `count` and `update` the types of its own fields and filters.
+    """
 
-    def __init__(self, db: Executor) -> None:
-        self._db = db
+    common: Common[R]
+
+    def __init__(self, home: Home) -> None:
+        """`StoreError` where the store was opened without the repository's extension."""
+        self._db = home.executor_of(type(self))
+
+    if not TYPE_CHECKING:
+        # The type checkers see these with the subclass's own fields and filters.
+
+        async def create(self, tenant_id: str, /, **fields: object) -> R:
+            """The new row. `InvalidReferenceError` when a parent does not exist, `DuplicateError` when a key does."""
+            return await self._create(tenant_id, fields)
+
+        async def update(self, tenant_id: str, id: int, /, **changes: object) -> R:  # noqa: A002
+            """The row with the given fields changed; `None` is a value. `NotFoundError` when there is none."""
+            return await self._update(tenant_id, id, changes)
+
+        async def get_all(
+            self,
+            tenant_id: str,
+            *,
+            newest_first: bool = True,
+            limit: int = 50,
+            cursor: str | None = None,
+            include_deleted: bool = False,
+            **filters: object,
+        ) -> Page[R]:
+            """A page of rows by the time they were made, from after `cursor`; empty past the end."""
+            return await self._page(
+                tenant_id,
+                filters,
+                newest_first=newest_first,
+                limit=limit,
+                cursor=cursor,
+                include_deleted=include_deleted,
+            )
+
+        def iterate(self, tenant_id: str, *, batch_size: int = 500, **filters: object) -> AsyncIterator[R]:
+            """All rows that the filters ask for, the oldest first; no connection is held between batches."""
+            return self._iterate(tenant_id, filters, batch_size)
+
+        async def count(self, tenant_id: str, **filters: object) -> int:
+            """How many rows the filters ask for."""
+            return await self._count(tenant_id, filters)
 
     async def get_by_id(self, tenant_id: str, id: int) -> R | None:  # noqa: A002 - the contract's name
         """The row with this id, or `None`."""
-        return await self._db.fetch_optional(self._common.get_by_id, tenant_id, id=id)
+        return await self._db.fetch_optional(self.common.get_by_id, tenant_id, id=id)
 
     async def exists(self, tenant_id: str, id: int) -> bool:  # noqa: A002
         """Whether there is a row with this id that is not deleted."""
-        return await self._db.fetch_value(self._common.exists, tenant_id, id=id)
+        return await self._db.fetch_value(self.common.exists, tenant_id, id=id)
 
-    async def create_many(self, tenant_id: str, rows: Iterable[Mapping[str, Any]]) -> list[R]:
+    async def create_many(self, tenant_id: str, rows: Iterable[N]) -> list[R]:
         """All rows or none, as one statement; the records come back in the order of `rows`.
 
         Each row is a mapping with the names of `create`'s arguments. `InvalidReferenceError` when a
         parent does not exist, `DuplicateError` when a key does; either way nothing is written.
         """
         given = [dict(row) if isinstance(row, Mapping) else row for row in listed(rows)]
-        return await self._db.fetch_all(self._common.create_many, tenant_id, rows=given)
+        return await self._db.fetch_all(self.common.create_many, tenant_id, rows=given)
 
     async def delete(self, tenant_id: str, id: int) -> None:  # noqa: A002
         """Hide the row, and all that hangs on it, from every read; `NotFoundError` when there is none.
 
         In a transaction stricter than `read committed`, what others write under it meanwhile stays visible.
         """
-        await self._db.fetch_value(self._common.delete, tenant_id, id=id)
+        await self._db.fetch_value(self.common.delete, tenant_id, id=id)
 
     async def restore(self, tenant_id: str, id: int) -> R:  # noqa: A002
         """Bring back a deleted row with exactly what that delete hid; a row that is there is returned.
@@ -161,29 +217,29 @@ class Repository(Generic[R]):
         check("id", id, Id)
 
         async def bring_back(db: Executor) -> R:
-            for query in (self._common.restore, self._common.get_by_id):
+            for query in (self.common.restore, self.common.get_by_id):
                 if (row := await db.fetch_optional(query, tenant_id, id=id)) is not None:
                     return row
             # If the row was deleted between the two lookups, both missed it, and this restore finds it.
-            return await db.fetch_one(self._common.restore, tenant_id, id=id)
+            return await db.fetch_one(self.common.restore, tenant_id, id=id)
 
         return await self._db.atomic(tenant_id, bring_back)
 
     async def purge(self, tenant_id: str, id: int) -> None:  # noqa: A002
         """Remove the row, deleted or not, and all that hangs on it, for good."""
-        await self._db.fetch_value(self._common.purge, tenant_id, id=id)
+        await self._db.fetch_value(self.common.purge, tenant_id, id=id)
 
     async def _create(self, tenant_id: str, row: Mapping[str, object]) -> R:
         try:
-            return await self._db.fetch_one(self._common.create_many, tenant_id, rows=[row])
+            return await self._db.fetch_one(self.common.create_many, tenant_id, rows=[row])
         except InvalidArgumentError as error:
             raise InvalidArgumentError(error.argument.removeprefix("rows[0]."), error.reason) from error.__cause__
 
     async def _update(self, tenant_id: str, id: int, changes: Mapping[str, object]) -> R:  # noqa: A002
-        for name in changes.keys() - self._common.changes:
-            raise InvalidArgumentError(name, f"cannot be changed; these can: {', '.join(sorted(self._common.changes))}")
+        for name in changes.keys() - self.common.changes:
+            raise InvalidArgumentError(name, f"cannot be changed; these can: {', '.join(sorted(self.common.changes))}")
         try:
-            return await self._db.fetch_one(self._common.update, tenant_id, id=id, changes=changes)
+            return await self._db.fetch_one(self.common.update, tenant_id, id=id, changes=changes)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(error.argument.removeprefix("changes."), error.reason) from error.__cause__
 
@@ -231,20 +287,20 @@ class Repository(Generic[R]):
 
     async def _count(self, tenant_id: str, filters: Mapping[str, object]) -> int:
         asked = self._asked(filters)
-        return await self._db.fetch_value(self._common.counts[self._narrowed_by(asked)], tenant_id, **asked)
+        return await self._db.fetch_value(self.common.counts[self._narrowed_by(asked)], tenant_id, **asked)
 
     def _asked(self, filters: Mapping[str, object]) -> dict[str, object]:
-        known = self._common.filters
+        known = self.common.filters
         for name in filters.keys() - known:
             raise InvalidArgumentError(name, f"is no filter of this call; there are {', '.join(sorted(known))}")
         return {name: filters.get(name) for name in known}
 
     def _choose(self, filters: Mapping[str, object], *, newest_first: bool) -> Query[R]:
-        newest, oldest = self._common.pages[self._narrowed_by(filters)]
+        newest, oldest = self.common.pages[self._narrowed_by(filters)]
         return newest if newest_first else oldest
 
     def _narrowed_by(self, filters: Mapping[str, object]) -> str:
-        narrowed = [name for name in self._common.pages if name and filters.get(name) is not None]
+        narrowed = [name for name in self.common.pages if name and filters.get(name) is not None]
         return narrowed[-1] if narrowed else ""
 
 

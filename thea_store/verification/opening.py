@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thea_store.errors import QueryFileError, StoreError, StoreUnavailableError
+from thea_store.extensions import Extension
 from thea_store.postgres.types import fits, is_model, is_optional, spelled
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source, SqlFile
+from thea_store.verification.protection import lacks_of, protected_tables
+from thea_store.verification.tenant_conditions import too_few_conditions
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -70,26 +73,51 @@ class Findings:
     described: tuple[Described, ...]
     not_null: frozenset[tuple[int, int]]
     """The columns that are declared `not null`, by their table's oid and their number."""
+    lacks: tuple[str, ...] = ()
+    """What tables of extensions lack to keep tenants apart, a sentence with its fix for each."""
+    unbound: tuple[str, ...] = ()
+    """Queries of extensions with fewer conditions on the tenant than tables of tenants, with `file:line`."""
 
 
-def inspect(address: DatabaseUrl, files: Sequence[SqlFile]) -> Findings:
+def inspect(address: DatabaseUrl, files: Sequence[SqlFile], extensions: Sequence[Extension] = ()) -> Findings:
     """Ask the server; blocks, so asynchronous code calls it in a thread.
 
-    `QueryFileError` when a query is claimed by no code, `StoreUnavailableError` without a connection.
+    `files` are the library's own, to which those of `extensions` are added. `QueryFileError` when a query is claimed
+    by no code, `StoreUnavailableError` without a connection.
     """
+    files = [*files, *(file for extension in extensions for file in extension.sql_files)]
     if unclaimed := [sentence for file in files for sentence in file.unclaimed()]:
         raise QueryFileError("\n".join(unclaimed))
-    return describe(address, [query for file in files for query in file.claimed])
+    return describe(address, [query for file in files for query in file.claimed], extensions)
 
 
-def describe(address: DatabaseUrl, queries: Sequence[Query[Any]]) -> Findings:
+def describe(address: DatabaseUrl, queries: Sequence[Query[Any]], extensions: Sequence[Extension] = ()) -> Findings:
     """Ask the server about these queries; blocks. `StoreUnavailableError` without a connection."""
     with _connected(address) as connection:
         server = _identify(connection)
         if server.applied is None:
             return Findings(server, (), frozenset())
         described = tuple(_describe(connection, queries))
-        return Findings(server, described, _not_null(connection, described))
+        not_null = _not_null(connection, described)
+        if not extensions:
+            return Findings(server, described, not_null)
+        schemas = [extension.name for extension in extensions]
+        shared = [table for extension in extensions for table in extension.shared_tables]
+        return Findings(
+            server,
+            described,
+            not_null,
+            lacks_of(connection, schemas, shared),
+            tuple(_unbound(extensions, protected_tables(connection))),
+        )
+
+
+def _unbound(extensions: Sequence[Extension], tables: frozenset[str]) -> Iterator[str]:
+    for extension in extensions:
+        for file in extension.sql_files:
+            for query in file.claimed:
+                if problem := too_few_conditions(query, tables):
+                    yield f"{query.source}: {query.name}: {problem}"
 
 
 def identify(address: DatabaseUrl) -> Server:
@@ -109,11 +137,12 @@ def replica_lag(address: DatabaseUrl) -> float | None:
 
 def mismatches(findings: Findings) -> list[str]:
     """A sentence with `file:line` for all that does not fit; empty when everything does."""
-    return [
+    misfits = [
         f"{described.place or described.query.source}: {described.query.name}: {problem}"
         for described in findings.described
         for problem in _problems(described, findings.not_null)
     ]
+    return [*misfits, *findings.unbound]
 
 
 # --- asking -------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ class Events(Repository[Event]):
     clock change. A window in which that takes too much work is refused with an `InvalidArgumentError`.
     """
 
-    _common = COMMON
+    common = COMMON
 
     async def get_all(
         self,

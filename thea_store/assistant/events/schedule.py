@@ -29,7 +29,7 @@ __all__ = [
     "plus",
 ]
 
-_log = logging.getLogger("thea_store.assistant.events.repository")
+_log = logging.getLogger("thea_store.events")
 
 EventStatus = Literal["scheduled", "completed", "cancelled"]
 
