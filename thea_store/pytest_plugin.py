@@ -11,7 +11,7 @@ server goes on after the tests, and the failure's report tells how to look at it
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -24,22 +24,32 @@ except ImportError:
 
 if TYPE_CHECKING:
     from thea_store import Store
+    from thea_store.extensions import Extension
     from thea_store.testing import TestDatabase, TestServer
 
-__all__ = ["thea_database", "thea_new_database", "thea_server", "thea_store", "thea_tenant"]
+__all__ = ["thea_database", "thea_extensions", "thea_new_database", "thea_server", "thea_store", "thea_tenant"]
 
 _Scope = Literal["session", "package", "module", "class", "function"]
 
 
 @pytest.fixture(scope="session")
-def thea_server() -> Iterator[TestServer]:
+def thea_extensions() -> Sequence[Extension]:
+    """The extensions under test; override it in a `conftest.py` for one that is not installed.
+
+    Those of `DATABASE_EXTENSIONS` and of installed distributions are there without it.
+    """
+    return ()
+
+
+@pytest.fixture(scope="session")
+def thea_server(thea_extensions: Sequence[Extension]) -> Iterator[TestServer]:
     """The PostgreSQL server of this test run."""
     from thea_store.errors import StoreError  # noqa: PLC0415 - heavy, and loaded in every pytest run
     from thea_store.testing import start_server  # noqa: PLC0415
 
     with ExitStack() as resources:
         try:
-            server = start_server(resources)
+            server = start_server(resources, thea_extensions)
         except StoreError as error:
             # Without a traceback, which would show the URL, password and all, to `--showlocals`.
             raise pytest.fail.Exception(str(error), pytrace=False) from None
@@ -94,24 +104,24 @@ def _loop_of(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def _opened(database: TestDatabase) -> AsyncIterator[Store]:
+async def _opened(database: TestDatabase, extensions: Sequence[Extension]) -> AsyncIterator[Store]:
     from thea_store import Settings, Store  # noqa: PLC0415
 
     # What the service's own environment says of its database does not count here.
     settings = Settings(
         url=database.app_url, replica_url=None, migrator_url=None, ssl_mode="prefer", ssl_ca=None, pool_size=2
     )
-    async with Store.open(settings) as store:
+    async with Store.open(settings, extensions=extensions) as store:
         yield store
 
 
 @pytest.fixture
 async def _thea_store_on_anyio_loop(
-    anyio_backend: str | tuple[str, object], thea_database: TestDatabase
+    anyio_backend: str | tuple[str, object], thea_database: TestDatabase, thea_extensions: Sequence[Extension]
 ) -> AsyncIterator[Store]:
     if "asyncio" not in anyio_backend:
         pytest.fail("thea_store runs on asyncio: let the fixture anyio_backend return 'asyncio'", pytrace=False)
-    async with _opened(thea_database) as store:
+    async with _opened(thea_database, thea_extensions) as store:
         yield store
 
 
@@ -120,8 +130,8 @@ if pytest_asyncio is not None:
 
     def _store_on(scope: _Scope) -> Any:
         @_fixture(name=f"_thea_store_on_{scope}_loop", scope=scope, loop_scope=scope)
-        async def store(thea_database: TestDatabase) -> AsyncIterator[Store]:
-            async with _opened(thea_database) as store:
+        async def store(thea_database: TestDatabase, thea_extensions: Sequence[Extension]) -> AsyncIterator[Store]:
+            async with _opened(thea_database, thea_extensions) as store:
                 yield store
 
         return store

@@ -14,7 +14,7 @@ from thea_store.errors import SettingsError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.postgres.url_options import conflict
 
-__all__ = ["EMBEDDED", "Settings"]
+__all__ = ["EMBEDDED", "Settings", "extensions_setting"]
 
 EMBEDDED = "embedded:"
 
@@ -127,6 +127,19 @@ class Settings(BaseSettings):
         if self.ssl_ca is not None:
             options["sslrootcert"] = str(self.ssl_ca)
         return address.with_options(**options)
+
+
+class _Extensions(BaseSettings):
+    """The one setting that counts where no database is named yet."""
+
+    model_config = Settings.model_config
+
+    extensions: str | None = None
+
+
+def extensions_setting() -> str:
+    """`DATABASE_EXTENSIONS` of the environment or `.env`; empty where it is not set."""
+    return _Extensions().extensions or ""
 
 
 def _settings_error(error: ValidationError) -> SettingsError:

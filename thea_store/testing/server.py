@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from thea_store.errors import StoreError
-from thea_store.migrator import available, migrate
+from thea_store.migrator import Lineage, available, migrate
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing.leftovers import drop, keep, new_name, sweep
 from thea_store.testing.logins import MIGRATOR, SERVICE, do, make_logins, require_superuser
@@ -57,7 +57,9 @@ class TestServer:
 
     __test__ = False
 
-    def __init__(self, superuser_url: str, *, lasting: bool = False) -> None:
+    def __init__(self, superuser_url: str, *, lasting: bool = False, lineages: Sequence[Lineage] = ()) -> None:
+        """`lineages` are the migrations of extensions, beside the library's own."""
+        self._lineages = lineages
         self._address = DatabaseUrl.parse(superuser_url)
         self._lasting = lasting
         with self._connected() as connection:
@@ -89,7 +91,7 @@ class TestServer:
 
     @cached_property
     def _template(self) -> str:
-        text = "".join(migration.id + migration.checksum for migration in available())
+        text = "".join(migration.id + migration.checksum for migration in available(lineages=self._lineages))
         return f"thea_template_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def _made_template(self, connection: Connection[Any]) -> str:
@@ -101,7 +103,7 @@ class TestServer:
             # Under another name until it is complete: a run that dies leaves no half a template.
             building = new_name()
             self._create(connection, building, "template0")
-            migrate(self.database(building).migrator_url)
+            migrate(self.database(building).migrator_url, lineages=self._lineages)
             do(connection, f"alter database {building} rename to {self._template}")
             # A visitor would hinder its cloning.
             do(connection, f"alter database {self._template} with allow_connections false")

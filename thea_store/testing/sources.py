@@ -6,11 +6,14 @@ import asyncio
 import gc
 import os
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from thea_store.errors import EmbeddedServerError, SettingsError, StoreError
+from thea_store.extensions import Extension, discover
+from thea_store.settings import extensions_setting
 from thea_store.testing.server import TestServer
 
 if TYPE_CHECKING:
@@ -23,25 +26,27 @@ _VARIABLE = "THEA_TEST_DATABASE_URL"
 _RISKS = ("fsync", "synchronous_commit", "full_page_writes")
 
 
-def start_server(resources: ExitStack) -> TestServer:
+def start_server(resources: ExitStack, extensions: Sequence[Extension] = ()) -> TestServer:
     """The server that the environment names, or the first that can be had; ended with `resources`.
 
-    `StoreError` when there is none, or it cannot be used.
+    Its databases have the tables of `extensions`, and of those that are found without being named. `StoreError` when
+    there is no server, or it cannot be used.
     """
+    lineages = [extension.lineage for extension in discover(extensions, extensions_setting())]
     if url := os.environ.get(_VARIABLE):
         try:
-            return TestServer(url, lasting=True)
+            return TestServer(url, lasting=True, lineages=lineages)
         except ValueError as error:
             raise SettingsError(_VARIABLE, str(error)) from None
     match os.environ.get("THEA_TEST_SERVER", ""):
         case "":
-            return TestServer(_container(resources, required=False) or _embedded(resources, None))
+            return TestServer(_container(resources, required=False) or _embedded(resources, None), lineages=lineages)
         case "embedded":
-            return TestServer(_embedded(resources, None))
+            return TestServer(_embedded(resources, None), lineages=lineages)
         case "docker":
-            return TestServer(_container(resources, required=True) or "")
+            return TestServer(_container(resources, required=True) or "", lineages=lineages)
         case bin_dir:
-            return TestServer(_embedded(resources, bin_dir))
+            return TestServer(_embedded(resources, bin_dir), lineages=lineages)
 
 
 def _embedded(resources: ExitStack, bin_dir: str | None) -> str:
