@@ -295,7 +295,10 @@ def test_what_a_killed_run_left_goes_after_a_day(run: Run, server: Server, pytes
     ("url", "complaint"),
     [
         ("postgresql://u:hush-hush@/db?host=/nowhere", "*the tests' server /nowhere/db lets nobody in: *"),
-        ("postgresql://u:hush-hush@[::1/db", "*THEA_TEST_DATABASE_URL: is not a URL*"),
+        (
+            "postgresql://u:hush-hush@[::1/db",
+            "*THEA_TEST_DATABASE_URL: has an IPv6 address without its closing bracket*",
+        ),
         ("mysql://u:hush-hush@host/db", "*THEA_TEST_DATABASE_URL: must start with postgresql://*"),
     ],
 )

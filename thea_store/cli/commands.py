@@ -27,11 +27,13 @@ from thea_store.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from thea_store.admin.doctor import Finding
     from thea_store.admin.schema import Schema
     from thea_store.embedded import EmbeddedPostgres
+    from thea_store.extensions import Extension
+    from thea_store.migrator import Lineage
     from thea_store.settings import Settings
     from thea_store.telegram.importer import ImportReport
     from thea_store.verification.opening import Findings
@@ -161,6 +163,10 @@ def migrate(
         str | None,
         typer.Option("--to", metavar="ID", help="With --rollback: take back all after this one; 0000 for all."),
     ] = None,
+    extension: Annotated[
+        str | None,
+        typer.Option("--extension", metavar="NAME", help="With --rollback: take back this extension's migrations."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring the schema to the newest version, with the login of DATABASE_MIGRATOR_URL or DATABASE_URL."""
@@ -168,13 +174,15 @@ def migrate(
 
     if to is not None and not rollback:
         raise typer.BadParameter("goes with --rollback", param_hint="--to")
+    if extension is not None and not rollback:
+        raise typer.BadParameter("goes with --rollback", param_hint="--extension")
     verb = "rolled back" if rollback else "applied"
 
     def tell(migration: str, seconds: float) -> None:
         if not as_json:
             typer.echo(f"{verb} {migration} ({seconds * 1000:.0f} ms)")
 
-    done = asyncio.run(_migrate(tell, dry_run=dry_run, rollback=rollback, to=to))
+    done = asyncio.run(_migrate(tell, dry_run=dry_run, rollback=rollback, to=to, extension=extension))
     if as_json:
         print_json({"rollback": rollback, "dry_run": dry_run, "migrations": done})
     elif not done:
@@ -190,7 +198,7 @@ def check(*, as_json: AsJson = False) -> None:
     from thea_store.verification.opening import mismatches  # noqa: PLC0415
 
     findings = asyncio.run(_check())
-    problems = mismatches(findings)
+    problems = [*findings.lacks, *mismatches(findings)]
     if as_json:
         print_json(check_as_json(findings, problems))
     else:
@@ -262,16 +270,21 @@ async def _import(file: Path, tenant: str, assistant: int | None) -> tuple[Impor
         return job.report, None
 
 
-async def _migrate(tell: Callable[[str, float], None], *, dry_run: bool, rollback: bool, to: str | None) -> list[str]:
+async def _migrate(
+    tell: Callable[[str, float], None], *, dry_run: bool, rollback: bool, to: str | None, extension: str | None
+) -> list[str]:
     from thea_store import migrator  # noqa: PLC0415
 
     settings = _settings(migrating=True)
+    lineages = _lineages(settings)
     async with AsyncExitStack() as resources:
         server = await _embedded(settings.migrator_url or settings.url, resources)
         url = server.migrator_url if server else settings.address(settings.migrator_url).render()
         if rollback:
-            return await asyncio.to_thread(migrator.rollback, url, to=to, dry_run=dry_run, on_progress=tell)
-        return await asyncio.to_thread(migrator.migrate, url, dry_run=dry_run, on_progress=tell)
+            return await asyncio.to_thread(
+                migrator.rollback, url, lineages=lineages, extension=extension, to=to, dry_run=dry_run, on_progress=tell
+            )
+        return await asyncio.to_thread(migrator.migrate, url, lineages=lineages, dry_run=dry_run, on_progress=tell)
 
 
 async def _check() -> Findings:
@@ -280,12 +293,14 @@ async def _check() -> Findings:
     from thea_store.verification.opening import inspect  # noqa: PLC0415
 
     settings = _settings()
+    extensions, lineages = _extensions(settings), _lineages(settings)
     async with AsyncExitStack() as resources:
         if server := await _embedded(settings.url, resources):
-            await asyncio.to_thread(migrator.migrate, server.migrator_url)
+            await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
         address = settings.address(server.app_url if server else None)
-        findings = await asyncio.to_thread(inspect, address, SQL_FILES)
-    pending = [each.id for each in migrator.available() if each.id not in (findings.server.applied or ())]
+        findings = await asyncio.to_thread(inspect, address, SQL_FILES, extensions)
+    wanted = migrator.available(lineages=lineages)
+    pending = [each.id for each in wanted if each.id not in (findings.server.applied or ())]
     if pending:
         raise MigrationRequiredError(
             f"{address}: the schema lacks {', '.join(pending)}: run `thea-store migrate`", pending
@@ -320,7 +335,7 @@ async def _running(settings: Settings, resources: AsyncExitStack) -> Settings:
     if server is None:
         return settings
     if settings.url == EMBEDDED:
-        await asyncio.to_thread(migrator.migrate, server.migrator_url)
+        await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=_lineages(settings))
     return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
 
 
@@ -333,6 +348,18 @@ async def _embedded(url: str, resources: AsyncExitStack) -> EmbeddedPostgres | N
     from thea_store.embedded import EmbeddedPostgres  # noqa: PLC0415 - on Windows there is none
 
     return await resources.enter_async_context(EmbeddedPostgres(url.removeprefix(EMBEDDED) or None))
+
+
+def _extensions(settings: Settings) -> Sequence[Extension]:
+    from thea_store.extensions import discover  # noqa: PLC0415
+
+    if "" not in sys.path:  # as with `python -m`: an extension may stand in the current directory
+        sys.path.insert(0, "")
+    return discover((), settings.extensions or "")
+
+
+def _lineages(settings: Settings) -> list[Lineage]:
+    return [extension.lineage for extension in _extensions(settings)]
 
 
 def _settings(*, migrating: bool = False) -> Settings:
