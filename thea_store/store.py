@@ -18,14 +18,13 @@ from thea_store.assistant.users import Users
 from thea_store.database import Database, Executor, Isolation, Transaction, repeat
 from thea_store.errors import (
     InvalidArgumentError,
-    MigrationRequiredError,
     QueryMismatchError,
     StoreError,
     UnsafeRoleError,
     UnsafeSchemaError,
 )
 from thea_store.extensions import Extension, discover
-from thea_store.migrator import available, migrate
+from thea_store.migrator import migrate
 from thea_store.postgres.password import PasswordSource, check_password_source, with_password
 from thea_store.queries.arguments import Count, check
 from thea_store.repositories import audit
@@ -267,14 +266,11 @@ async def _start_embedded(settings: Settings, extensions: Sequence[Extension], r
 
 
 def _check(findings: opening.Findings, settings: Settings, extensions: Sequence[Extension]) -> None:
-    wanted = available(lineages=[extension.lineage for extension in extensions])
-    pending = [migration.id for migration in wanted if migration.id not in (findings.server.applied or ())]
-    if pending:
-        raise MigrationRequiredError(
-            f"{settings.address()}: the schema lacks {', '.join(pending)}: run `thea-store migrate`", pending
-        )
-    if findings.server.powers:
-        reason = f"the login {' and '.join(findings.server.powers)}, so row security would not bind it"
+    lineages = [extension.lineage for extension in extensions]
+    opening.require_migrated(findings.server, settings.address(), lineages)
+    if not findings.server.is_safe:
+        powers = " and ".join(str(power) for power in findings.server.powers if power.is_refused)
+        reason = f"the login {powers}, so row security would not bind it"
         if not settings.allow_unsafe_role:
             raise UnsafeRoleError(
                 f"{settings.address()}: {reason}: log in as a role made with "

@@ -16,9 +16,10 @@ import pytest
 
 from thea_store.embedded.account import server_account
 from thea_store.postgres.operator import UnreachableError, connect
+from thea_store.postgres.session import start_up_settings
 from thea_store.postgres.url import DatabaseUrl
 
-STARTUP = "app.tenant_id, jit, timezone, statement_timeout"
+STARTUP = ", ".join([*start_up_settings(jit="off", statement_timeout="1"), "options"])
 """The settings that a store sends when it connects."""
 
 

@@ -21,7 +21,6 @@ from typer.core import TyperGroup
 from thea_store.errors import (
     InvalidArgumentError,
     InvalidTenantError,
-    MigrationRequiredError,
     SettingsError,
     StoreError,
 )
@@ -290,7 +289,7 @@ async def _migrate(
 async def _check() -> Findings:
     from thea_store import migrator  # noqa: PLC0415
     from thea_store.store import SQL_FILES  # noqa: PLC0415
-    from thea_store.verification.opening import inspect  # noqa: PLC0415
+    from thea_store.verification.opening import inspect, require_migrated  # noqa: PLC0415
 
     settings = _settings()
     extensions, lineages = _extensions(settings), _lineages(settings)
@@ -299,12 +298,7 @@ async def _check() -> Findings:
             await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
         address = settings.address(server.app_url if server else None)
         findings = await asyncio.to_thread(inspect, address, SQL_FILES, extensions)
-    wanted = migrator.available(lineages=lineages)
-    pending = [each.id for each in wanted if each.id not in (findings.server.applied or ())]
-    if pending:
-        raise MigrationRequiredError(
-            f"{address}: the schema lacks {', '.join(pending)}: run `thea-store migrate`", pending
-        )
+    require_migrated(findings.server, address, lineages)
     return findings
 
 

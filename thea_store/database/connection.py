@@ -16,8 +16,10 @@ from pydantic_core import from_json, to_json
 
 from thea_store.database.driver import connect_arguments
 from thea_store.database.failures import is_misconfigured, is_unavailable, unreachable
-from thea_store.errors import StoreError, StoreUnavailableError
+from thea_store.errors import StoreError, StoreUnavailableError, UnsafeRoleError
+from thea_store.postgres.encoding import UTF8, wrong_encoding
 from thea_store.postgres.password import PasswordSource, with_password
+from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE, literal, start_up_settings
 from thea_store.postgres.url import DatabaseUrl
 
 __all__ = ["Connection", "Connector", "literal", "set_local"]
@@ -58,12 +60,6 @@ class Connection:
     async def fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         """The rows of one statement."""
         return await self.raw.fetch(sql, *values)
-
-
-def literal(text: str) -> str:
-    """A string constant that means `text` whatever `standard_conforming_strings` is."""
-    doubled = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{doubled}'"
 
 
 def set_local(**settings: str | None) -> str:
@@ -123,13 +119,11 @@ class Connector:
 
     async def _connect(self, host: DatabaseUrl) -> asyncpg.Connection[asyncpg.Record]:
         if self.pooled:
-            return await self._open(host, {}, statement_cache_size=0)
-        server_settings = {
-            "app.tenant_id": "",
-            "jit": "off",
-            "timezone": "UTC",
-            "statement_timeout": str(round(self.command_timeout * 1000)),
-        }
+            connection = await self._open(host, {}, statement_cache_size=0)
+            await self._took_settings(connection)
+            return connection
+        timeout = str(round(self.command_timeout * 1000))
+        server_settings = start_up_settings(jit="off", statement_timeout=timeout)
         try:
             connection = await self._open(host, server_settings, statement_cache_size=1024)
         except asyncpg.PostgresError as error:
@@ -139,9 +133,30 @@ class Connector:
                 raise self._pooler() from error
             self.pooled = True
             return await self._connect(host)
-        if self.direct_only and not await _took_settings(connection):
+        if await self._took_settings(connection):
+            return connection
+        connection.terminate()
+        if self.direct_only:
             raise self._pooler()
-        return connection
+        self.pooled = True
+        return await self._connect(host)
+
+    async def _took_settings(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+        """Whether the start-up settings reached the server; a pooler drops them, perhaps silently.
+
+        `UnsafeRoleError` where triggers would not fire, `StoreError` where the database cannot hold every text.
+        Then the connection ends.
+        """
+        try:
+            arrived, replication_role, encoding = await connection.fetchrow(STATE) or (False, "", "")
+            if encoding != UTF8:
+                raise StoreError(f"{self.address}: {wrong_encoding(encoding)}")
+            if replication_role != "origin":
+                raise UnsafeRoleError(f"{self.address}: {UNSAFE_REPLICATION_ROLE}")
+        except BaseException:
+            connection.terminate()
+            raise
+        return bool(arrived)
 
     def _pooler(self) -> StoreUnavailableError:
         return StoreUnavailableError(
@@ -191,18 +206,6 @@ class Connector:
         if self.standby:
             return {"target_session_attrs": "prefer-standby"}
         return {"target_session_attrs": "read-write"} if len(self.address.hosts) > 1 else {}
-
-
-async def _took_settings(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
-    """Whether the start-up settings reached the server; a pooler may drop them silently. Else the connection ends."""
-    try:
-        if await connection.fetchval("select current_setting('app.tenant_id', true)") == "":
-            return True
-    except BaseException:
-        connection.terminate()
-        raise
-    connection.terminate()
-    return False
 
 
 def _encode(value: object) -> bytes:

@@ -15,6 +15,7 @@ from thea_store.database.pool import Pool, PoolFigures
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
 from thea_store.postgres.password import PasswordSource
+from thea_store.postgres.session import fixed_locally
 from thea_store.queries.arguments import Key, check, check_tenant
 from thea_store.queries.binding import bind
 from thea_store.queries.file import Query
@@ -94,8 +95,8 @@ class Database(Executor):
         check("read_only", read_only, bool)
         check("actor", actor, Key | None)
         check("request_id", request_id, Key | None)
-        modes = f" isolation level {isolation}" if isolation else ""
-        modes += " read only" if read_only else ""
+        # Always said: a role or a database may have another default.
+        modes = f" isolation level {isolation or 'read committed'}{' read only' if read_only else ''}"
         message = f"begin{modes}{set_local(tenant_id=tenant, actor=actor, request_id=request_id)}"
         pool = self._replicas if read_only and self._replicas is not None else self._pool
         return TransactionScope(self, pool, tenant, message, read_only=read_only)
@@ -112,10 +113,11 @@ class Database(Executor):
     async def begin(self, pool: Pool, tenant_id: str, message: str, *, read_only: bool) -> Transaction:
         """Begin a transaction, again where the connection turns out to be dead."""
         connector = self._connector if pool is self._pool else self._replica_connector
-        if (
-            connector is not None and connector.pooled
-        ):  # a pooler took no start-up settings, so each transaction brings its own
-            message += f"; set local statement_timeout = {round(self._settings.command_timeout * 1000)}"
+        if connector is not None and connector.pooled:
+            # A pooler took no start-up settings, so each transaction brings its own, before the tenant's.
+            begin, semicolon, tenants = message.partition(";")
+            timeout = str(round(self._settings.command_timeout * 1000))
+            message = f"{begin}; {fixed_locally(statement_timeout=timeout).rstrip('; ')}{semicolon}{tenants}"
         return await repeat(lambda: Transaction.begin(pool, tenant_id, message, self._query_log, read_only=read_only))
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
@@ -144,7 +146,7 @@ class Database(Executor):
         return rows
 
     async def _in_transaction(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
-        message = f"begin{set_local(tenant_id=tenant)}"
+        message = f"begin isolation level read committed{set_local(tenant_id=tenant)}"
         async with TransactionScope(self, self._pool, tenant, message) as transaction:
             return await transaction.run(query, arguments)
 

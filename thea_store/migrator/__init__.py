@@ -12,6 +12,6 @@ from __future__ import annotations
 
 from thea_store.migrator.files import Lineage, Migration, available
 from thea_store.migrator.plan import Status
-from thea_store.migrator.runner import migrate, rollback, status
+from thea_store.migrator.runner import migrate, pending, rollback, status
 
-__all__ = ["Lineage", "Migration", "Status", "available", "migrate", "rollback", "status"]
+__all__ = ["Lineage", "Migration", "Status", "available", "migrate", "pending", "rollback", "status"]

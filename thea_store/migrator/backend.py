@@ -23,13 +23,16 @@ from thea_store.migrator.blockers import watch
 from thea_store.migrator.connection import connection_parameters
 from thea_store.migrator.failures import bookkeeping, failed, location, one_line
 from thea_store.migrator.files import Migration
-from thea_store.postgres.operator import forget_login
+from thea_store.postgres.encoding import UTF8, wrong_encoding
+from thea_store.postgres.operator import forget_login, is_refused_by_pooler
+from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE
 
 __all__ = ["Backend"]
 
 _log = logging.getLogger("thea_store.migrations")
 _POLL = 0.2
 _PREFIX = "sha256:"
+_POOLER = "there is a pooler in between: give the URL of the server itself (DATABASE_MIGRATOR_URL)"
 _PLAIN_YOYO = (
     "a plain `yoyo` is at work, or died there, and left its lock (a row in public.yoyo_lock): wait until it has ended "
     "and run again; if it was killed, run `yoyo break-lock` first"
@@ -57,9 +60,16 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
             super().__init__(target, default_migration_table)
         except psycopg.Error as error:
             forget_login(error)
+            if is_refused_by_pooler(error):
+                raise MigrationError(f"{address}: {_POOLER}") from error
             raise StoreUnavailableError(
                 f"cannot connect to {address}: {one_line(error)}; check the URL, and that the server runs"
             ) from error
+        try:
+            self._require_fit(str(address))
+        except BaseException:
+            self.connection.close()
+            raise
         self._lock_timeout = lock_timeout
         self._settings = statements.settings(lock_timeout).encode()
         self.connection.add_notice_handler(_log_warning)
@@ -86,6 +96,18 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
             "operation": operation,
             "comment": _PREFIX + migration.checksum if migration and operation == "apply" else None,
         }
+
+    def _require_fit(self, address: str) -> None:
+        """`MigrationError` where no migration may run: a pooler, another encoding, a session without triggers."""
+        with bookkeeping(self.connection):
+            row = self.connection.execute(STATE).fetchone()
+        arrived, replication_role, encoding = row or (False, "", "")
+        if not arrived:
+            raise MigrationError(f"{address}: {_POOLER}")
+        if encoding != UTF8:
+            raise MigrationError(f"{address}: {wrong_encoding(encoding)}")
+        if replication_role != "origin":
+            raise MigrationError(f"{address}: {UNSAFE_REPLICATION_ROLE}")
 
     @contextmanager
     def lock(self, timeout: float = 10) -> Iterator[None]:
@@ -160,10 +182,7 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
 
     def _stay_alone(self) -> None:
         if not self._value(statements.HOLDS_LOCK):
-            raise MigrationError(
-                "this transaction does not hold the migrators' lock: a pooler must be in between; "
-                "give the URL of the server itself (DATABASE_MIGRATOR_URL)"
-            )
+            raise MigrationError(f"this transaction does not hold the migrators' lock: {_POOLER}")
         # A plain yoyo that comes now waits until this transaction has ended.
         self.connection.execute(statements.SHUT_OUT_PLAIN_YOYO)
         if self.connection.execute(statements.PLAIN_LOCK).fetchone():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thea_store.errors import InvalidArgumentError, MigrationError
 from thea_store.migrator.files import Migration, lineage_of, position_of
 
-__all__ = ["BEFORE_ALL", "Status", "compare", "to_apply", "to_roll_back"]
+__all__ = ["BEFORE_ALL", "Status", "compare", "lacking", "to_apply", "to_roll_back"]
 
 BEFORE_ALL = "0000"
 """The `to` of a rollback that takes back everything."""
@@ -30,7 +30,7 @@ def compare(migrations: Sequence[Migration], applied: Mapping[str, str | None]) 
     known = {migration.lineage for migration in migrations}
     return Status(
         applied=tuple(id_ for lineage in sorted(known) for id_ in _of_lineage(applied, lineage)),
-        pending=tuple(migration.id for migration in migrations if migration.id not in applied),
+        pending=tuple(migration.id for migration in lacking(migrations, applied)),
         problems=tuple(_problems(migrations, applied).values()),
         strangers=tuple(sorted(id_ for id_ in applied if lineage_of(id_) not in {None, *known})),
     )
@@ -39,6 +39,11 @@ def compare(migrations: Sequence[Migration], applied: Mapping[str, str | None]) 
 def to_apply(migrations: Sequence[Migration], applied: Mapping[str, str | None]) -> list[Migration]:
     """The pending migrations in order; `MigrationError` with every problem that there is."""
     _refuse(list(_problems(migrations, applied).values()))
+    return lacking(migrations, applied)
+
+
+def lacking(migrations: Sequence[Migration], applied: Container[str]) -> list[Migration]:
+    """The migrations that are not applied, in order: the one place that decides which are pending."""
     return [migration for migration in migrations if migration.id not in applied]
 
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from thea_store.errors import InvalidArgumentError
 from thea_store.migrator.files import Lineage, Migration, available
-from thea_store.migrator.plan import Status, compare, to_apply, to_roll_back
+from thea_store.migrator.plan import Status, compare, lacking, to_apply, to_roll_back
 
 if TYPE_CHECKING:
     from thea_store.migrator.backend import Backend
 
-__all__ = ["migrate", "rollback", "status"]
+__all__ = ["migrate", "pending", "rollback", "status"]
 
 _DAY = 86_400
 _Progress = Callable[[str, float], None]
+
+
+def pending(applied: Container[str], lineages: Sequence[Lineage] = ()) -> tuple[str, ...]:
+    """The ids of the migrations, the extensions' among them, that are not among those applied, in order."""
+    return tuple(migration.id for migration in lacking(available(lineages=lineages), applied))
 
 
 def status(url: str, directory: Path | None = None, *, lineages: Sequence[Lineage] = ()) -> Status:

@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 
 from thea_store.errors import StoreUnavailableError
+from thea_store.postgres.session import fixed_locally, start_up_options
 from thea_store.postgres.url import DatabaseUrl
 
-__all__ = ["UnreachableError", "connect", "forget_login", "read_only"]
+__all__ = ["UnreachableError", "connect", "forget_login", "is_refused_by_pooler", "read_only"]
 
 _PATIENCE = "5"
+_POOLER_SAYS = "unsupported startup parameter"
 
 # Of the texts of libpq, PostgreSQL and PgBouncer, in which alone a refused connection tells its reason.
 _REASONS = {
@@ -76,30 +78,55 @@ class UnreachableError(StoreUnavailableError):
 
 
 def connect(
-    address: DatabaseUrl, *, application_name: str = "thea_store operator", standby: bool = False
+    address: DatabaseUrl,
+    *,
+    application_name: str = "thea_store operator",
+    standby: bool = False,
+    as_it_comes: bool = False,
 ) -> Connection[Any]:
     """A connection that begins only read-only transactions; `UnreachableError` where there is none.
 
-    Of several hosts the primary is taken, or with `standby` preferably one that is none.
+    Of several hosts the primary is taken, or with `standby` preferably one that is none. Its settings are those
+    that sessions of the library have, or with `as_it_comes` those that the server gives to this login; a pooler
+    takes none, so each transaction fixes them once more.
     """
     options = {"application_name": application_name, "connect_timeout": _PATIENCE}
     if len(address.hosts) > 1:
         options["target_session_attrs"] = "prefer-standby" if standby else "read-write"
+    url = address.with_options(**options).render()
     try:
-        connection = psycopg.connect(
-            address.with_options(**options).render(),
-            autocommit=True,
-            # Behind a pooler the next statement may meet another server process, which prepared nothing.
-            prepare_threshold=None,
-            # Else the driver gives bytes for the text of a database in SQL_ASCII.
-            client_encoding="utf8",
-        )
+        connection = _connect(url, "" if as_it_comes else start_up_options(statement_timeout="30s"))
     except (psycopg.Error, OSError, ValueError) as error:
         forget_login(error)
         found, fix = _reason(str(error))
         raise UnreachableError(f"{address}: {found}", fix) from error
     connection.read_only = True
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
+    connection.deferrable = False
     return connection
+
+
+def _connect(url: str, options: str) -> Connection[Any]:
+    try:
+        return psycopg.connect(
+            url,
+            autocommit=True,
+            # Behind a pooler the next statement may meet another server process, which prepared nothing.
+            prepare_threshold=None,
+            # Else the driver gives bytes for the text of a database in SQL_ASCII.
+            client_encoding="utf8",
+            options=options,
+        )
+    except psycopg.OperationalError as error:
+        if not options or not is_refused_by_pooler(error):
+            raise
+        forget_login(error)
+    return _connect(url, "")
+
+
+def is_refused_by_pooler(error: psycopg.Error) -> bool:
+    """Whether a pooler is in between, which does not take the start-up settings."""
+    return _POOLER_SAYS in str(error)
 
 
 def forget_login(error: Exception) -> None:
@@ -112,7 +139,7 @@ def forget_login(error: Exception) -> None:
 def read_only(connection: Connection[Any]) -> Iterator[None]:
     """A read-only transaction of at most ten seconds, in which the server writes names out in full."""
     with connection.transaction():
-        connection.execute("set local search_path = pg_catalog; set local statement_timeout = '10s'")
+        connection.execute(fixed_locally(search_path="pg_catalog", statement_timeout="10s").encode())
         yield
 
 

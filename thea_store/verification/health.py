@@ -6,7 +6,7 @@ import asyncio
 
 from thea_store.database import PoolFigures
 from thea_store.errors import StoreError
-from thea_store.migrator import available
+from thea_store.migrator import pending
 from thea_store.postgres.password import PasswordSource, with_password
 from thea_store.repositories.base import Record
 from thea_store.settings import Settings
@@ -38,7 +38,7 @@ class Health(Record):
     replica_lag: float | None
     """Seconds that the replica is behind; `None` without a replica, or when it does not answer."""
     role_is_safe: bool | None
-    """Whether row security binds the login."""
+    """Whether row security binds the login, whatever it may become."""
 
 
 async def ask(settings: Settings, figures: PoolFigures, password: PasswordSource | None = None) -> Health:
@@ -64,10 +64,10 @@ async def ask(settings: Settings, figures: PoolFigures, password: PasswordSource
         problem=None,
         server_version=server.version,
         schema_version=max(applied, default=None),
-        pending_migrations=tuple(m.id for m in available() if m.id not in applied),
+        pending_migrations=pending(applied),
         pool=pool,
         replica_lag=await _lag(settings, password),
-        role_is_safe=not server.powers,
+        role_is_safe=server.is_safe,
     )
 
 

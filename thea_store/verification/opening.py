@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thea_store.errors import QueryFileError, StoreError, StoreUnavailableError
+from thea_store.errors import MigrationRequiredError, QueryFileError, StoreError, StoreUnavailableError
 from thea_store.extensions import Extension
+from thea_store.migrator import Lineage, pending
+from thea_store.postgres.session import fixed_locally
 from thea_store.postgres.types import fits, is_model, is_optional, spelled
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source, SqlFile
+from thea_store.verification.login import Power, powers
 from thea_store.verification.protection import lacks_of, protected_tables
 from thea_store.verification.tenant_conditions import too_few_conditions
 
@@ -25,7 +28,18 @@ if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.pq.abc import PGconn, PGresult
 
-__all__ = ["Column", "Described", "Findings", "Server", "describe", "identify", "inspect", "mismatches", "replica_lag"]
+__all__ = [
+    "Column",
+    "Described",
+    "Findings",
+    "Server",
+    "describe",
+    "identify",
+    "inspect",
+    "mismatches",
+    "replica_lag",
+    "require_migrated",
+]
 
 # Queries in flight at once: what is sent meanwhile must fit into the sockets' buffers.
 _AHEAD = 16
@@ -61,8 +75,13 @@ class Server:
     version: str
     applied: frozenset[str] | None
     """The applied migrations; `None` where none ever was."""
-    powers: tuple[str, ...]
-    """Why the login could bypass row security; empty when it could not."""
+    powers: tuple[Power, ...]
+    """What the login may do and a service may not; empty for a safe one."""
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether row security binds the login, whatever it may become."""
+        return not any(power.is_refused for power in self.powers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +145,14 @@ def identify(address: DatabaseUrl) -> Server:
         return _identify(connection)
 
 
+def require_migrated(server: Server, address: DatabaseUrl, lineages: Sequence[Lineage] = ()) -> None:
+    """Raise `MigrationRequiredError` where the schema lacks migrations, of an extension's lineage too."""
+    if lacking := pending(server.applied or (), lineages):
+        raise MigrationRequiredError(
+            f"{address}: the schema lacks {', '.join(lacking)}: run `thea-store migrate`", lacking
+        )
+
+
 def replica_lag(address: DatabaseUrl) -> float | None:
     """Seconds between now and the last transaction that a standby replayed; `None` on a primary. Blocks."""
     with _connected(address, standby=True) as connection:
@@ -155,7 +182,11 @@ def _connected(address: DatabaseUrl, *, standby: bool = False) -> Iterator[Conne
     from thea_store.postgres import operator  # noqa: PLC0415 - as psycopg
 
     try:
-        with operator.connect(address, application_name="thea_store verify", standby=standby) as connection:
+        with (
+            operator.connect(address, application_name="thea_store verify", standby=standby) as connection,
+            connection.transaction(),
+        ):
+            connection.execute(fixed_locally(statement_timeout=f"{_PATIENCE:g}s").encode())
             yield connection
     except psycopg.OperationalError as error:
         raise StoreUnavailableError(f"{address}: the connection was lost while the schema was checked") from error
@@ -169,7 +200,7 @@ def _connected(address: DatabaseUrl, *, standby: bool = False) -> Iterator[Conne
 
 def _identify(connection: Connection[Any]) -> Server:
     version = connection.info.parameter_status("server_version") or "unknown"
-    return Server(version, _applied(connection), _powers(connection))
+    return Server(version, _applied(connection), powers(lambda query: connection.execute(query.encode()).fetchall()))
 
 
 def _applied(connection: Connection[Any]) -> frozenset[str] | None:
@@ -179,36 +210,17 @@ def _applied(connection: Connection[Any]) -> frozenset[str] | None:
     return frozenset(row[0] for row in connection.execute("select migration_id from public._yoyo_migration"))
 
 
-_POWERS = """
-select
-  r.rolsuper,
-  r.rolbypassrls,
-  exists (
-    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = 'thea' and pg_catalog.pg_has_role(current_user, c.relowner, 'member')
-  ),
-  exists (
-    select from pg_catalog.pg_roles m
-    where m.rolname in ('thea_maintenance', 'thea_search') and pg_catalog.pg_has_role(current_user, m.oid, 'member')
-  )
-from pg_catalog.pg_roles r where r.rolname = current_user
-"""
-
-
-def _powers(connection: Connection[Any]) -> tuple[str, ...]:
-    row = connection.execute(_POWERS).fetchone()
-    names = (
-        "is a superuser",
-        "has BYPASSRLS",
-        "owns the tables or may become their owner",
-        "may read every tenant (thea_maintenance, thea_search)",
-    )
-    found = [name for name, has in zip(names, row or (False,) * len(names), strict=True) if has]
-    return tuple(found[:1])
-
-
 def _describe(connection: Connection[Any], queries: Sequence[Query[Any]]) -> list[Described]:
-    pg = connection.pgconn
+    described: list[Described] = []
+    connection.execute("savepoint undisturbed")
+    while len(described) < len(queries):
+        described += _describe_until_failure(connection.pgconn, queries[len(described) :])
+        # A query that is refused fails the transaction, with the settings that it fixes.
+        connection.execute("rollback to savepoint undisturbed")
+    return described
+
+
+def _describe_until_failure(pg: PGconn, queries: Sequence[Query[Any]]) -> list[Described]:
     described: list[Described] = []
     pg.enter_pipeline_mode()
     try:
@@ -217,15 +229,22 @@ def _describe(connection: Connection[Any], queries: Sequence[Query[Any]]) -> lis
             for query in chunk:
                 pg.send_prepare(b"", query.text.encode())
                 pg.send_describe_prepared(b"")
-                pg.pipeline_sync()  # so that a failure stops at its own query
+                pg.pipeline_sync()
             _wait(pg, pg.flush)
-            for query in chunk:
-                prepared, told = _result(pg), _result(pg)
-                _next(pg)  # the sync
-                described.append(_described(query, prepared, told))
+            answers = [_answer(pg, query) for query in chunk]
+            failed = next((place for place, answer in enumerate(answers) if answer.failure is not None), None)
+            if failed is not None:  # the server ignored all that came after it
+                return described + answers[: failed + 1]
+            described += answers
     finally:
         pg.exit_pipeline_mode()
     return described
+
+
+def _answer(pg: PGconn, query: Query[Any]) -> Described:
+    prepared, told = _result(pg), _result(pg)
+    _next(pg)  # the sync
+    return _described(query, prepared, told)
 
 
 def _result(pg: PGconn) -> PGresult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem
-from thea_store.migrator import Status, available, status
+from thea_store.migrator import Status, available, pending, status
 from thea_store.migrator.plan import compare
 from thea_store.store import SQL_FILES
 from thea_store.verification.opening import inspect, mismatches
@@ -58,7 +58,7 @@ def _lacks_migrations(context: CheckContext) -> bool:
     if context.ask(_IS_MIGRATED) != [(True,)]:
         return True
     applied = {id_ for (id_,) in context.ask(_APPLIED)}
-    return any(migration.id not in applied for migration in available())
+    return bool(pending(applied))
 
 
 CHECKS: Mapping[str, Check] = {"migrations": _migrations, "queries": _queries}

@@ -5,63 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem, quoted, warning
+from thea_store.postgres.operator import connect
+from thea_store.verification.login import Power, powers
 
 __all__ = ["CHECKS"]
 
 _SAFE_LOGIN = "log in as a role made with `create role … login password '…' in role thea_app`"
 
-# `others`: what the login may become or use, and could reach every row, file or program with.
-_POWERS = """
-select
-  r.rolname::text, r.rolsuper, r.rolbypassrls, r.rolreplication, r.rolcreaterole, r.rolcreatedb,
-  array(
-    select distinct o.rolname::text
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_roles o on o.oid = c.relowner
-    where n.nspname = 'thea' and pg_has_role(r.oid, o.oid, 'member')
-    order by 1
-  ) as owners,
-  array(
-    select o.rolname::text
-    from pg_roles o
-    where o.oid <> r.oid
-      and pg_has_role(r.oid, o.oid, 'member')
-      and (
-        o.rolsuper or o.rolbypassrls or o.rolname in (
-          'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files',
-          'pg_read_all_data', 'pg_write_all_data', 'pg_maintain', 'thea_maintenance', 'thea_search'
-        )
-      )
-    order by 1
-  ) as others
+_ATTRIBUTES = """
+select r.rolname::text, r.rolreplication, r.rolcreaterole, r.rolcreatedb
 from pg_roles r
-where r.rolname = current_user
+where r.rolname = session_user
 """
 
 
 def _powers(context: CheckContext) -> Sequence[Verdict]:
-    [(name, superuser, bypass, replication, create_role, create_database, owners, others)] = context.ask(_POWERS)
+    [(name, replication, create_role, create_database)] = context.ask(_ATTRIBUTES)
+    found = powers(context.ask)
+    if found and found[0].kind == "superuser" and found[0].through is None:
+        return [_verdict(context, found[0])]  # who may do all that the others say, too
+    verdicts = [_verdict(context, power) for power in found]
     login = quoted(name)
-    if superuser:
-        return [_unsafe(context, f"{login} is a superuser, whom row security does not bind", _SAFE_LOGIN)]
-    found: list[Verdict] = []
-    if bypass:
-        found.append(_unsafe(context, f"{login} bypasses row security", f"`alter role {login} nobypassrls`"))
-    for owner in owners:
-        fix = _SAFE_LOGIN if owner == name else f"`revoke {quoted(owner)} from {login}`, or {_SAFE_LOGIN}"
-        found.append(_unsafe(context, f"{login} owns the tables, or may become their owner {owner}", fix))
-    for other in others:
-        fix = f"`revoke {quoted(other)} from {login}`"
-        found.append(problem(f"{login} may do all that {other} may, which reaches further than one tenant", fix))
-    for power, has in (("replication", replication), ("createrole", create_role), ("createdb", create_database)):
-        if has:
-            found.append(warning(f"{login} has {power}, which no service needs", f"`alter role {login} no{power}`"))
-    return found or [ok(f"row security binds {login}, which has no power beyond")]
+    told = {power.kind for power in found}
+    for attribute, has in (("replication", replication), ("createrole", create_role), ("createdb", create_database)):
+        if has and attribute not in told:
+            fix = f"`alter role {login} no{attribute}`"
+            verdicts.append(warning(f"{login} has {attribute}, which no service needs", fix))
+    return verdicts or [ok(f"row security binds {login}, which has no power beyond")]
 
 
-def _unsafe(context: CheckContext, found: str, fix: str) -> Verdict:
-    if context.settings.allow_unsafe_role:
-        return warning(f"{found} (DATABASE_ALLOW_UNSAFE_ROLE allows it)", fix)
-    return problem(found, fix)
+def _verdict(context: CheckContext, power: Power) -> Verdict:
+    found = f"{quoted(power.login)} {power}"
+    if power.is_refused and context.settings.allow_unsafe_role:
+        return warning(f"{found} (DATABASE_ALLOW_UNSAFE_ROLE allows it)", _cure(power))
+    return problem(found, _cure(power))
+
+
+def _cure(power: Power) -> str:
+    login = quoted(power.login)
+    if power.through is not None:
+        return f"`revoke {quoted(power.through)} from {login}`"
+    match power.kind:
+        case "bypassrls" | "createrole":
+            return f"`alter role {login} no{power.kind}`"
+        case "triggers":
+            return f"`revoke set on parameter session_replication_role from {login}, public`"
+        case _:
+            return _SAFE_LOGIN
 
 
 _MEMBER = """
@@ -85,20 +75,37 @@ def _membership(context: CheckContext) -> Sequence[Verdict]:
     return [ok(f"{login} has the rights of thea_app")]
 
 
+# Asked in a session as the login gets it, since the library's own sessions fix some of them.
 _SETTINGS = """
-select current_user::text, current_database()::text, coalesce(current_setting('app.tenant_id', true), ''),
-  current_setting('row_security')
+select current_user::text, current_database()::text, s.name, s.value
+from (values
+  ('app.tenant_id', coalesce(current_setting('app.tenant_id', true), '')),
+  ('app.actor', coalesce(current_setting('app.actor', true), '')),
+  ('app.request_id', coalesce(current_setting('app.request_id', true), '')),
+  ('row_security', current_setting('row_security')),
+  ('session_replication_role', current_setting('session_replication_role'))
+) as s (name, value)
 """
+_HARMS = {
+    "app.tenant_id": ("", "a new connection is some tenant's already"),
+    "app.actor": ("", "a new connection has some actor already, whom the audit log would name"),
+    "app.request_id": ("", "a new connection has some request already, which the audit log would name"),
+    "row_security": ("on", "row_security is off, so a query without the library fails"),
+    "session_replication_role": (
+        "origin",
+        "session_replication_role is not origin, so that neither the audit log nor foreign keys are kept",
+    ),
+}
 
 
 def _session(context: CheckContext) -> Sequence[Verdict]:
-    [(login, database, tenant, row_security)] = context.ask(_SETTINGS)
-    found: list[Verdict] = []
-    if tenant:
-        found.append(_preset("app.tenant_id", "a new connection is some tenant's already", login, database))
-    if row_security != "on":
-        found.append(_preset("row_security", "row_security is off, so every query fails", login, database))
-    return found or [ok("a new connection is no tenant's, and row security is on")]
+    with connect(context.settings.address(), as_it_comes=True) as connection:
+        rows = connection.execute(_SETTINGS).fetchall()
+    return [
+        _preset(setting, _HARMS[setting][1], login, database)
+        for login, database, setting, value in rows
+        if value != _HARMS[setting][0]
+    ] or [ok("a new connection is no tenant's, and row security is on")]
 
 
 def _preset(setting: str, found: str, login: str, database: str) -> Verdict:
@@ -140,7 +147,10 @@ def _creation(context: CheckContext) -> Sequence[Verdict]:
         return []
     [(login, owns_database)] = rows
     if owns_database:
-        return [_unsafe(context, f"{quoted(login)} owns the database, so it may create what it likes", _SAFE_LOGIN)]
+        found = f"{quoted(login)} owns the database, so it may create what it likes"
+        if context.settings.allow_unsafe_role:
+            return [warning(f"{found} (DATABASE_ALLOW_UNSAFE_ROLE allows it)", _SAFE_LOGIN)]
+        return [problem(found, _SAFE_LOGIN)]
     return [
         problem(f"{quoted(login)} may create {what}, where data could outlive its tenant's turn", f"`{fix}`")
         for what, fix in context.ask(_CREATES, role=login)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from time import time as now
 
 from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem, quoted, warning
+from thea_store.postgres.encoding import UTF8
 
 __all__ = ["CHECKS"]
 
@@ -30,8 +31,8 @@ _ENCODING = "select current_setting('server_encoding'), current_database()"
 
 def _encoding(context: CheckContext) -> Sequence[Verdict]:
     [(encoding, database)] = context.ask(_ENCODING)
-    if encoding == "UTF8":
-        return [ok("UTF8")]
+    if encoding == UTF8:
+        return [ok(UTF8)]
     fix = (
         f"dump it, and restore it into a database made with `create database {quoted(database)} "
         "encoding 'UTF8' template template0`"
