@@ -100,7 +100,6 @@ SINCE_16 = [
 ]
 SAFE = ["grant {group} to {login}", "alter role {group} bypassrls", "alter role {login} createdb"]
 SAFE_SINCE_16 = [
-    ("alter role {login} noinherit; alter role {group} bypassrls; grant {group} to {login}", "which has BYPASSRLS"),
     "alter role {group} bypassrls; grant {group} to {login} with inherit true, set false",
     "alter role {group} superuser; grant {group} to {login} with inherit false, set false",
     "grant thea_owner to {login} with inherit false, set false",
