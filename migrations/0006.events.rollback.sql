@@ -1,6 +1,8 @@
-drop trigger look_at_reminders_again on thea.users;
+drop trigger keep_dates on thea.users;
 
-drop function thea.look_at_reminders_again();
+drop function thea.keep_dates();
+
+drop function thea.same_day(timestamptz, text, text);
 
 select thea.unprotect('thea.events');
 

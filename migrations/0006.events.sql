@@ -1,14 +1,20 @@
 -- depends: 0005.messages
 
 -- Why: a user's calendar and its reminders. A recurring event is one row; its occurrences are
--- computed from `recurrence_rule` (RFC 5545) in the user's timezone.
+-- computed from `recurrence_rule` (RFC 5545) in `timezone`, which is the one that its user had when its
+-- start was written. `skipped` are the starts of occurrences that were called off.
 --
 -- `series_end` is a moment after the last occurrence of a recurring event, whatever the timezone
 -- ('infinity': there may be no last one), so that a range is found without reading every rule.
 --
--- `reminded_until` is the start of the last occurrence that somebody was reminded of, and
--- `next_reminder_at` a moment up to which no reminder is due: a claim looks at the event then, and
--- moves both on. So whoever changes an event need not know when it happens next, only when to look.
+-- Of the occurrences that start up to `reminded_until`, no reminder is due. Of later ones, `reminded`
+-- are the starts of those that somebody was reminded of, at the times in `reminded_at`: so a change of
+-- the rule reminds of none of them again, and a shorter notice does. `next_reminder_at` is a moment up
+-- to which no reminder is due: a claim looks at the event then, and moves it on. So whoever changes an
+-- event need not know when it happens next, only when to look.
+--
+-- `location_key` is the location with its case folded by the service, because what the server takes
+-- for the other case of a letter depends on the database's locale.
 
 create table thea.events (
   tenant_id text not null,
@@ -24,10 +30,16 @@ create table thea.events (
   status text not null default 'scheduled',
   reminder_minutes integer,
   recurrence_rule text,
+  all_day boolean not null default false,
+  timezone text not null default 'UTC',
+  skipped timestamptz[] not null default '{}',
   external_id text,
   extra_data jsonb,
   series_end timestamptz,
+  location_key text,
   reminded_until timestamptz,
+  reminded timestamptz[] not null default '{}',
+  reminded_at timestamptz[] not null default '{}',
   next_reminder_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -38,7 +50,7 @@ create table thea.events (
   constraint events_end_datetime_check check (end_datetime >= start_datetime),
   constraint events_status_check check (status in ('scheduled', 'completed', 'cancelled')),
   constraint events_reminder_minutes_check check (reminder_minutes between 0 and 527040),
-  constraint events_recurrence_rule_check check (char_length(recurrence_rule) <= 512),
+  constraint events_recurrence_rule_check check (char_length(recurrence_rule) <= 40000),
   constraint events_series_end_check check ((recurrence_rule is null) = (series_end is null))
 );
 
@@ -73,29 +85,65 @@ comment on index thea.events_user_id_idx is 'events.get_all_of_user_newest, even
 
 -- A claim of a reminder is no change of the event.
 select thea.protect('thea.events',
-  quiet => array['series_end', 'reminded_until', 'next_reminder_at'],
-  untouched => array['series_end', 'reminded_until', 'next_reminder_at']
+  quiet => array[
+    'timezone', 'location_key', 'series_end', 'reminded_until', 'reminded', 'reminded_at', 'next_reminder_at'
+  ],
+  untouched => array[
+    'timezone', 'location_key', 'series_end', 'reminded_until', 'reminded', 'reminded_at', 'next_reminder_at'
+  ]
 );
 
--- In another timezone a recurring event may happen, and so remind, earlier than it was worked out.
-create function thea.look_at_reminders_again() returns trigger
+-- The midnight, in the new timezone, of the day that begins at this moment in the old one. Of a midnight that comes
+-- twice it is the first, where PostgreSQL takes the second.
+create function thea.same_day(midnight timestamptz, old_zone text, new_zone text) returns timestamptz
+  language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+  select case
+    when (d.midnight - interval '1 hour') at time zone new_zone = d.day then d.midnight - interval '1 hour'
+    else d.midnight
+  end
+  from (select date_trunc('day', same_day.midnight at time zone old_zone)) as o (day)
+  cross join lateral (select o.day, o.day at time zone new_zone) as d (day, midnight);
+end;
+
+alter function thea.same_day(timestamptz, text, text) owner to thea_owner;
+
+revoke all on function thea.same_day(timestamptz, text, text) from public;
+
+grant execute on function thea.same_day(timestamptz, text, text) to thea_app;
+
+-- Who moves to another timezone keeps the dates of events that last whole days. All other events keep their instants.
+create function thea.keep_dates() returns trigger
   language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update thea.events
-  set next_reminder_at = '-infinity'
-  where tenant_id = new.tenant_id
-    and user_id = new.id
-    and recurrence_rule is not null
-    and next_reminder_at is not null;
+  update thea.events e
+  set start_datetime = thea.same_day(e.start_datetime, e.timezone, new.timezone),
+    end_datetime = thea.same_day(e.end_datetime, e.timezone, new.timezone),
+    skipped = array(
+      select thea.same_day(s.start, e.timezone, new.timezone)
+      from unnest(e.skipped) with ordinality as s (start, place)
+      order by s.place
+    ),
+    reminded_until = thea.same_day(e.reminded_until, e.timezone, new.timezone),
+    reminded = array(
+      select thea.same_day(r.start, e.timezone, new.timezone)
+      from unnest(e.reminded) with ordinality as r (start, place)
+      order by r.place
+    ),
+    next_reminder_at = case when e.next_reminder_at is not null then '-infinity'::timestamptz end,
+    timezone = new.timezone
+  where e.tenant_id = new.tenant_id
+    and e.user_id = new.id
+    and e.all_day;
   return null;
 end
 $$;
 
-alter function thea.look_at_reminders_again() owner to thea_owner;
+alter function thea.keep_dates() owner to thea_owner;
 
-revoke all on function thea.look_at_reminders_again() from public;
+revoke all on function thea.keep_dates() from public;
 
-create trigger look_at_reminders_again after update of timezone on thea.users
+create trigger keep_dates after update of timezone on thea.users
   for each row when (old.timezone is distinct from new.timezone)
-  execute function thea.look_at_reminders_again();
+  execute function thea.keep_dates();

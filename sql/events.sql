@@ -4,7 +4,8 @@
 -- The event with this id; no row when there is none or it was deleted.
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at
 from thea.events
 where tenant_id = :tenant_id
   and id = :id
@@ -52,7 +53,8 @@ where tenant_id = :tenant_id
 -- A page of events, the newest first, from after the given place; empty past the end.
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at
 from thea.events
 where tenant_id = :tenant_id
   and (created_at, id) < (
@@ -73,7 +75,8 @@ limit :limit;
 -- A page of events, the oldest first, from after the given place; empty past the end.
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at
 from thea.events
 where tenant_id = :tenant_id
   and (created_at, id) > (
@@ -94,7 +97,8 @@ limit :limit;
 -- A page of events of one user, the newest first, from after the given place; empty past the end.
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at
 from thea.events
 where tenant_id = :tenant_id
   and user_id = :user_id
@@ -115,7 +119,8 @@ limit :limit;
 -- A page of events of one user, the oldest first, from after the given place; empty past the end.
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at
 from thea.events
 where tenant_id = :tenant_id
   and user_id = :user_id
@@ -133,15 +138,16 @@ order by created_at, id
 limit :limit;
 
 -- name: get_by_location
--- The user's events at a place whose name contains this text, whatever its case, by their start; empty
+-- The user's events at a place whose name contains this text, both with their case folded, by their start; empty
 -- when there are none.
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at
 from thea.events
 where tenant_id = :tenant_id
   and user_id = :user_id
-  and strpos(lower(location), lower(:location)) > 0
+  and strpos(location_key, :location_key) > 0
   and deleted_at is null
 order by start_datetime, id;
 
@@ -149,7 +155,8 @@ order by start_datetime, id;
 -- The user's events of this category, by their start; empty when there are none.
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at
 from thea.events
 where tenant_id = :tenant_id
   and user_id = :user_id
@@ -158,7 +165,7 @@ where tenant_id = :tenant_id
 order by start_datetime, id;
 
 -- name: in_range
--- What may happen within a span of time, with the user's timezone: the first single events that begin in it or
+-- What may happen within a span of time, with the timezone that it is worked out in: the first single events that begin in it or
 -- are running in it, and the recurring ones that may not have ended before it.
 with chosen as (
   (
@@ -170,6 +177,7 @@ with chosen as (
       and start_datetime > :after::timestamptz - interval '24 hours'
       and start_datetime < :before
       and (start_datetime >= :after or :running and end_datetime > :after)
+      and start_datetime <> all(skipped)
       and (not :scheduled_only or status = 'scheduled')
       and (:exclude_event_id::bigint is null or id <> :exclude_event_id)
       and deleted_at is null
@@ -188,6 +196,7 @@ with chosen as (
       and end_datetime - start_datetime >= interval '24 hours'
       and start_datetime <= :after::timestamptz - interval '24 hours'
       and end_datetime > :after
+      and start_datetime <> all(skipped)
       and (not :scheduled_only or status = 'scheduled')
       and (:exclude_event_id::bigint is null or id <> :exclude_event_id)
       and deleted_at is null
@@ -212,86 +221,100 @@ with chosen as (
 )
 select
   e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
-  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.external_id,
-  e.extra_data, e.created_at, e.updated_at, e.deleted_at,
-  u.timezone
+  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.all_day,
+  e.skipped, e.external_id, e.extra_data, e.created_at, e.updated_at, e.deleted_at,
+  e.timezone
 from chosen c
 join thea.events e on e.tenant_id = :tenant_id and e.id = c.id
-join thea.users u on u.tenant_id = :tenant_id and u.id = e.user_id
 order by e.start_datetime, e.id;
 
 -- name: create_many
 -- The new events, in the order of the rows; an error when an external id is taken or a user missing.
 with parents as (
-  select id
+  select id, timezone
   from thea.users
   where tenant_id = :tenant_id
     and id in (select user_id from jsonb_to_recordset(:rows) as (user_id bigint))
     and deleted_at is null
   for share
+),
+zones as (
+  select jsonb_object_agg(id, timezone) as by_user
+  from parents
 )
 insert into thea.events (
   tenant_id, user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
-  reminder_minutes, recurrence_rule, external_id, extra_data, series_end, next_reminder_at
+  reminder_minutes, recurrence_rule, all_day, timezone, external_id, extra_data, location_key, series_end,
+  next_reminder_at
 )
 select
   :tenant_id, case when r.user_id in (select id from parents) then r.user_id end, r.title, r.description,
-  r.start_datetime, r.end_datetime, r.location, coalesce(r.event_type, 'event'), r.category, coalesce(r.status, 'scheduled'),
-  r.reminder_minutes, r.recurrence_rule, r.external_id, r.extra_data,
+  r.start_datetime, r.end_datetime, r.location, coalesce(r.event_type, 'event'), r.category,
+  coalesce(r.status, 'scheduled'), r.reminder_minutes, r.recurrence_rule, coalesce(r.all_day, false),
+  coalesce(zones.by_user ->> r.user_id::text, 'UTC'), r.external_id, r.extra_data, r.location_key,
   case when r.recurrence_rule is not null then coalesce(r.series_end, 'infinity') end,
   r.start_datetime - make_interval(mins => r.reminder_minutes)
 from rows from (
   jsonb_to_recordset(:rows) as (
     user_id bigint, title text, description text, start_datetime timestamptz, end_datetime timestamptz,
     location text, event_type text, category text, status text, reminder_minutes integer, recurrence_rule text,
-    external_id text, extra_data jsonb, series_end timestamptz
+    all_day boolean, external_id text, extra_data jsonb, location_key text, series_end timestamptz
   )
 ) with ordinality as r (
   user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
-  reminder_minutes, recurrence_rule, external_id, extra_data, series_end, place
+  reminder_minutes, recurrence_rule, all_day, external_id, extra_data, location_key, series_end, place
 )
+cross join zones
 order by r.place
 returning
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at;
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at;
 
 -- name: upsert_external
 -- The user's event with this external id, made where there is none; its title, its time and the other
 -- fields that are given replace what was there. No row when the event is deleted.
 with owner as (
-  select (
-    select id
-    from thea.users
-    where tenant_id = :tenant_id
-      and id = (:row::jsonb ->> 'user_id')::bigint
-      and deleted_at is null
-    for share
-  ) as id
+  select id, timezone
+  from thea.users
+  where tenant_id = :tenant_id
+    and id = (:row::jsonb ->> 'user_id')::bigint
+    and deleted_at is null
+  for share
 )
+-- Without the owner there is no id, which the column refuses.
 insert into thea.events as e (
   tenant_id, user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
-  reminder_minutes, recurrence_rule, external_id, extra_data, series_end, next_reminder_at
+  reminder_minutes, recurrence_rule, all_day, timezone, external_id, extra_data, location_key, series_end,
+  next_reminder_at
 )
 select
-  :tenant_id, owner.id, r.title, r.description, r.start_datetime, r.end_datetime, r.location,
+  :tenant_id, (select id from owner), r.title, r.description, r.start_datetime, r.end_datetime, r.location,
   coalesce(r.event_type, 'event'), r.category, coalesce(r.status, 'scheduled'), r.reminder_minutes,
-  r.recurrence_rule, r.external_id, r.extra_data,
+  r.recurrence_rule, r.all_day, coalesce((select timezone from owner), 'UTC'), r.external_id, r.extra_data, r.location_key,
   case when r.recurrence_rule is not null then coalesce(r.series_end, 'infinity') end,
   r.start_datetime - make_interval(mins => r.reminder_minutes)
-from owner
-cross join jsonb_to_record(:row) as r (
+from jsonb_to_record(:row) as r (
   title text, description text, start_datetime timestamptz, end_datetime timestamptz, location text,
-  event_type text, category text, status text, reminder_minutes integer, recurrence_rule text,
-  external_id text, extra_data jsonb, series_end timestamptz
+  event_type text, category text, status text, reminder_minutes integer, recurrence_rule text, all_day boolean,
+  external_id text, extra_data jsonb, location_key text, series_end timestamptz
 )
 on conflict (tenant_id, user_id, external_id) where external_id is not null do update
 set title = excluded.title,
   start_datetime = excluded.start_datetime,
   end_datetime = excluded.end_datetime,
   recurrence_rule = excluded.recurrence_rule,
+  all_day = excluded.all_day,
   series_end = excluded.series_end,
+  -- Who moved to another timezone keeps the instants of a series until its start is another.
+  timezone = case
+    when excluded.all_day or e.start_datetime <> excluded.start_datetime then excluded.timezone
+    else e.timezone
+  end,
+  skipped = case when e.start_datetime = excluded.start_datetime then e.skipped else '{}' end,
   description = case when 'description' = any(:given::text[]) then excluded.description else e.description end,
   location = case when 'location' = any(:given) then excluded.location else e.location end,
+  location_key = case when 'location' = any(:given) then excluded.location_key else e.location_key end,
   event_type = case when 'event_type' = any(:given) then excluded.event_type else e.event_type end,
   category = case when 'category' = any(:given) then excluded.category else e.category end,
   status = case when 'status' = any(:given) then excluded.status else e.status end,
@@ -300,15 +323,20 @@ set title = excluded.title,
     when 'reminder_minutes' = any(:given) then excluded.reminder_minutes
     else e.reminder_minutes
   end,
-  -- An event that moved is reminded of anew; of a series, what happens from now on.
+  -- A single event that moved is reminded of anew. Of all else that changed, what is still to come is looked at
+  -- again; what was claimed of it stands in `reminded`.
   reminded_until = case
-    when row(e.start_datetime, e.recurrence_rule) is not distinct from
-      row(excluded.start_datetime, excluded.recurrence_rule) then e.reminded_until
-    when excluded.recurrence_rule is not null then least(e.reminded_until, excluded.created_at)
+    when excluded.recurrence_rule is null and e.start_datetime <> excluded.start_datetime then null
+    when row(e.start_datetime, e.recurrence_rule) is distinct from row(excluded.start_datetime, excluded.recurrence_rule)
+      then least(e.reminded_until, greatest(e.reminded_at[cardinality(e.reminded_at)], excluded.created_at))
+    when 'reminder_minutes' = any(:given) and e.reminder_minutes is distinct from excluded.reminder_minutes
+      and e.reminded_until is not null
+      then least(e.reminded_until, greatest(e.reminded_at[cardinality(e.reminded_at)], excluded.created_at))
+    else e.reminded_until
   end,
   next_reminder_at = case
-    when row(e.start_datetime, e.recurrence_rule) is not distinct from
-      row(excluded.start_datetime, excluded.recurrence_rule)
+    when row(e.start_datetime, e.recurrence_rule, e.all_day) is not distinct from
+      row(excluded.start_datetime, excluded.recurrence_rule, excluded.all_day)
       and (e.reminder_minutes is not distinct from excluded.reminder_minutes or 'reminder_minutes' <> all(:given))
       then e.next_reminder_at
     else '-infinity'::timestamptz
@@ -316,8 +344,8 @@ set title = excluded.title,
 where e.deleted_at is null
 returning
   e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
-  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.external_id,
-  e.extra_data, e.created_at, e.updated_at, e.deleted_at;
+  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.all_day,
+  e.skipped, e.external_id, e.extra_data, e.created_at, e.updated_at, e.deleted_at;
 
 -- name: get_deleted_id
 -- The id of the user's deleted event with this external id, locked until the end of the transaction; no row
@@ -332,35 +360,79 @@ where e.tenant_id = :tenant_id
 for share of u
 for update of e;
 
+-- name: lock_zones
+-- The timezones of these users, which nobody may change until the end of the transaction.
+select id, timezone
+from thea.users
+where tenant_id = :tenant_id
+  and id = any(:user_ids::bigint[])
+  and deleted_at is null
+order by id
+for share;
+
 -- name: lock_schedule
--- When the event happens; its row nobody else may change until the end of the transaction.
-select start_datetime, end_datetime, recurrence_rule
+-- When the event happens, with the timezone that this is meant in and its user's present one; its row nobody else
+-- may change until the end of the transaction.
+select e.start_datetime, e.end_datetime, e.recurrence_rule, e.all_day, e.timezone, u.timezone as user_timezone
+from thea.events e
+join thea.users u on u.tenant_id = :tenant_id and u.id = e.user_id
+where e.tenant_id = :tenant_id
+  and e.id = :id
+  and e.deleted_at is null
+for share of u
+for update of e;
+
+-- name: lock_candidate
+-- The event, with the timezone that it is worked out in; its row nobody else may change until the end of the
+-- transaction.
+select
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at, timezone
 from thea.events
 where tenant_id = :tenant_id
   and id = :id
   and deleted_at is null
 for update;
 
+-- name: skip
+-- The event, without the occurrence that starts then; no row when there is no such event.
+update thea.events
+set skipped = skipped || :occurrence_start::timestamptz
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+returning
+  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at;
+
 -- name: update
 -- The event with the given fields changed; no row when there is none.
 update thea.events
 set (
   title, description, start_datetime, end_datetime, location, event_type, category, status, reminder_minutes,
-  recurrence_rule, external_id, extra_data, series_end, reminded_until, next_reminder_at
+  recurrence_rule, all_day, timezone, external_id, extra_data, location_key, skipped, series_end, reminded_until,
+  next_reminder_at
 ) = (
   select
     n.title, n.description, n.start_datetime, n.end_datetime, n.location, n.event_type, n.category, n.status,
-    n.reminder_minutes, n.recurrence_rule, n.external_id, n.extra_data,
+    n.reminder_minutes, n.recurrence_rule, n.all_day, n.timezone, n.external_id, n.extra_data, n.location_key,
+    case when n.start_datetime = events.start_datetime then events.skipped else '{}' end,
     case when n.recurrence_rule is not null then coalesce(n.series_end, 'infinity') end,
-    -- An event that moved is reminded of anew; of a series, what happens from now on.
+    -- A single event that moved is reminded of anew. Of all else that changed, what is still to come is looked at
+    -- again; what was claimed of it stands in `reminded`.
     case
-      when row(n.start_datetime, n.recurrence_rule) is not distinct from
-        row(events.start_datetime, events.recurrence_rule) then events.reminded_until
-      when n.recurrence_rule is not null then least(events.reminded_until, now())
+      when n.recurrence_rule is null and n.start_datetime <> events.start_datetime then null
+      when row(n.start_datetime, n.recurrence_rule) is distinct from row(events.start_datetime, events.recurrence_rule)
+        or events.reminded_until is not null and n.reminder_minutes is distinct from events.reminder_minutes
+        then least(events.reminded_until, greatest(events.reminded_at[cardinality(events.reminded_at)], now()))
+      else events.reminded_until
     end,
     case
-      when row(n.start_datetime, n.recurrence_rule, n.reminder_minutes) is not distinct from
-        row(events.start_datetime, events.recurrence_rule, events.reminder_minutes) then events.next_reminder_at
+      when row(n.start_datetime, n.recurrence_rule, n.all_day, n.reminder_minutes) is not distinct from
+        row(events.start_datetime, events.recurrence_rule, events.all_day, events.reminder_minutes)
+        then events.next_reminder_at
       else '-infinity'::timestamptz
     end
   from jsonb_populate_record(events, :changes) n
@@ -370,16 +442,17 @@ where tenant_id = :tenant_id
   and deleted_at is null
 returning
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, external_id, extra_data, created_at, updated_at, deleted_at;
+  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
+  deleted_at;
 
 -- name: lock_due
--- The events to look at for a reminder that is due, with the user's timezone, locked for this worker alone;
+-- The events to look at for a reminder that is due, with what was claimed of them, locked for this worker alone;
 -- empty when there are none that another worker does not look at.
 select
   e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
-  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.external_id,
-  e.extra_data, e.created_at, e.updated_at, e.deleted_at,
-  e.reminded_until, u.timezone
+  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.all_day,
+  e.skipped, e.external_id, e.extra_data, e.created_at, e.updated_at, e.deleted_at,
+  e.timezone, e.reminded_until, e.reminded, e.reminded_at
 from thea.events e
 join thea.users u on u.tenant_id = :tenant_id and u.id = e.user_id and u.deleted_at is null
 where e.tenant_id = :tenant_id
@@ -391,11 +464,16 @@ limit :limit
 for update of e skip locked;
 
 -- name: move_on
--- Nothing; notes up to where the events were reminded of, and when to look at each again.
+-- Nothing; notes what the events were reminded of, and when to look at each again.
 update thea.events e
 set reminded_until = r.reminded_until,
+  reminded = r.reminded,
+  reminded_at = r.reminded_at,
   next_reminder_at = r.next_reminder_at
-from jsonb_to_recordset(:rows) as r (id bigint, reminded_until timestamptz, next_reminder_at timestamptz)
+from jsonb_to_recordset(:rows) as r (
+  id bigint, reminded_until timestamptz, reminded timestamptz[], reminded_at timestamptz[],
+  next_reminder_at timestamptz
+)
 where e.tenant_id = :tenant_id
   and e.id = r.id;
 
@@ -427,8 +505,8 @@ where e.tenant_id = :tenant_id
   and e.id = r.id
 returning
   e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
-  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.external_id,
-  e.extra_data, e.created_at, e.updated_at, e.deleted_at;
+  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.all_day,
+  e.skipped, e.external_id, e.extra_data, e.created_at, e.updated_at, e.deleted_at;
 
 -- name: purge
 -- The id of the event, which is gone for good; no row when there was none.

@@ -184,8 +184,8 @@ select
     from (
       select
         tenant_id, id, user_id, title, description, start_datetime, end_datetime, location,
-        event_type, category, status, reminder_minutes, recurrence_rule, external_id,
-        extra_data, created_at, updated_at, deleted_at
+        event_type, category, status, reminder_minutes, recurrence_rule, all_day, skipped,
+        external_id, extra_data, created_at, updated_at, deleted_at
       from thea.events
       where tenant_id = :tenant_id
         and user_id = :id

@@ -211,6 +211,7 @@ async def events(store: Store, at: datetime) -> None:
             status="scheduled",
             reminder_minutes=60,
             recurrence_rule="FREQ=WEEKLY;BYDAY=MO",
+            all_day=False,
             external_id="google-1",
             extra_data={"a": 1},
         ),
@@ -228,6 +229,7 @@ async def events(store: Store, at: datetime) -> None:
     assert_type(await e.find_conflicts("acme", 1, at, at, exclude_event_id=2), list[EventOccurrence])
     assert_type(await e.upsert_external("acme", 1, "google-1", "Dentista", at, location="x"), Event)
     assert_type(await e.claim_due_reminders("acme", now=at, limit=10), list[EventOccurrence])
+    assert_type(await e.skip("acme", 1, at), Event)
     assert_type(await e.complete("acme", 1), Event)
     assert_type(await e.cancel("acme", 1), Event)
 

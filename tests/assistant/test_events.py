@@ -5,8 +5,9 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -25,8 +26,11 @@ from thea_store import (
     Store,
     User,
 )
-from thea_store.assistant.events.schedule import Due, claim
-from thea_store.assistant.recurrence.series import Work
+from thea_store.assistant.events.records import Due
+from thea_store.assistant.events.schedule import claim
+from thea_store.assistant.recurrence.recurrence_set import midnight
+from thea_store.assistant.recurrence.work import Work
+from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
 
 MONDAY = datetime(2027, 3, 1, 9, tzinfo=UTC)
 NAIVE = datetime(2027, 3, 1)  # noqa: DTZ001 - what is refused
@@ -74,7 +78,7 @@ async def test_an_event_keeps_all_that_was_given_with_times_in_utc(store: Store,
         "category": "trabajo",
         "status": "completed",
         "reminder_minutes": 0,
-        "recurrence_rule": "RRULE:FREQ=WEEKLY;BYDAY=MO",
+        "recurrence_rule": "FREQ=WEEKLY;BYDAY=MO",
         "external_id": "google:1",
         "extra_data": {"asistentes": ["Ana", None, {"n": 0.5}]},
     }
@@ -409,19 +413,6 @@ async def test_an_occurrence_that_began_before_the_range_belongs_to_it(store: St
     assert await days(MONDAY + 6 * DAY, second) == []
     assert await days(MONDAY + 5 * DAY, second + HOUR) == ["03-01", "03-08"]
     assert await store.events.get_upcoming(tenant, user.id, now=second + HOUR) == []
-
-
-async def test_a_new_timezone_of_the_user_counts_at_once(store: Store, tenant: str, user: User) -> None:
-    winter = at("2027-01-04 09:00")
-    await store.events.create(tenant, user.id, "x", winter, recurrence_rule="FREQ=WEEKLY", reminder_minutes=0)
-    summer = at("2027-07-05 00:00"), at("2027-07-06 00:00")
-    assert starts(await store.events.get_by_date_range(tenant, user.id, *summer)) == ["07-05 09:00"]
-    assert starts(await store.events.claim_due_reminders(tenant, now=summer[0])) == ["06-28 09:00"]
-
-    await store.users.update(tenant, user.id, timezone="Europe/Madrid")
-    assert starts(await store.events.get_by_date_range(tenant, user.id, *summer)) == ["07-05 08:00"]
-    assert await store.events.claim_due_reminders(tenant, now=at("2027-07-05 07:59")) == []
-    assert starts(await store.events.claim_due_reminders(tenant, now=at("2027-07-05 08:00"))) == ["07-05 08:00"]
 
 
 async def test_single_and_recurring_events_are_merged_and_cut_at_the_limit(
@@ -958,7 +949,7 @@ async def test_a_bad_argument_of_a_claim_is_named(store: Store, argument: str, v
 
 # --- bounded work, and the tenant -------------------------------------------------------------------
 
-EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+EVER = FIRST_MOMENT, LAST_MOMENT
 
 
 async def test_a_window_over_all_of_time_is_cut_at_the_limit(store: Store, tenant: str, user: User) -> None:
@@ -976,8 +967,9 @@ async def test_a_window_over_all_of_time_is_cut_at_the_limit(store: Store, tenan
 
 async def test_a_window_that_takes_too_much_work_is_refused(store: Store, tenant: str, user: User) -> None:
     rule = "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO"
-    rows = [{"user_id": user.id, "title": "x", "start_datetime": MONDAY, "recurrence_rule": rule}] * 50
-    await store.events.create_many(tenant, rows)
+    row = {"user_id": user.id, "title": "x", "start_datetime": MONDAY, "recurrence_rule": rule}
+    for _ in range(10):
+        await store.events.create_many(tenant, [row] * 5)
 
     with pytest.raises(InvalidArgumentError, match="^end: .*ask for a shorter time"):
         await store.events.get_by_date_range(tenant, user.id, *EVER)
@@ -1015,11 +1007,17 @@ async def test_a_series_whose_next_occurrence_takes_too_long_to_find_ends_there(
     store: Store, tenant: str, user: User
 ) -> None:
     event = await remind(store, tenant, user, recurrence_rule="FREQ=DAILY;BYMONTH=3;BYMONTHDAY=1;BYDAY=MO")
-    due = Due(**event.model_dump(), timezone="UTC", reminded_until=None)
+    due = Due(**event.model_dump(), timezone="UTC", reminded_until=None, reminded=[], reminded_at=[])
 
     occurrence, move = claim(due, MONDAY, Work(20_000))
     assert occurrence is not None
-    assert move == {"id": event.id, "reminded_until": MONDAY, "next_reminder_at": None}
+    assert move == {
+        "id": event.id,
+        "reminded_until": MONDAY,
+        "reminded": [MONDAY],
+        "reminded_at": [MONDAY],
+        "next_reminder_at": None,
+    }
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles"])
@@ -1030,14 +1028,16 @@ async def test_an_event_at_the_end_of_time_overflows_nowhere(store: Store, tenan
     await store.events.create(
         tenant, user.id, "long", MONDAY, end_datetime=EVER[1], recurrence_rule="FREQ=DAILY;COUNT=2", reminder_minutes=5
     )
+    await store.events.create(tenant, user.id, "series", EVER[1] - 3 * DAY, recurrence_rule="FREQ=DAILY;COUNT=9")
 
     for now in EVER:
         assert isinstance(await store.events.claim_due_reminders(tenant, now=now), list)
         assert isinstance(await store.events.get_upcoming(tenant, user.id, 3660, now=now), list)
         assert isinstance(await store.events.get_by_date_range(tenant, user.id, now, now), list)
     found = await store.events.get_by_date_range(tenant, user.id, *EVER)
-    assert titles(found) == ["first", "long", "long", "last"]
-    assert found[2].end_datetime == EVER[1]
+    assert titles(found) == ["first", "long", "long", *["series"] * 3, "last"]
+    assert found[2].end_datetime is not None
+    assert found[2].end_datetime > EVER[1]
 
 
 @pytest.mark.parametrize("tenant_id", ["", " a", None])
@@ -1058,3 +1058,448 @@ async def test_a_tenant_is_checked_first(store: Store, tenant_id: Any) -> None:
     ):
         with pytest.raises(InvalidTenantError):
             await call
+
+
+# --- whole days, ends and dates of a series --------------------------------------------------------------
+
+
+def local(text: str, zone: str = "Europe/Madrid") -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+
+
+async def test_a_night_shift_ends_at_six_on_the_clock_and_a_whole_day_touches_the_next(
+    store: Store, tenant: str, madrid: User
+) -> None:
+    shift = {"end_datetime": local("2027-03-27 06:00"), "recurrence_rule": "FREQ=DAILY;COUNT=3"}
+    await store.events.create(tenant, madrid.id, "noche", local("2027-03-26 22:00"), **shift)  # type: ignore[arg-type]
+    day = {"end_datetime": local("2027-03-22"), "recurrence_rule": "FREQ=WEEKLY;COUNT=3", "all_day": True}
+    sunday = await store.events.create(tenant, madrid.id, "domingo", local("2027-03-21"), **day)  # type: ignore[arg-type]
+    found = await store.events.get_by_date_range(tenant, madrid.id, local("2027-03-26"), local("2027-03-30"))
+    ends = {occurrence.end_datetime for occurrence in found if occurrence.end_datetime}
+
+    assert [(o.title, o.start_datetime) for o in found] == [
+        ("noche", local("2027-03-26 22:00")),
+        ("noche", local("2027-03-27 22:00")),
+        ("domingo", local("2027-03-28")),
+        ("noche", local("2027-03-28 22:00")),
+    ]
+    assert ends == {local(f"2027-03-{day} 06:00") for day in (27, 28, 29)} | {local("2027-03-29")}
+    assert sunday.all_day
+    monday = local("2027-03-29"), local("2027-03-30")
+    conflicts = await store.events.find_conflicts(tenant, madrid.id, *monday)
+    assert titles(conflicts) == ["noche"]  # which is under way until six
+    assert await store.events.find_conflicts(tenant, madrid.id, local("2027-03-29 06:00"), monday[1]) == []
+
+
+async def test_a_whole_day_without_an_end_ends_at_the_next_midnight(store: Store, tenant: str, madrid: User) -> None:
+    event = await store.events.create(tenant, madrid.id, "x", local("2027-03-28"), all_day=True)
+
+    assert event.end_datetime == local("2027-03-29")
+    assert event.end_datetime - event.start_datetime == 23 * HOUR
+    longer = await store.events.update(tenant, event.id, end_datetime=local("2027-03-30"))
+    assert (longer.all_day, longer.end_datetime) == (True, local("2027-03-30"))
+    timed = await store.events.update(tenant, event.id, all_day=False, start_datetime=local("2027-03-28 10:30"))
+    assert (timed.all_day, timed.start_datetime) == (False, local("2027-03-28 10:30"))
+
+
+@pytest.mark.parametrize(
+    ("argument", "changes"),
+    [
+        ("start_datetime", {"start_datetime": MONDAY}),
+        ("start_datetime", {"start_datetime": local("2027-03-28", "UTC")}),
+        ("end_datetime", {"end_datetime": local("2027-03-29 10:00")}),
+        ("end_datetime", {"end_datetime": local("2027-03-28")}),
+        ("recurrence_rule", {"recurrence_rule": "FREQ=DAILY;BYHOUR=10"}),
+        ("recurrence_rule", {"recurrence_rule": "DTSTART;VALUE=DATE:20270329\nRRULE:FREQ=DAILY"}),
+        ("all_day", {"all_day": None}),
+        ("all_day", {"all_day": 1}),
+    ],
+)
+async def test_what_is_no_whole_day_is_refused(
+    store: Store, tenant: str, madrid: User, argument: str, changes: dict[str, Any]
+) -> None:
+    row: dict[str, Any] = {"title": "x", "start_datetime": local("2027-03-28"), "all_day": True} | changes
+    with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
+        await store.events.create(tenant, madrid.id, **row)
+    with pytest.raises(InvalidArgumentError, match=rf"^rows\[1\].{argument}: "):
+        good = {"user_id": madrid.id, "title": "x", "start_datetime": MONDAY}
+        await store.events.create_many(tenant, [good, {"user_id": madrid.id, **row}])
+    with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
+        await store.events.upsert_external(tenant, madrid.id, "x", **row)
+    assert await store.events.count(tenant) == 0
+
+    event = await store.events.create(tenant, madrid.id, "x", local("2027-03-28"), all_day=True)
+    with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
+        await store.events.update(tenant, event.id, **changes)
+    assert await store.events.get_by_id(tenant, event.id) == event
+
+
+async def test_a_whole_day_of_nobody_is_a_user_who_does_not_exist(store: Store, tenant: str) -> None:
+    with pytest.raises(InvalidReferenceError):
+        await store.events.create(tenant, 2**62, "x", MONDAY, all_day=True)
+
+
+@pytest.mark.parametrize("zone", ["America/Santiago", "America/Havana", "Africa/Cairo", "Pacific/Apia", "UTC"])
+async def test_who_moves_keeps_the_dates_of_whole_days(store: Store, tenant: str, zone: str) -> None:
+    """On days whose midnight the new timezone skips or repeats, too."""
+    user = await store.users.create(tenant, telegram_id=1, timezone="Europe/Madrid")
+    days = [date(2027, 4, 30), date(2027, 9, 5), date(2027, 11, 7), date(2027, 12, 24)]
+    for day in days:
+        await store.events.create(
+            tenant, user.id, str(day), local(str(day)), all_day=True, reminder_minutes=60, recurrence_rule="FREQ=YEARLY"
+        )
+    timed = await store.events.create(tenant, user.id, "timed", local("2027-12-24 10:00"))
+    now = local("2027-12-23 23:00")
+    assert len(await store.events.claim_due_reminders(tenant, now=now)) == len(days)
+    await store.users.update(tenant, user.id, timezone=zone)
+
+    for day in days:
+        start, end = midnight(day, ZoneInfo(zone)), midnight(day + DAY, ZoneInfo(zone))
+        found = await store.events.get_by_date_range(tenant, user.id, start, end)
+        found = [occurrence for occurrence in found if occurrence.id != timed.id]
+        assert [(o.title, o.start_datetime, o.end_datetime) for o in found] == [(str(day), start, end)]
+        next_year = midnight(day.replace(year=2028), ZoneInfo(zone))
+        assert next_year in {
+            o.start_datetime for o in await store.events.get_by_date_range(tenant, user.id, next_year, next_year + HOUR)
+        }
+    assert await store.events.get_by_id(tenant, timed.id) == timed
+    # What was reminded of is the day, wherever it begins now.
+    assert await store.events.claim_due_reminders(tenant, now=local("2027-12-24 00:00") + 11 * HOUR) == []
+    back = await store.users.update(tenant, user.id, timezone="Europe/Madrid")
+    assert back.timezone == "Europe/Madrid"
+    dates = [e.start_datetime for e in (await store.events.get_all(tenant, newest_first=False)).items if e.all_day]
+    assert dates == [local(str(day)) for day in days]
+
+
+async def test_a_series_of_whole_days_keeps_its_excluded_and_skipped_days_when_its_user_moves(
+    store: Store, tenant: str, madrid: User
+) -> None:
+    rule = "FREQ=DAILY;COUNT=4\nEXDATE:20270301T230000Z"  # which is 2 March in Madrid
+    event = await store.events.create(tenant, madrid.id, "x", local("2027-03-01"), all_day=True, recurrence_rule=rule)
+    assert event.recurrence_rule == "RRULE:FREQ=DAILY;COUNT=4\nEXDATE;VALUE=DATE:20270302"
+    await store.events.skip(tenant, event.id, local("2027-03-03"))
+    for zone in ("Asia/Tokyo", "America/Lima"):
+        await store.users.update(tenant, madrid.id, timezone=zone)
+        found = await store.events.get_by_date_range(tenant, madrid.id, local("2027-02-20"), local("2027-03-20"))
+
+        assert [o.start_datetime for o in found] == [local("2027-03-01", zone), local("2027-03-04", zone)]
+
+
+@pytest.mark.parametrize("rule", ["FREQ=WEEKLY;BYDAY=SU", "FREQ=WEEKLY", "FREQ=MONTHLY;BYDAY=-1SU"])
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles", "UTC"])
+async def test_who_moves_keeps_the_instants_of_a_series(store: Store, tenant: str, rule: str, zone: str) -> None:
+    user = await store.users.create(tenant, telegram_id=1, timezone="Europe/Madrid")
+    start = local("2027-01-31 23:00")  # a Sunday
+    event = await store.events.create(
+        tenant, user.id, "x", start, end_datetime=start + HOUR, recurrence_rule=rule, reminder_minutes=30
+    )
+    year = start, start + 400 * DAY
+    before = await store.events.get_by_date_range(tenant, user.id, *year)
+    skipped = before[3].start_datetime
+    await store.events.skip(tenant, event.id, skipped)
+    assert len(await store.events.claim_due_reminders(tenant, now=start)) == 1
+    await store.users.update(tenant, user.id, timezone=zone)
+    after = await store.events.get_by_date_range(tenant, user.id, *year)
+
+    assert [(o.start_datetime, o.end_datetime) for o in after] == [
+        (o.start_datetime, o.end_datetime) for o in before if o.start_datetime != skipped
+    ]
+    assert await store.events.claim_due_reminders(tenant, now=start) == []
+    following = before[1].start_datetime
+    assert await store.events.claim_due_reminders(tenant, now=following - timedelta(minutes=31)) == []
+    assert len(await store.events.claim_due_reminders(tenant, now=following - timedelta(minutes=30))) == 1
+
+    # A change of the rule, or the same start from another calendar, is meant in the same timezone; a new start is not.
+    await store.events.update(tenant, event.id, recurrence_rule=f"{rule};UNTIL=20290101")
+    again = await store.events.get_by_date_range(tenant, user.id, *year)
+    assert starts(again) == starts(after)
+    moved = await store.events.update(tenant, event.id, start_datetime=local("2027-01-31 10:00", zone))
+    third = (await store.events.get_by_date_range(tenant, user.id, *year))[2].start_datetime.astimezone(ZoneInfo(zone))
+    assert f"{third:%a %H:%M}" == "Sun 10:00"
+    assert moved.skipped == []
+
+
+async def test_a_synchronised_series_keeps_its_instants_too(store: Store, tenant: str, madrid: User) -> None:
+    start = local("2027-01-31 23:00")
+
+    async def sync(rule: str, at_: datetime = start) -> list[str]:
+        await store.events.upsert_external(tenant, madrid.id, "g", "x", at_, recurrence_rule=rule)
+        return starts(await store.events.get_by_date_range(tenant, madrid.id, start, start + 300 * DAY))
+
+    before = await sync("FREQ=WEEKLY;BYDAY=SU")
+    await store.users.update(tenant, madrid.id, timezone="Asia/Tokyo")
+    assert await sync("RRULE:FREQ=WEEKLY;WKST=SU;BYDAY=SU") == before
+
+    moved = await sync("FREQ=WEEKLY;BYDAY=SU", local("2027-02-07 10:00", "Asia/Tokyo"))
+    assert {text[6:] for text in moved} == {"01:00"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "RRULE:FREQ=DAILY;COUNT=5\r\nEXDATE;TZID=Europe/Madrid:20270328T100000\r\n",
+        "freq=daily;count=5;\nexdate:20270328t080000z",
+        "DTSTART;TZID=Europe/Madrid:20270326T100000\nRRULE:FREQ=DAILY;COUNT=5\nEXDATE;VALUE=DATE:20270328",
+        "DTSTART:20270326T100000\nRRULE:FREQ=DAILY;COUNT=3\nEXDATE:20270328T100000\nRDATE:20270329T100000,20270330T100000",
+        "DTSTART:20270326T090000Z\nRDATE:20270327T090000Z,20270329T080000Z\r\nRDATE:20270330T080000Z",
+    ],
+)
+async def test_lines_of_other_programs_are_taken_by_every_call(
+    store: Store, tenant: str, madrid: User, rule: str
+) -> None:
+    start = local("2027-03-26 10:00")
+    made = await store.events.create(tenant, madrid.id, "create", start, recurrence_rule=rule)
+    row = {"user_id": madrid.id, "title": "many", "start_datetime": start, "recurrence_rule": rule}
+    await store.events.create_many(tenant, [row])
+    await store.events.upsert_external(tenant, madrid.id, "g", "upsert", start, recurrence_rule=rule)
+    other = await store.events.create(tenant, madrid.id, "update", start)
+    updated = await store.events.update(tenant, other.id, recurrence_rule=rule)
+    days = [start + n * DAY for n in (0, 1)] + [local(f"2027-03-{day} 10:00") for day in (29, 30)]
+    found = await store.events.get_by_date_range(tenant, madrid.id, start, start + 20 * DAY)
+
+    for title in ("create", "many", "upsert", "update"):
+        assert [o.start_datetime for o in found if o.title == title] == days
+    assert made.recurrence_rule == updated.recurrence_rule
+    assert made.recurrence_rule is not None
+    assert "DTSTART" not in made.recurrence_rule
+    assert await store.events.find_conflicts(tenant, madrid.id, local("2027-03-28"), local("2027-03-29")) == []
+
+
+@pytest.mark.parametrize(
+    "start_line",
+    [
+        "DTSTART:20270326T100000Z",
+        "DTSTART;TZID=Europe/London:20270326T100000",
+        "DTSTART:20270326T110000",
+        "DTSTART:20270326",
+    ],
+)
+async def test_a_start_in_the_lines_must_be_the_start(store: Store, tenant: str, madrid: User, start_line: str) -> None:
+    rule, start = f"{start_line}\nRRULE:FREQ=DAILY", local("2027-03-26 10:00")
+    with pytest.raises(InvalidArgumentError, match="^recurrence_rule: has a DTSTART that is not start_datetime"):
+        await store.events.create(tenant, madrid.id, "x", start, recurrence_rule=rule)
+    event = await store.events.create(tenant, madrid.id, "x", start)
+    with pytest.raises(InvalidArgumentError, match="^recurrence_rule: has a DTSTART that is not start_datetime"):
+        await store.events.update(tenant, event.id, recurrence_rule=rule)
+
+
+async def test_dates_before_the_start_are_refused(store: Store, tenant: str, user: User) -> None:
+    with pytest.raises(InvalidArgumentError, match="^recurrence_rule: has an RDATE before start_datetime"):
+        await store.events.create(tenant, user.id, "x", MONDAY, recurrence_rule="RDATE:20270228T090000Z")
+
+
+# --- skipping one occurrence -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [None, "FREQ=DAILY", "FREQ=DAILY;COUNT=1", "RDATE:20270303T090000Z"])
+async def test_a_skipped_occurrence_takes_place_nowhere(
+    store: Store, tenant: str, other_tenant: str, user: User, rule: str | None
+) -> None:
+    event = await remind(store, tenant, user, end_datetime=MONDAY + HOUR, recurrence_rule=rule)
+    others = await store.events.get_by_date_range(tenant, user.id, MONDAY + DAY, MONDAY + WEEK)
+    for missing in [(other_tenant, event.id, MONDAY), (tenant, 2**62, MONDAY), (tenant, event.id, MONDAY + HOUR)]:
+        with pytest.raises(NotFoundError):
+            await store.events.skip(*missing)
+    skipped = await store.events.skip(tenant, event.id, MONDAY)
+
+    assert skipped.skipped == [MONDAY]
+    assert skipped.updated_at > event.updated_at
+    assert await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + WEEK) == [
+        o.model_copy(update={"skipped": [MONDAY], "updated_at": skipped.updated_at}) for o in others
+    ]
+    assert await store.events.get_upcoming(tenant, user.id, 1, now=MONDAY) == []
+    assert await store.events.find_conflicts(tenant, user.id, MONDAY, MONDAY + HOUR) == []
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY) == []
+    with pytest.raises(NotFoundError):
+        await store.events.skip(tenant, event.id, MONDAY)
+
+
+async def test_one_occurrence_is_moved_by_skipping_it_and_a_single_event(store: Store, tenant: str, user: User) -> None:
+    series = await remind(store, tenant, user, "clase", recurrence_rule="FREQ=WEEKLY")
+    second = MONDAY + WEEK
+    async with store.transaction(tenant) as tx:
+        await tx.events.skip(tenant, series.id, second)
+        await tx.events.create(tenant, user.id, "clase", second + 2 * DAY, reminder_minutes=30)
+    found = await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + 15 * DAY)
+
+    assert [o.start_datetime for o in found] == [MONDAY, second + 2 * DAY, MONDAY + 2 * WEEK]
+
+
+async def test_what_was_skipped_stays_skipped_when_the_series_is_synchronised_again(
+    store: Store, tenant: str, user: User
+) -> None:
+    async def sync(start: datetime = MONDAY, **more: Any) -> Event:
+        fields: dict[str, Any] = {"recurrence_rule": "FREQ=DAILY", "reminder_minutes": 30} | more
+        return await store.events.upsert_external(tenant, user.id, "g", "x", start, **fields)
+
+    event = await sync()
+    await store.events.skip(tenant, event.id, MONDAY + DAY)
+    for rule in ("FREQ=DAILY", "RRULE:FREQ=DAILY;UNTIL=20280101T000000Z", "FREQ=DAILY\nEXDATE:20270304T090000Z"):
+        assert (await sync(recurrence_rule=rule)).skipped == [MONDAY + DAY]
+        assert MONDAY + DAY not in {
+            o.start_datetime for o in await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + WEEK)
+        }
+    assert (await sync(MONDAY + HOUR)).skipped == []
+
+
+async def test_skipping_at_once_skips_each_occurrence_once(store: Store, tenant: str, user: User) -> None:
+    event = await store.events.create(tenant, user.id, "x", MONDAY, recurrence_rule="FREQ=DAILY")
+    results = await asyncio.gather(
+        *(store.events.skip(tenant, event.id, MONDAY + n // 2 * DAY) for n in range(10)), return_exceptions=True
+    )
+
+    assert sum(isinstance(result, NotFoundError) for result in results) == 5
+    found = await store.events.get_by_id(tenant, event.id)
+    assert found is not None
+    assert sorted(found.skipped) == [MONDAY + n * DAY for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("event_id", "1"), ("occurrence_start", NAIVE), ("occurrence_start", None)]
+)
+async def test_a_bad_argument_of_skipping_is_named(store: Store, argument: str, value: Any) -> None:
+    arguments: dict[str, Any] = {"event_id": 1, "occurrence_start": MONDAY} | {argument: value}
+    with pytest.raises(InvalidArgumentError, match=f"^{argument}: "):
+        await store.events.skip("nobody", **arguments)
+
+
+async def test_an_event_has_a_limited_number_of_skipped_occurrences(
+    store: Store, tenant: str, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thea_store.assistant.events.repository._SKIPPED", 1)
+    event = await store.events.create(tenant, user.id, "x", MONDAY, recurrence_rule="FREQ=DAILY")
+    await store.events.skip(tenant, event.id, MONDAY)
+
+    with pytest.raises(InvalidArgumentError, match="^occurrence_start: the event has 1 skipped"):
+        await store.events.skip(tenant, event.id, MONDAY + DAY)
+
+
+# --- what was reminded of is remembered by occurrence --------------------------------------------------------
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("rule", [None, "FREQ=DAILY"])
+@pytest.mark.parametrize("change", ["update", "upsert"])
+async def test_a_shorter_notice_reminds_again_and_a_longer_one_does_not(
+    store: Store, tenant: str, user: User, rule: str | None, change: str
+) -> None:
+    event = await remind(store, tenant, user, reminder_minutes=60, recurrence_rule=rule, external_id="g")
+
+    async def notice(minutes: int | None) -> None:
+        if change == "update":
+            await store.events.update(tenant, event.id, reminder_minutes=minutes)
+        else:
+            fields: dict[str, Any] = {"recurrence_rule": rule, "reminder_minutes": minutes}
+            await store.events.upsert_external(tenant, user.id, "g", "x", MONDAY, **fields)
+
+    async def claimed(minutes_before: float) -> list[datetime]:
+        now = MONDAY - minutes_before * MINUTE
+        return [o.start_datetime for o in await store.events.claim_due_reminders(tenant, now=now)]
+
+    assert await claimed(60) == [MONDAY]
+    await notice(10)
+    assert await claimed(10.01) == []
+    assert await claimed(10) == [MONDAY]
+    assert await claimed(5) == []
+    await notice(60)
+    assert await claimed(4) == []
+    await notice(None)
+    await notice(30)
+    assert await claimed(3) == []
+    await notice(2)
+    assert await claimed(2) == [MONDAY]
+    assert await claimed(0) == []
+
+
+@pytest.mark.parametrize(
+    "respelled",
+    [
+        "RRULE:FREQ=DAILY;WKST=MO",
+        "INTERVAL=1;FREQ=DAILY",
+        "FREQ=DAILY;UNTIL=20280101T000000Z",
+        "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR,SA,SU",
+        "FREQ=DAILY\nEXDATE:20270401T090000Z",
+    ],
+)
+@pytest.mark.parametrize("lead", [30, 3 * 24 * 60])
+async def test_a_rule_spelled_otherwise_reminds_of_no_occurrence_twice(
+    store: Store, tenant: str, user: User, respelled: str, lead: int
+) -> None:
+    event = await remind(store, tenant, user, reminder_minutes=lead, recurrence_rule="FREQ=DAILY", external_id="g")
+    now, handed_out = MONDAY - lead * MINUTE, list[datetime]()
+
+    async def claim_now() -> None:
+        handed_out.extend(o.start_datetime for o in await store.events.claim_due_reminders(tenant, now=now))
+
+    for turn in range(6):
+        await claim_now()
+        rule = respelled if turn % 2 else "FREQ=DAILY"
+        if turn < 3:
+            fields: dict[str, Any] = {"recurrence_rule": rule}
+            await store.events.upsert_external(tenant, user.id, "g", "x", MONDAY, **fields)
+        else:
+            await store.events.update(tenant, event.id, recurrence_rule=rule)
+        await claim_now()
+        now += DAY
+
+    assert handed_out == [MONDAY + n * DAY for n in range(6)]
+
+
+async def test_a_new_occurrence_before_one_that_was_reminded_of_is_reminded_of(
+    store: Store, tenant: str, user: User
+) -> None:
+    week = 7 * 24 * 60
+    event = await remind(store, tenant, user, reminder_minutes=week, recurrence_rule="FREQ=WEEKLY")
+    now = MONDAY - WEEK
+    assert starts(await store.events.claim_due_reminders(tenant, now=now)) == ["03-01 09:00"]
+    await store.events.update(tenant, event.id, recurrence_rule="FREQ=WEEKLY;BYDAY=MO,WE")
+
+    assert await store.events.claim_due_reminders(tenant, now=now) == []
+    assert starts(await store.events.claim_due_reminders(tenant, now=now + 2 * DAY)) == ["03-03 09:00"]
+    assert await store.events.claim_due_reminders(tenant, now=now + 2 * DAY) == []
+
+
+async def test_a_series_that_becomes_a_single_event_does_not_remind_of_its_start_again(
+    store: Store, tenant: str, user: User
+) -> None:
+    event = await remind(store, tenant, user, recurrence_rule="FREQ=DAILY")
+    for n in range(3):
+        assert len(await store.events.claim_due_reminders(tenant, now=MONDAY + n * DAY)) == 1
+    await store.events.update(tenant, event.id, recurrence_rule=None)
+
+    assert await store.events.claim_due_reminders(tenant, now=MONDAY + 4 * DAY) == []
+
+
+# --- places, in any letters --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "asked"),
+    [
+        ("ÁVILA", "ávila"),
+        ("Ávila", "ÁVI"),
+        ("łódź", "ŁÓDŹ"),
+        ("Straße 5", "STRASSE"),
+        ("Ñuñoa", "ñUÑO"),
+        ("Ávila", "a\u0301vila"),
+    ],
+)
+async def test_a_place_is_found_in_any_case_whatever_the_locale(
+    store: Store, tenant: str, user: User, place: str, asked: str
+) -> None:
+    """The embedded server's databases have the locale C, in which the server lowers ASCII letters alone."""
+    made = await store.events.create(tenant, user.id, "create", MONDAY, location=place)
+    await store.events.create_many(
+        tenant, [{"user_id": user.id, "title": "many", "start_datetime": MONDAY, "location": place}]
+    )
+    await store.events.upsert_external(tenant, user.id, "g", "upsert", MONDAY, location="x")
+    await store.events.upsert_external(tenant, user.id, "g", "upsert", MONDAY, location=place)
+    other = await store.events.create(tenant, user.id, "update", MONDAY, location="x")
+    await store.events.update(tenant, other.id, location=place)
+    found = await store.events.get_by_location(tenant, user.id, asked)
+
+    assert titles(found) == ["create", "many", "upsert", "update"]
+    assert {event.location for event in found} == {place}
+    await store.events.update(tenant, made.id, location=None)
+    assert titles(await store.events.get_by_location(tenant, user.id, asked)) == ["many", "upsert", "update"]

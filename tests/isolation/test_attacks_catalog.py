@@ -60,6 +60,7 @@ EXECUTED = {
     "note_vector": {"thea_app"},
     "words": {"thea_app"},
     "quoted": {"thea_app", "thea_search"},
+    "same_day": {"thea_app"},
     # The searches have rights of their own, and alone are called by a service.
     "note_query": {"thea_search"},
     "marked": {"thea_search"},
@@ -76,7 +77,7 @@ BODIES = {
     "cascade_deletion": "bcd7c11fbac9",
     "ensure_trigger": "6eebb609ce7e",
     "index_note": "9c91d5914eac",
-    "look_at_reminders_again": "76b52de54a2c",
+    "keep_dates": "d6f4989eb569",
     "marked": "84cef927f819",
     "note_query": "d72b7358dee3",
     "protect": "f219ac5db8d6",
@@ -91,7 +92,7 @@ _AUDIT = "audit AFTER INSERT OR DELETE OR UPDATE ON thea.{} FOR EACH ROW EXECUTE
 _TOUCH = "touch BEFORE UPDATE{} ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.touch()"
 _OF_EVENTS = (
     " OF title, description, start_datetime, end_datetime, location, event_type, category, status, reminder_minutes,"
-    " recurrence_rule, external_id, extra_data, deleted_at, deleted_with"
+    " recurrence_rule, all_day, skipped, external_id, extra_data, deleted_at, deleted_with"
 )
 _OF_NOTES = (
     " OF title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, deleted_at, deleted_with"
@@ -108,7 +109,10 @@ TRIGGERS = {
             "users": ["last_activity"],
             "conversations": ["last_activity", "last_message_id"],
             "message_history": [],
-            "events": ["series_end", "reminded_until", "next_reminder_at"],
+            "events": [
+                *("timezone", "location_key", "series_end"),
+                *("reminded_until", "reminded", "reminded_at", "next_reminder_at"),
+            ],
             "notes": ["search_vector"],
         }.items()
     ),
@@ -127,8 +131,8 @@ TRIGGERS = {
         " FOR EACH ROW EXECUTE FUNCTION thea.index_note()"
     ),
     (
-        "look_at_reminders_again AFTER UPDATE OF timezone ON thea.users FOR EACH ROW"
-        " WHEN ((old.timezone IS DISTINCT FROM new.timezone)) EXECUTE FUNCTION thea.look_at_reminders_again()"
+        "keep_dates AFTER UPDATE OF timezone ON thea.users FOR EACH ROW"
+        " WHEN ((old.timezone IS DISTINCT FROM new.timezone)) EXECUTE FUNCTION thea.keep_dates()"
     ),
 }
 

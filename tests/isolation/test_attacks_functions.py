@@ -189,8 +189,8 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
     callable_by = {
         # Policies ask for the tenant; the searches check it themselves.
         "thea_readonly": {"tenant", "search_notes", "tagged_notes"},
-        # The trigger that makes a note's words runs as who writes the note.
-        "thea_app": {"tenant", "search_notes", "tagged_notes", "quoted", "words", "note_vector"},
+        # The triggers that make a note's words and keep the dates of events run as who writes the note or the user.
+        "thea_app": {"tenant", "search_notes", "tagged_notes", "quoted", "words", "note_vector", "same_day"},
     }[role]
 
     assert {name for _, name, _, is_granted in functions if is_granted} == callable_by

@@ -99,7 +99,7 @@ def _candidates(name: str, kind: Any, row: Values, *, wide: bool) -> Iterator[An
     yield from (value for column, value in row.items() if column.startswith(f"{name}_"))
     bare = _bare(kind)
     if get_origin(bare) is list:
-        yield [_value(name, get_args(bare)[0], row, wide=wide)]
+        yield [_value(name.removesuffix("s"), get_args(bare)[0], row, wide=wide)]
     if is_typeddict(bare):
         # The fields' own validators look at each other, so they are the business of the whole.
         fields = {field: _plain(of_field) for field, of_field in get_type_hints(bare, include_extras=True).items()}

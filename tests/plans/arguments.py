@@ -126,7 +126,7 @@ _BY_RARITY: dict[str, tuple[Any, Any, Any]] = {
     "groups": (parse("importante"), parse("ornitorrinco"), parse("nada")),
     "intent": ("create_event", "complaint", "nothing"),
     "language_code": ("es", "eu", "xx"),
-    "location": ("calle 5", "CALLE 45", "nowhere"),
+    "location_key": ("calle 5", "calle 45", "nowhere"),
     "status": ("scheduled", "completed", "cancelled"),
     "table": ("notes", "users", "users"),
     "tags": (["tag1", "tag2"], ["pasaporte"], ["nada"]),
@@ -171,6 +171,7 @@ _PLAIN: dict[str, Any] = {
     "new_state": "done",
     "notes": 20,
     "now": NOW,
+    "occurrence_start": NOW,
     "older_than": NOW - 300 * _DAY,
     "patch": {"theme": "light"},
     "processing_time_ms": 100,
@@ -215,6 +216,7 @@ def _of_place(place: Place, aggregate: str) -> Values:
         "session_id": place.session_id,
         "telegram_id": place.telegram_id,
         "user_id": ids["users"],
+        "user_ids": [user for user, *_ in place.many],
         **_rows(place),
     }
 
@@ -254,9 +256,21 @@ def _rows(place: Place) -> Values:
             for n, *_ in new
         ],
         "events.create_many.rows": [{"user_id": user, **event} for _, user, *_ in new],
-        "events.upsert_external.row": {"user_id": place.ids["users"], "external_id": place.external_id, **event},
+        "events.upsert_external.row": {
+            "user_id": place.ids["users"],
+            "external_id": place.external_id,
+            "all_day": False,
+            **event,
+        },
         "events.move_on.rows": [
-            {"id": place.ids["events"] + 5 * n, "reminded_until": NOW, "next_reminder_at": None} for n, *_ in new
+            {
+                "id": place.ids["events"] + 5 * n,
+                "reminded_until": NOW,
+                "reminded": [NOW],
+                "reminded_at": [NOW],
+                "next_reminder_at": None,
+            }
+            for n, *_ in new
         ],
         "notes.create_many.rows": [{"user_id": user, "content": "Comprar pan"} for _, user, *_ in new],
     }

@@ -115,7 +115,7 @@ from generate_series(1, {_MESSAGES}) n, pg_temp.session(n) c, pg_temp.person(c) 
 
 _EVENTS_SQL = f"""
 insert into thea.events (
-  tenant_id, id, user_id, title, start_datetime, end_datetime, location, event_type, category, status,
+  tenant_id, id, user_id, title, start_datetime, end_datetime, location, location_key, event_type, category, status,
   reminder_minutes, recurrence_rule, external_id, series_end, next_reminder_at, created_at, deleted_at, deleted_with
 )
 overriding system value
@@ -123,6 +123,7 @@ select
   pg_temp.tenant(n), n, u, 'Dentista', starts,
   case when n % 200 = 9 then starts + interval '5 days' when n % 10 <> 8 then starts + interval '1 hour' end,
   case when n % 2 = 1 then 'Calle ' || n / 2 % 50 end,
+  case when n % 2 = 1 then 'calle ' || n / 2 % 50 end,
   case when n % 20000 = 16 then 'visit' else pg_temp.pick(n, 40, '{{event,event,meeting,call}}') end,
   case when n % 20000 = 11 then 'visado' else pg_temp.pick(n, 41, '{{trabajo,casa,salud,ocio,viajes}}') end,
   pg_temp.pick(n, 42, '{{scheduled,scheduled,scheduled,completed,cancelled}}'),

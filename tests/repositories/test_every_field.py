@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, get_type_hints
 
 import pytest
@@ -20,7 +21,15 @@ RECORDS: dict[str, type[BaseModel]] = {
 }
 SOMEWHERE = Ground("acme", "otro", 1, dict.fromkeys(REPOSITORIES, 1), dict.fromkeys(REPOSITORIES, 1))
 # What a row does not have of itself.
-OTHER = {"is_active": False, "language_code": "pt", "status": "completed", "timezone": "America/Lima"}
+OTHER = {
+    "is_active": False,
+    "language_code": "pt",
+    "status": "completed",
+    "timezone": "America/Lima",
+    "all_day": True,
+    "start_datetime": datetime(2027, 3, 1, tzinfo=UTC),
+    "end_datetime": datetime(2027, 3, 2, tzinfo=UTC),
+}
 # Mere activity, which is no edit.
 UNTOLD = {"last_activity", "last_message_id"}
 PARENTS = {"id", "user_id", "conversation_id"}

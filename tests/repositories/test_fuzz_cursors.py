@@ -17,12 +17,14 @@ from tests.hostile.texts import NOWHERE, PLAIN, REFUSED, SOMEWHERE, closed_store
 from tests.support.calls import CALLS, NOW, Call, prepare
 from tests.support.fuzzing import cursor_text
 from thea_store import InvalidArgumentError, Page, Store
+from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
 from thea_store.repositories import cursors
 
 SEED, TEXTS = 20260309, 10_000
 PAGED = [call for call in CALLS if "cursor" in call.arguments(NOWHERE)]
 OPTIONS = {"cursor", "limit", "newest_first", "include_deleted"}
-TIMES = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), NOW, datetime(1970, 1, 1, tzinfo=UTC)]
+TIMES = [FIRST_MOMENT, LAST_MOMENT, NOW, datetime(1970, 1, 1, tzinfo=UTC)]
+BEYOND = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
 KEYS: list[int | UUID] = [0, 1, -1, 2**63 - 1, -(2**63), UUID(int=0), UUID(int=2**128 - 1)]
 
 
@@ -118,7 +120,7 @@ async def test_a_forged_cursor_shows_no_row_of_another_tenant(
     monkeypatch.setattr(cursors, "_digest", lambda *_: bytes(cursors._DIGEST))
     asked, others = await variants(store, tenant), await variants(store, other_tenant)
     pages = [await call.run(store, other_tenant, arguments) for call, arguments in others]
-    made = {cursors.encode("", "", at, key) for at in TIMES for key in KEYS[-3:]}
+    made = {cursors.encode("", "", at, key) for at in TIMES + BEYOND for key in KEYS[-3:]}
     forged = sorted(made | {page.next_cursor for page in pages if page.next_cursor})
     own = {
         (str(call), row.id)

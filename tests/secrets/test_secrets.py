@@ -300,7 +300,7 @@ async def test_a_broken_row_is_named_by_its_number_alone(scene: Scene, caught: C
     (leak,) = caught.leaks()
 
     # The one line that names a row: nothing else would tell an operator which one to correct.
-    assert f"event {event}: its recurrence rule or its user's timezone cannot be read" in leak
+    assert f"event {event}: its recurrence rule or its timezone cannot be read" in leak
     assert not scene.marks.shown_in(leak.replace(str(event), ""))
 
 

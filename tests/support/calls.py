@@ -170,6 +170,8 @@ def _values(call: Call, ground: Ground) -> dict[str, object]:
         "status": "scheduled",
         "table": "notes",
         "recurrence_rule": "FREQ=DAILY;COUNT=3",
+        "all_day": False,
+        "occurrence_start": NOW,
         "tags": [text, f"{text} {number}"],
         "cursor": None,
         "confidence_score": 0.5,

@@ -115,24 +115,27 @@ async def _notes(store: Store, tenant: str, user: User) -> list[int]:
 
 async def _events(store: Store, tenant: str, user: User) -> list[int]:
     async def event(title: str, number: int, **more: Any) -> Event:
+        fields = {"start_datetime": LONG_AGO + timedelta(days=number), "external_id": f"cal-{number}", **more}
         return await store.events.create(
-            tenant,
-            user.id,
-            title,
-            LONG_AGO + timedelta(days=number),
-            location="Oficina central",
-            category="trabajo",
-            external_id=f"cal-{number}",
-            **more,
+            tenant, user.id, title, location="Oficina central", category="trabajo", **fields
         )
 
     meeting = await event("Reunión", 0, end_datetime=LONG_AGO + timedelta(hours=1), reminder_minutes=15)
     weekly = await event("Clase", 1, recurrence_rule="FREQ=WEEKLY", reminder_minutes=30)
     holiday = await event("Vacaciones", 2, end_datetime=LONG_AGO + timedelta(days=9))
     deleted = await event("Cita anulada", 3, reminder_minutes=5)
+    birthday = await event(
+        "Cumpleaños",
+        4,
+        start_datetime=LONG_AGO.replace(hour=0) + timedelta(days=4),
+        all_day=True,
+        recurrence_rule="FREQ=YEARLY",
+        reminder_minutes=60,
+    )
+    await store.events.skip(tenant, birthday.id, birthday.start_datetime)
     await store.events.complete(tenant, holiday.id)
     await store.events.delete(tenant, deleted.id)
-    return [meeting.id, weekly.id, holiday.id, deleted.id]
+    return [meeting.id, weekly.id, holiday.id, deleted.id, birthday.id]
 
 
 async def _conversations(store: Store, tenant: str, user: User) -> tuple[list[int], list[int]]:

@@ -29,6 +29,7 @@ _TYPES: dict[int, tuple[str, set[str]]] = {
     1082: ("date", {"date"}),
     1114: ("timestamp without time zone", set()),
     1184: ("timestamp with time zone", {"datetime"}),
+    1185: ("timestamp with time zone[]", {"list[datetime]"}),
     1186: ("interval", {"timedelta"}),
     1700: ("numeric", {"Decimal"}),
     2950: ("uuid", {"UUID"}),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any
+from unicodedata import normalize
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -29,6 +30,8 @@ from pydantic_core import ErrorDetails, to_json
 from thea_store.errors import InvalidArgumentError, InvalidTenantError
 
 __all__ = [
+    "FIRST_MOMENT",
+    "LAST_MOMENT",
     "Confidence",
     "Count",
     "Id",
@@ -44,6 +47,7 @@ __all__ = [
     "check",
     "check_tenant",
     "checker",
+    "folded",
     "refusal",
     "split_patch",
 ]
@@ -70,6 +74,11 @@ Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storab
 
 LongText = Annotated[str, Field(max_length=1_000_000), AfterValidator(_storable)]
 """Free text, up to a million characters."""
+
+
+def folded(text: str) -> str:
+    """The text as it is compared where case is ignored, whatever the database's locale."""
+    return normalize("NFC", normalize("NFC", text).casefold())
 
 
 # Files of the same directory that are another zone on each machine, none at all, or count leap seconds.
@@ -107,15 +116,38 @@ Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A probability, 0 to 1."""
 
 
+FIRST_MOMENT = datetime(2, 1, 1, tzinfo=UTC)
+"""The first moment that an argument may be. Timezones and reminders need some room before it."""
+
+LAST_MOMENT = datetime(9997, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+"""The last moment that an argument may be. `datetime.max` would be stored as infinity."""
+
+
 def _in_utc(moment: datetime) -> datetime:
+    """The moment as a plain datetime in UTC, also of a subclass (of pendulum, freezegun), whose arithmetic differs."""
     try:
-        return moment.astimezone(UTC)
+        offset = moment.utcoffset()
+        assert offset is not None  # noqa: S101 - AwareDatetime has seen to it
+        # `replace` of a plain one, since freezegun takes the name `datetime` for its own.
+        local = FIRST_MOMENT.replace(
+            year=moment.year,
+            month=moment.month,
+            day=moment.day,
+            hour=moment.hour,
+            minute=moment.minute,
+            second=moment.second,
+            microsecond=moment.microsecond,
+        )
+        plain = local - timedelta(days=offset.days, seconds=offset.seconds, microseconds=offset.microseconds)
     except OverflowError:
-        raise ValueError("must be between the years 1 and 9999 in UTC") from None
+        plain = None
+    if plain is None or not FIRST_MOMENT <= plain <= LAST_MOMENT:
+        raise ValueError("must be between the years 2 and 9997 in UTC")
+    return plain
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-"""A datetime that knows its offset; goes on as UTC."""
+"""A datetime that knows its offset, of the years 2 to 9997; goes on as UTC."""
 
 
 # --- JSON ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from thea_store.errors import InvalidArgumentError
+from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
 
 __all__ = ["decode", "encode"]
 
@@ -44,7 +45,7 @@ def decode(query: str, tenant_id: str, cursor: object) -> tuple[datetime, int | 
             with contextlib.suppress(OverflowError):
                 at = _EPOCH + int.from_bytes(time, signed=True) * _MICROSECOND
                 found = UUID(bytes=key) if len(key) == len(UUID(int=0).bytes) else int.from_bytes(key, signed=True)
-                if encode(query, tenant_id, at, found) == cursor:
+                if FIRST_MOMENT <= at <= LAST_MOMENT and encode(query, tenant_id, at, found) == cursor:
                     return at, found
     raise InvalidArgumentError("cursor", "is not the next_cursor of a page of this very call: start without one")
 

@@ -2,143 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Any, Required, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, with_config
-from typing_extensions import TypedDict, Unpack
+from pydantic import Field
+from typing_extensions import Unpack
 
-from thea_store.assistant.events.schedule import (
-    INSTANT,
+from thea_store.assistant.events.records import (
     Candidate,
     Due,
     Event,
+    EventChanges,
+    EventDetails,
+    EventFilters,
     EventOccurrence,
     EventStatus,
     Move,
-    claim,
-    occurrences,
-    plus,
+    NewEvent,
+    Schedule,
+    StoredChanges,
+    StoredEvent,
+    UserZone,
 )
-from thea_store.assistant.recurrence.rule import parse
-from thea_store.assistant.recurrence.series import TooMuchWork, Work, reach
+from thea_store.assistant.events.schedule import (
+    INSTANT,
+    claim,
+    is_floating,
+    occurrences,
+    placed_in,
+    plus,
+    recurrence_set,
+    with_series_end,
+)
+from thea_store.assistant.recurrence.work import TooMuchWork, Work, within
 from thea_store.database import Executor
-from thea_store.errors import InvalidArgumentError
-from thea_store.queries.arguments import Id, JsonObject, Key, Limit, LongText, Moment, check
+from thea_store.errors import InvalidArgumentError, NotFoundError
+from thea_store.queries.arguments import Id, Key, Limit, Moment, check, check_tenant, folded
 from thea_store.queries.file import SqlFile
-from thea_store.repositories.base import Page, Record, Repository, common
+from thea_store.queries.pacing import Pace
+from thea_store.repositories.base import Page, Repository, common, listed
 
 __all__ = ["Event", "EventChanges", "EventDetails", "EventFilters", "EventOccurrence", "EventStatus", "Events"]
 
-# --- arguments ----------------------------------------------------------------------------------
+T = TypeVar("T")
 
-_Place = Annotated[LongText, Field(max_length=1000)]
-_Reminder = Annotated[int, Field(ge=0, le=366 * 24 * 60)]
 _Days = Annotated[int, Field(ge=1, le=3660)]
-
-
-def _not_before_start(end: datetime | None, row: ValidationInfo) -> datetime | None:
-    start = row.data.get("start_datetime")
-    if end is not None and start is not None and end < start:
-        raise ValueError("must not be before start_datetime")
-    return end
-
-
-def _fires(rule: str | None, row: ValidationInfo) -> str | None:
-    if rule is not None:
-        parse(rule)
-        if start := row.data.get("start_datetime"):
-            reach(rule, start)
-    return rule
-
-
-_End = Annotated[Moment | None, AfterValidator(_not_before_start)]
-_Rule = Annotated[str | None, AfterValidator(_fires)]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class EventDetails(TypedDict, total=False):
-    """What `upsert_external` may set besides the title and the time."""
-
-    description: LongText | None
-    location: _Place | None
-    event_type: Key
-    category: Key | None
-    status: EventStatus
-    reminder_minutes: _Reminder | None
-    extra_data: JsonObject | None
-
-
-# In these three the start comes first, since the end and the rule are checked against it.
-@with_config(ConfigDict(extra="forbid"))
-class EventChanges(EventDetails, total=False):
-    """What `update` may change."""
-
-    title: Key
-    start_datetime: Moment
-    end_datetime: _End
-    recurrence_rule: _Rule
-    external_id: Key | None
-
-
-@with_config(ConfigDict(extra="forbid"))
-class _NewEvent(EventDetails, total=False):
-    user_id: Required[Id]
-    title: Required[Key]
-    start_datetime: Required[Moment]
-    end_datetime: _End
-    recurrence_rule: _Rule
-    external_id: Key | None
-
-
-@with_config(ConfigDict(extra="forbid"))
-class _StoredChanges(EventChanges, total=False):
-    series_end: Moment | None
-
-
-class EventFilters(TypedDict, total=False):
-    """What `get_all`, `iterate` and `count` may ask for; `None` asks for nothing.
-
-    `starts_from` includes its moment, `starts_before` does not; of a recurring event they see the
-    first start.
-    """
-
-    user_id: Id | None
-    event_type: Key | None
-    category: Key | None
-    status: EventStatus | None
-    starts_from: Moment | None
-    starts_before: Moment | None
-
-
-def _with_series_end(schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with a moment after its last occurrence; `None` where there may be no last one."""
-    rule, start, end = schedule.get("recurrence_rule"), schedule["start_datetime"], schedule.get("end_datetime")
-    last = reach(rule, start) if rule is not None else None
-    return {**schedule, "series_end": plus(last, end - start if end else timedelta()) if last else None}
-
-
-class _Schedule(Record):
-    start_datetime: datetime
-    end_datetime: datetime | None
-    recurrence_rule: str | None
-
-
-# --- queries ------------------------------------------------------------------------------------
-
-_NewRow = Annotated[_NewEvent, AfterValidator(_with_series_end)]
 
 SQL = SqlFile("events")
 COMMON = replace(
-    common(SQL, Event, rows=_NewRow, changes=_StoredChanges, filters=EventFilters, narrowed_by=["user_id"]),
+    common(SQL, Event, rows=StoredEvent, changes=StoredChanges, filters=EventFilters, narrowed_by=["user_id"]),
     changes=frozenset(get_type_hints(EventChanges)),
 )
 
-GET_BY_LOCATION = SQL.query("get_by_location", Event, user_id=Id, location=Key)
+GET_BY_LOCATION = SQL.query("get_by_location", Event, user_id=Id, location_key=Key)
 GET_BY_CATEGORY = SQL.query("get_by_category", Event, user_id=Id, category=Key)
 IN_RANGE = SQL.query(
     "in_range",
@@ -152,23 +73,35 @@ IN_RANGE = SQL.query(
     limit=int,
     series_limit=int,
 )
-UPSERT_EXTERNAL = SQL.query("upsert_external", Event, row=_NewRow, given=list[str])
+UPSERT_EXTERNAL = SQL.query("upsert_external", Event, row=StoredEvent, given=list[str])
 GET_DELETED_ID = SQL.query("get_deleted_id", int, user_id=Id, external_id=Key)
-LOCK_SCHEDULE = SQL.query("lock_schedule", _Schedule, id=Id)
+LOCK_ZONES = SQL.query("lock_zones", UserZone, user_ids=list[Id])
+LOCK_SCHEDULE = SQL.query("lock_schedule", Schedule, id=Id)
+LOCK_CANDIDATE = SQL.query("lock_candidate", Candidate, id=Id)
+SKIP = SQL.query("skip", Event, id=Id, occurrence_start=Moment)
 LOCK_DUE = SQL.query("lock_due", Due, now=Moment, limit=int)
 MOVE_ON = SQL.query("move_on", None, rows=list[Move])
 
-# Units of work (see thea_store.assistant.recurrence.series) that a call may do, below half a second of them.
+# Units of work (thea_store.assistant.recurrence.work) that a call may do: some half a second of them, or a second.
 _READING = _CLAIMING = 10_000_000
+_WRITING = 20_000_000
+# What the next occurrence of one event may take to find: 130 years of days, or 2,000 of years.
+_A_SEARCH = 4_000_000
 # How many recurring events one window may have to look at.
 _SERIES = 5000
+# How many occurrences of one event may be skipped.
+_SKIPPED = 1000
+
+_TIME = {"start_datetime", "end_datetime", "recurrence_rule", "all_day"}
 
 
 class Events(Repository[Event]):
     """The events of a tenant.
 
-    Recurring events are worked out in their user's present timezone, so that 10:00 stays 10:00 across a
-    clock change. A window in which that takes too much work is refused with an `InvalidArgumentError`.
+    Recurring events are worked out in their user's timezone, so that 10:00 stays 10:00 across a clock change; ends
+    follow the wall clock too. A series keeps the timezone that its user had when its start was written. So when
+    they move to another one, it goes on at the same instants, as single events do. Events of whole days keep
+    their dates instead. A window in which all this takes too much work is refused with an `InvalidArgumentError`.
     """
 
     common = COMMON
@@ -218,13 +151,18 @@ class Events(Repository[Event]):
         status: EventStatus = "scheduled",
         reminder_minutes: int | None = None,
         recurrence_rule: str | None = None,
+        all_day: bool = False,
         external_id: str | None = None,
         extra_data: dict[str, Any] | None = None,
     ) -> Event:
         """The new event; `InvalidReferenceError` without the user, `DuplicateError` when they have the external id.
 
-        `recurrence_rule` is RFC 5545 with FREQ=DAILY to YEARLY, COUNT and INTERVAL up to 1000, up to 512
-        characters; one that never fires is refused.
+        `recurrence_rule` is RFC 5545: a rule with FREQ=DAILY to YEARLY, COUNT and INTERVAL up to 1000, or lines
+        RRULE, EXDATE and RDATE with up to 1000 dates; a rule that never fires is refused. A DTSTART line must say
+        the same as `start_datetime`. The event has the rule in its one spelling.
+
+        An event that is `all_day` begins and ends at midnights of its user's timezone; without an end it lasts one
+        day.
         """
         row = {
             "user_id": user_id,
@@ -238,10 +176,31 @@ class Events(Repository[Event]):
             "status": status,
             "reminder_minutes": reminder_minutes,
             "recurrence_rule": recurrence_rule,
+            "all_day": all_day,
             "external_id": external_id,
             "extra_data": extra_data,
         }
-        return await self._create(tenant_id, row)
+        with _naming("rows[0]"):
+            (event,) = await self.create_many(tenant_id, [row])
+        return event
+
+    async def create_many(self, tenant_id: str, rows: Iterable[Mapping[str, Any]]) -> list[Event]:
+        """All rows or none, as one statement; the events come back in the order of `rows`.
+
+        Each row is a mapping with the names of `create`'s arguments. `InvalidReferenceError` when a user does not
+        exist, `DuplicateError` when an external id does; either way nothing is written. Rules that take more
+        than about a second to work out, all together, are refused with an `InvalidArgumentError`.
+        """
+        check_tenant(tenant_id)
+        pace, checked = Pace(), list[Mapping[str, Any]]()
+        for place, row in enumerate(listed(rows)):
+            checked.append(check(f"rows[{place}]", dict(row) if isinstance(row, Mapping) else row, NewEvent))
+            await pace.keep()
+
+        async def write(db: Executor, ready: Sequence[Mapping[str, Any]]) -> list[Event]:
+            return await db.fetch_all(COMMON.create_many, tenant_id, rows=ready)
+
+        return await self._write(tenant_id, checked, write)
 
     async def upsert_external(
         self,
@@ -253,12 +212,14 @@ class Events(Repository[Event]):
         *,
         end_datetime: datetime | None = None,
         recurrence_rule: str | None = None,
+        all_day: bool = False,
         **details: Unpack[EventDetails],
     ) -> Event:
         """The user's event with this id of another calendar, made where there is none, however many ask at once.
 
-        Title and time (start, end and rule) become what is given here. Of the other fields, those that are
-        not given stay as they are. A deleted event is restored. `InvalidReferenceError` without the user.
+        Title and time (start, end, rule and `all_day`) become what is given here. Of the other fields, those that
+        are not given stay as they are. Occurrences that `skip` called off stay called off, unless the start is
+        another. A deleted event is restored. `InvalidReferenceError` without the user.
         """
         check("external_id", external_id, Key)
         row = {
@@ -269,17 +230,26 @@ class Events(Repository[Event]):
             "start_datetime": start_datetime,
             "end_datetime": end_datetime,
             "recurrence_rule": recurrence_rule,
+            "all_day": all_day,
         }
+        check_tenant(tenant_id)
         with _naming("row"):
-            if event := await self._db.fetch_optional(UPSERT_EXTERNAL, tenant_id, row=row, given=list(details)):
+            checked = check("row", row, NewEvent)
+
+        async def write(db: Executor, ready: Sequence[Mapping[str, Any]]) -> Event:
+            values: dict[str, Any] = {"row": ready[0], "given": list(details)}
+            if event := await db.fetch_optional(UPSERT_EXTERNAL, tenant_id, **values):
                 return event
 
-        async def bring_back(db: Executor) -> Event:
-            for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, user_id=user_id, external_id=external_id):
-                await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
-            return await db.fetch_one(UPSERT_EXTERNAL, tenant_id, row=row, given=list(details))
+            async def bring_back(db: Executor) -> Event:
+                for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, user_id=user_id, external_id=external_id):
+                    await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
+                return await db.fetch_one(UPSERT_EXTERNAL, tenant_id, **values)
 
-        return await self._db.atomic(tenant_id, bring_back)
+            return await db.atomic(tenant_id, bring_back)
+
+        with _naming("rows[0]"):
+            return await self._write(tenant_id, [checked], write)
 
     async def update(self, tenant_id: str, id: int, /, **changes: Unpack[EventChanges]) -> Event:  # noqa: A002
         """The event with the given fields changed; `None` is a value. `NotFoundError` when there is none.
@@ -287,18 +257,55 @@ class Events(Repository[Event]):
         A moved start moves no end. An event that moved is reminded of anew; of a recurring one, what
         happens from now on.
         """
-        if changes.keys() - COMMON.changes or not changes.keys() & _Schedule.model_fields.keys():
+        if changes.keys() - COMMON.changes:
             return await self._update(tenant_id, id, changes)
+        check_tenant(tenant_id)
         check("id", id, Id)
-        checked = _checked(changes)
+        with _naming("changes"):
+            checked = _with_location_key(check("changes", dict(changes), EventChanges))
+        if not checked.keys() & _TIME:
+            return await self._db.fetch_one(COMMON.update, tenant_id, id=id, changes=checked)
+        if "start_datetime" in checked:
+            with _naming("rows[0]"):
+                await _worked_out([checked], {}, "recurrence_rule")
 
         async def reschedule(db: Executor) -> Event:
             # The end and the rule are checked against the start that stays, so it must not move meanwhile.
             current = await db.fetch_one(LOCK_SCHEDULE, tenant_id, id=id)
-            whole = _with_series_end(_checked(current.model_dump() | checked))
-            return await db.fetch_one(COMMON.update, tenant_id, id=id, changes=whole)
+            with _naming("changes"):
+                time = check("changes", current.model_dump(include=_TIME) | _only(checked, _TIME), EventChanges)
+            moves = "start_datetime" in checked or time["all_day"]
+            zone = current.user_timezone if moves else current.timezone
+            with _naming("rows[0]"):
+                (ready,) = await _worked_out([time | {"user_id": id}], {id: zone}, "recurrence_rule")
+            del ready["user_id"]
+            return await db.fetch_one(COMMON.update, tenant_id, id=id, changes=checked | ready | {"timezone": zone})
 
         return await self._db.atomic(tenant_id, reschedule)
+
+    async def skip(self, tenant_id: str, event_id: int, occurrence_start: datetime) -> Event:
+        """The event, whose occurrence that starts then does not take place.
+
+        `NotFoundError` when there is no such event, or when it has no occurrence that starts then. To move one
+        occurrence, skip it and create a single event.
+        """
+        check_tenant(tenant_id)
+        check("event_id", event_id, Id)
+        start: datetime = check("occurrence_start", occurrence_start, Moment)
+
+        async def call_off(db: Executor) -> Event:
+            event = await db.fetch_one(LOCK_CANDIDATE, tenant_id, id=event_id)
+            if len(event.skipped) >= _SKIPPED:
+                reason = f"the event has {_SKIPPED} skipped occurrences: end its series, and begin a new one"
+                raise InvalidArgumentError("occurrence_start", reason)
+            happens = recurrence_set(event)
+            with _bounded("occurrence_start"):
+                found = await within(_A_SEARCH, lambda work: happens.last(start, start + INSTANT, work))
+            if found is None:
+                raise NotFoundError("events: this event has no occurrence that starts then")
+            return await db.fetch_one(SKIP, tenant_id, id=event_id, occurrence_start=start)
+
+        return await self._db.atomic(tenant_id, call_off)
 
     async def complete(self, tenant_id: str, event_id: int) -> Event:
         """The event, completed, with all its occurrences; `NotFoundError` when there is none."""
@@ -312,7 +319,8 @@ class Events(Repository[Event]):
 
     async def get_by_location(self, tenant_id: str, user_id: int, location: str) -> list[Event]:
         """The user's events whose location contains this text, whatever its case, by their start."""
-        return await self._db.fetch_all(GET_BY_LOCATION, tenant_id, user_id=user_id, location=location)
+        check("location", location, Key)
+        return await self._db.fetch_all(GET_BY_LOCATION, tenant_id, user_id=user_id, location_key=folded(location))
 
     async def get_by_category(self, tenant_id: str, user_id: int, category: str) -> list[Event]:
         """The user's events of exactly this category, by their start; empty when there are none."""
@@ -395,9 +403,64 @@ class Events(Repository[Event]):
             limit=limit,
             series_limit=_SERIES + 1,
         )
-        if sum(event.recurrence_rule is not None for event in candidates) > _SERIES:
-            raise TooMuchWork
-        return list(islice(occurrences(candidates, after, before, Work(_READING), running=running), limit))
+        series = sum(event.recurrence_rule is not None for event in candidates)
+
+        def expand(work: Work) -> list[EventOccurrence]:
+            if series > _SERIES:
+                raise TooMuchWork(work)
+            return list(islice(occurrences(candidates, after, before, work, running=running), limit))
+
+        return await within(_READING, expand)
+
+    async def _write(
+        self,
+        tenant_id: str,
+        rows: Sequence[Mapping[str, Any]],
+        write: Callable[[Executor, Sequence[Mapping[str, Any]]], Awaitable[T]],
+    ) -> T:
+        """What `write` returns of the rows as they are stored."""
+        ready = await _worked_out(rows, {}, "rows")
+        floating = [row["user_id"] for row in rows if is_floating(row)]
+        if not floating:
+            return await write(self._db, ready)
+
+        async def write_in_zones(db: Executor) -> T:
+            users = await db.fetch_all(LOCK_ZONES, tenant_id, user_ids=floating)
+            return await write(db, await _worked_out(rows, {user.id: user.timezone for user in users}, "rows"))
+
+        return await self._db.atomic(tenant_id, write_in_zones)
+
+
+async def _worked_out(
+    rows: Sequence[Mapping[str, Any]], zones: Mapping[int, str], argument: str
+) -> list[dict[str, Any]]:
+    """The rows as they are stored, with what follows from them; the users' timezones are needed by floating ones."""
+
+    def work_out(work: Work) -> list[dict[str, Any]]:
+        ready = []
+        for place, row in enumerate(rows):
+            zone = zones.get(row.get("user_id", 0))
+            with _naming("", f"rows[{place}]."):
+                row = with_series_end(placed_in(ZoneInfo(zone) if zone else None, row), work)  # noqa: PLW2901
+            ready.append(_with_location_key(row))
+        return ready
+
+    try:
+        return await within(_WRITING, work_out)
+    except TooMuchWork:
+        reason = "the recurrence rules take too long to work out: write fewer events at once, or simpler rules"
+    raise InvalidArgumentError(argument, reason)
+
+
+def _with_location_key(row: Mapping[str, Any]) -> dict[str, Any]:
+    if "location" not in row:
+        return dict(row)
+    location = row["location"]
+    return {**row, "location_key": None if location is None else folded(location)}
+
+
+def _only(row: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name in names}
 
 
 @contextmanager
@@ -422,19 +485,14 @@ def _window(start: datetime, end: datetime) -> tuple[datetime, datetime]:
     return after, max(before, plus(after, INSTANT))
 
 
-def _checked(changes: Mapping[str, object]) -> dict[str, Any]:
-    with _naming("changes"):
-        checked: dict[str, Any] = check("changes", dict(changes), EventChanges)
-        return checked
-
-
 @contextmanager
-def _naming(prefix: str) -> Iterator[None]:
+def _naming(prefix: str, instead: str = "") -> Iterator[None]:
     """Name the caller's argument, not the parameter that it is sent in."""
     try:
         yield
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(error.argument.removeprefix(f"{prefix}."), error.reason) from error.__cause__
+        name = error.argument.removeprefix(f"{prefix}.")
+        raise InvalidArgumentError(f"{instead}{name}", error.reason) from error.__cause__
 
 
 async def _claim_due(db: Executor, tenant_id: str, moment: datetime, limit: int) -> list[EventOccurrence]:
@@ -443,16 +501,30 @@ async def _claim_due(db: Executor, tenant_id: str, moment: datetime, limit: int)
     # An event that was looked at too early makes room for another one.
     while len(claimed) < limit and spent < _CLAIMING:
         due = await db.fetch_all(LOCK_DUE, tenant_id, now=moment, limit=limit - len(claimed))
-        moves: list[Move] = []
-        for event in due:
-            if spent >= _CLAIMING:
-                break
-            work = Work()
-            occurrence, move = claim(event, moment, work)
-            claimed += [occurrence] if occurrence else []
-            moves.append(move)
-            spent += work.done
         if not due:
             break
+
+        def claim_these(work: Work, due: Sequence[Due] = due, allowed: int = _CLAIMING - spent) -> _Claims:
+            return _claims(due, moment, work, allowed)
+
+        found, moves, done = await within(_CLAIMING + _A_SEARCH, claim_these)
+        claimed += found
+        spent += done
         await db.execute(MOVE_ON, tenant_id, rows=moves)
     return claimed
+
+
+_Claims = tuple[list[EventOccurrence], list[Move], int]
+
+
+def _claims(due: Sequence[Due], moment: datetime, work: Work, allowed: int) -> _Claims:
+    """What is claimed of these events, where that leaves them, and the work that it took."""
+    found: list[EventOccurrence] = []
+    moves: list[Move] = []
+    for event in due:
+        if work.done >= allowed:
+            break
+        occurrence, move = claim(event, moment, Work(_A_SEARCH, within=work))
+        found += [occurrence] if occurrence else []
+        moves.append(move)
+    return found, moves, work.done

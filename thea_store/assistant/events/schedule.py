@@ -3,87 +3,103 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from heapq import merge
-from typing import Any, Literal
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import ConfigDict, with_config
-from typing_extensions import TypedDict
+from thea_store.assistant.events.records import Candidate, Due, Event, EventOccurrence, Move
+from thea_store.assistant.recurrence.lines import Lines, read_lines
+from thea_store.assistant.recurrence.recurrence_set import RecurrenceSet, midnight, reach_of
+from thea_store.assistant.recurrence.rule import CLOCK
+from thea_store.assistant.recurrence.series import MARGIN
+from thea_store.assistant.recurrence.work import TooMuchWork, Work
+from thea_store.errors import InvalidArgumentError
+from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
 
-from thea_store.assistant.recurrence.rule import parse
-from thea_store.assistant.recurrence.series import Series, TooMuchWork, Work
-from thea_store.repositories.base import Stored
-
-__all__ = [
-    "INSTANT",
-    "Candidate",
-    "Due",
-    "Event",
-    "EventOccurrence",
-    "EventStatus",
-    "Move",
-    "claim",
-    "occurrences",
-    "plus",
-]
+__all__ = ["INSTANT", "claim", "is_floating", "occurrences", "placed_in", "plus", "recurrence_set", "with_series_end"]
 
 _log = logging.getLogger("thea_store.events")
 
-EventStatus = Literal["scheduled", "completed", "cancelled"]
-
-
-class Event(Stored):
-    """An event; a recurring one is described by its first start and its rule (RFC 5545).
-
-    Without an end it is an instant. A reminder is due `reminder_minutes` before the start.
-    """
-
-    user_id: int
-    title: str
-    description: str | None
-    start_datetime: datetime
-    end_datetime: datetime | None
-    location: str | None
-    event_type: str
-    category: str | None
-    status: EventStatus
-    reminder_minutes: int | None
-    recurrence_rule: str | None
-    external_id: str | None
-    extra_data: dict[str, Any] | None
-
-
-class EventOccurrence(Event):
-    """An event as it happens once: `start_datetime` and `end_datetime` are those of this occurrence."""
-
-    is_recurring: bool
-
-
-class Candidate(Event):
-    """An event, and the timezone that its occurrences are worked out in."""
-
-    timezone: str
-
-
-class Due(Candidate):
-    """An event to look at for a reminder, and the start of the last occurrence that was claimed."""
-
-    reminded_until: datetime | None
-
-
-@with_config(ConfigDict(extra="forbid"))
-class Move(TypedDict):
-    """Up to where an event was reminded of, and when to look at it again."""
-
-    id: int
-    reminded_until: datetime | None
-    next_reminder_at: datetime | None
-
-
 INSTANT = timedelta(microseconds=1)
 """The least difference of two moments, and what an instant lasts."""
+
+# Units of work for a record, and for a single event to look at.
+_A_RECORD, _AN_EVENT = 200, 100
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def is_floating(row: Mapping[str, Any]) -> bool:
+    """Whether what the row says of time can be understood in its user's timezone alone."""
+    if row.get("all_day"):
+        return True
+    text = row.get("recurrence_rule")
+    start = read_lines(text).start if text is not None else None
+    return start is not None and (not isinstance(start, datetime) or start.tzinfo is None)
+
+
+def placed_in(zone: ZoneInfo | None, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with its rule in the one spelling, and the end of an event of whole days; InvalidArgumentError.
+
+    `zone` is `None` where it is not known; then the row is not floating, or its user does not exist.
+    """
+    lines = read_lines(row["recurrence_rule"]) if row.get("recurrence_rule") is not None else None
+    if lines and lines.start is not None:
+        _check_start(lines, row["start_datetime"], zone)
+    if not row.get("all_day"):
+        return dict(row) | ({"recurrence_rule": str(lines)} if lines else {})
+    if zone is None:
+        return dict(row)
+    whole = dict(row) | {"end_datetime": _end_of_days(row, zone)}
+    if lines:
+        if lines.rule and lines.rule.numbers.keys() & set(CLOCK):
+            reason = "may not have BYHOUR, BYMINUTE or BYSECOND, as the event is all-day"
+            raise InvalidArgumentError("recurrence_rule", reason)
+        whole["recurrence_rule"] = str(lines.on_days(zone))
+    return whole
+
+
+def _check_start(lines: Lines, start: datetime, zone: ZoneInfo | None) -> None:
+    said, at = lines.start, start.replace(microsecond=0)
+    if isinstance(said, datetime) and said.tzinfo:
+        same = said == at
+    elif zone is None:
+        return
+    elif isinstance(said, datetime):
+        same = said.replace(tzinfo=zone).astimezone(UTC) == at
+    else:
+        same = said is not None and midnight(said, zone) == at
+    if not same:
+        raise InvalidArgumentError("recurrence_rule", "has a DTSTART that is not start_datetime")
+
+
+def _end_of_days(row: Mapping[str, Any], zone: ZoneInfo) -> datetime:
+    start: datetime = row["start_datetime"]
+    end: datetime | None = row.get("end_datetime")
+    for name, moment in (("start_datetime", start), ("end_datetime", end)):
+        if moment is not None and midnight(moment.astimezone(zone).date(), zone) != moment:
+            raise InvalidArgumentError(name, "must be a midnight of the user's timezone, as the event is all-day")
+    if end is None:
+        return midnight(start.astimezone(zone).date() + timedelta(days=1), zone)
+    if end == start:
+        raise InvalidArgumentError("end_datetime", "must be a later midnight than start_datetime")
+    return end
+
+
+def with_series_end(row: Mapping[str, Any], work: Work) -> dict[str, Any]:
+    """The row with a moment after its last occurrence; TooMuchWork, and InvalidArgumentError when it never happens."""
+    text, start, end = row.get("recurrence_rule"), row["start_datetime"], row.get("end_datetime")
+    work.charge(_AN_EVENT)
+    if text is None:
+        return {**row, "series_end": None}
+    try:
+        last = reach_of(read_lines(text), start, work)
+    except ValueError as error:
+        raise InvalidArgumentError("recurrence_rule", str(error)) from None
+    return {**row, "series_end": plus(last, end - start + MARGIN if end else timedelta()) if last else None}
 
 
 # --- windows ------------------------------------------------------------------------------------
@@ -96,80 +112,104 @@ def occurrences(
 
     Of single events it takes those that the query chose. No more is worked out than what is asked for.
     """
+    series = {event.id: recurrence_set(event) for event in candidates if event.recurrence_rule}
 
     def starts(event: Candidate) -> Iterator[tuple[datetime, int, Candidate]]:
-        length = _length(event)
-        since = _minus(after, length) if running else after
-        series = _series(event).between(since, before, work) if event.recurrence_rule else [event.start_datetime]
-        for start in series:
-            if start >= after or (running and plus(start, length) > after):
+        work.charge(_AN_EVENT)
+        if not (happens := series.get(event.id)):
+            yield event.start_datetime, event.id, event
+            return
+        since = _minus(after, happens.longest) if running else after
+        for start in happens.between(since, before, work):
+            if start >= after or (running and (happens.end_of(start) or start) > after):
                 yield start, event.id, event
 
     for start, _, event in merge(*map(starts, candidates)):
-        yield _occurrence(event, start)
+        work.charge(_A_RECORD)
+        happens = series.get(event.id)
+        yield _occurrence(event, start, happens.end_of(start) if happens else event.end_datetime)
 
 
-def _occurrence(event: Event, start: datetime) -> EventOccurrence:
+def _occurrence(event: Event, start: datetime, end: datetime | None) -> EventOccurrence:
     fields = {name: getattr(event, name) for name in Event.model_fields}
-    end = event.end_datetime and plus(start, _length(event))
     return EventOccurrence.model_validate(
         fields | {"start_datetime": start, "end_datetime": end, "is_recurring": event.recurrence_rule is not None}
     )
 
 
+def recurrence_set(event: Candidate) -> RecurrenceSet:
+    """The event's occurrences; a single event has one."""
+    lines, zone = None, None
+    try:
+        lines = read_lines(event.recurrence_rule) if event.recurrence_rule else None
+        zone = ZoneInfo(event.timezone)
+    except (ValueError, OSError, KeyError):
+        # Written past this library, or by another version: one such row must not stop all reminders.
+        lines = None
+        _log.warning("event %d: its recurrence rule or its timezone cannot be read: set it again", event.id)
+    return RecurrenceSet(
+        lines, event.start_datetime, event.end_datetime, zone or UTC, all_day=event.all_day, skipped=event.skipped
+    )
+
+
 # --- reminders ----------------------------------------------------------------------------------
 
-_ONCE = parse("FREQ=DAILY;COUNT=1")
-
-
-def _series(event: Candidate) -> Series:
-    """The event's occurrences; a single event is a series of one."""
-    rule, zone = _ONCE, None
-    if event.recurrence_rule:
-        try:
-            rule = parse(event.recurrence_rule)
-            zone = ZoneInfo(event.timezone)
-        except (ValueError, OSError, KeyError):
-            # Written past this library, or by another version: one such row must not stop all reminders.
-            _log.warning("event %d: its recurrence rule or its user's timezone cannot be read: set it again", event.id)
-    return Series(rule, event.start_datetime, zone or UTC)
+# How many claimed occurrences that are still to come are remembered one by one.
+_REMEMBERED = 1000
 
 
 def claim(event: Due, now: datetime, work: Work) -> tuple[EventOccurrence | None, Move]:
     """The latest occurrence that is due and was not claimed, and where that leaves the event."""
-    move: Move = {"id": event.id, "reminded_until": event.reminded_until, "next_reminder_at": None}
+    claimed = dict(zip(event.reminded, event.reminded_at, strict=False))
+    move: Move = {
+        "id": event.id,
+        "reminded_until": event.reminded_until,
+        "reminded": event.reminded,
+        "reminded_at": event.reminded_at,
+        "next_reminder_at": None,
+    }
     if event.reminder_minutes is None:
         return None, move
     notice = timedelta(minutes=event.reminder_minutes)
-    series = _series(event)
+    happens = recurrence_set(event)
     unclaimed = plus(event.reminded_until, INSTANT) if event.reminded_until else event.start_datetime
     not_due = plus(plus(now, notice), INSTANT)
-    latest = None
+
+    def was_claimed(start: datetime) -> bool:
+        # A claim before the reminder was due belongs to an earlier notice: it is due once more.
+        return start in claimed and claimed[start] >= _minus(start, notice)
+
+    def latest_due() -> datetime | None:
+        start = happens.last(unclaimed, not_due, work)
+        while start and was_claimed(start):
+            start = happens.last(unclaimed, start, work)
+        return start
+
+    latest, following = None, None
     try:
-        latest = series.last(unclaimed, not_due, work)
-        move["reminded_until"] = latest or event.reminded_until
-        following = series.first(max(unclaimed, not_due), work)
-    except TooMuchWork:  # there is none in a lifetime
-        following = None
+        latest = latest_due()
+        following = happens.first(max(unclaimed, not_due), work)
+    except TooMuchWork as stopped:  # there is none in a lifetime
+        if stopped.work is not work:
+            raise
+    if latest:
+        _remember(move, claimed, latest, now)
     move["next_reminder_at"] = following and _minus(following, notice)
-    return _occurrence(event, latest) if latest else None, move
+    return _occurrence(event, latest, happens.end_of(latest)) if latest else None, move
 
 
-def _length(event: Event) -> timedelta:
-    return event.end_datetime - event.start_datetime if event.end_datetime else timedelta()
+def _remember(move: Move, claimed: dict[datetime, datetime], start: datetime, now: datetime) -> None:
+    move["reminded_until"] = start
+    # What is past is covered by `reminded_until`. The newest stands last, and tells when the event was looked at.
+    kept = {at: when for at, when in claimed.items() if at > now and at != start} | {start: now}
+    move["reminded"], move["reminded_at"] = list(kept)[-_REMEMBERED:], list(kept.values())[-_REMEMBERED:]
 
 
 def plus(moment: datetime, span: timedelta) -> datetime:
-    """The moment after this span, or the last there is."""
-    try:
-        return moment + span
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
+    """The moment after this span, or the last that an argument may be."""
+    return moment + span if span < LAST_MOMENT - moment else LAST_MOMENT
 
 
 def _minus(moment: datetime, span: timedelta) -> datetime:
-    """The moment before this span, or the first there is."""
-    try:
-        return moment - span
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
+    """The moment before this span, or the first that an argument may be."""
+    return moment - span if span < moment - FIRST_MOMENT else FIRST_MOMENT

@@ -1,7 +1,7 @@
 """Recurrence rules (RFC 5545, section 3.3.10), read strictly into numbers.
 
-Stricter than the RFC where a calendar of people has no need: no frequency below DAILY, COUNT and
-INTERVAL up to 1000, up to 24 times a day, 512 ASCII characters.
+A rule is read more strictly than the RFC asks: no frequency below DAILY, COUNT and INTERVAL up to 1000, up
+to 24 times a day, up to 512 ASCII characters. The calendars of people need no more.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from math import prod
 from types import MappingProxyType
 
-__all__ = ["CLOCK", "Rule", "parse", "weeks"]
+__all__ = ["CLOCK", "WEEKDAYS", "Rule", "at_second", "parse", "stamp", "weeks"]
 
 _LONGEST, _MOST, _TIMES_A_DAY = 512, 1000, 24
 _FREQUENCIES = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
-_WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 CLOCK = ("BYHOUR", "BYMINUTE", "BYSECOND")
 """The parts that say at what time of the day."""
 
@@ -35,7 +35,14 @@ _NUMBERS = {
 }
 _DAY = re.compile(r"([+-]?(?!0+[A-Z])[0-9]{1,2})?(MO|TU|WE|TH|FR|SA|SU)")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,3}")
-_UNTIL = re.compile(r"[0-9]{8}(?:T[0-9]{6}Z?)?")
+_STAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})(?:T([0-9]{2})([0-9]{2})([0-9]{2})(Z?))?")
+
+
+# FREQ first, as the RFC advises; the BY parts in the order in which the RFC applies them.
+_ORDER = (
+    *("FREQ", "INTERVAL", "COUNT", "UNTIL", "BYMONTH", "BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY"),
+    *("BYHOUR", "BYMINUTE", "BYSECOND", "BYSETPOS", "WKST"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,19 @@ class Rule:
     days: tuple[tuple[int, int], ...]
     """Which one of the period (0: all of them), and the weekday."""
     numbers: Mapping[str, tuple[int, ...]]
+
+    def __str__(self) -> str:
+        """The rule in its one spelling: what has a default is left out, the parts stand in a fixed order."""
+        days = ",".join(f"{number or ''}{WEEKDAYS[day]}" for number, day in self.days)
+        parts = {name: ",".join(map(str, numbers)) for name, numbers in self.numbers.items()} | {"BYDAY": days}
+        parts |= {
+            "FREQ": self.frequency,
+            "INTERVAL": str(self.interval) if self.interval > 1 else "",
+            "COUNT": str(self.count or ""),
+            "UNTIL": _until_text(self.until) if self.until else "",
+            "WKST": WEEKDAYS[self.week_start] if self.week_start else "",
+        }
+        return ";".join(f"{name}={parts[name]}" for name in _ORDER if parts.get(name))
 
 
 @lru_cache(maxsize=1024)
@@ -80,7 +100,8 @@ def _parts(text: str) -> dict[str, str]:
     if len(text) > _LONGEST or not text.isascii():
         raise ValueError(f"must have up to {_LONGEST} characters, all of them ASCII")
     parts: dict[str, str] = {}
-    for part in text.upper().removeprefix("RRULE:").split(";"):
+    # Some programs end the last part with a semicolon too.
+    for part in text.upper().removeprefix("RRULE:").removesuffix(";").split(";"):
         name, equals, value = part.partition("=")
         if not equals or not value:
             raise ValueError("must be parts NAME=VALUE with a semicolon in between")
@@ -102,20 +123,38 @@ def _until(value: str | None) -> datetime | None:
     if value is None:
         return None
     try:
-        if not _UNTIL.fullmatch(value):
-            raise ValueError
-        if "T" not in value:
-            return datetime.combine(datetime.strptime(value, "%Y%m%d"), time.max)  # noqa: DTZ007 - local time
-        until = datetime.strptime(value.rstrip("Z"), "%Y%m%dT%H%M%S")  # noqa: DTZ007
+        until = stamp(value)
     except ValueError:
         raise ValueError("needs a date or a time such as 20301231T225959Z in UNTIL") from None
-    return until.replace(tzinfo=UTC) if value.endswith("Z") else until
+    return until if isinstance(until, datetime) else datetime.combine(until, time.max)
+
+
+def _until_text(until: datetime) -> str:
+    return f"{until.year:04}{until:%m%d}" if until.time() == time.max else at_second(until)
+
+
+def stamp(text: str) -> datetime | date:
+    """A date, a local time (naive) or a time in UTC, as the RFC writes them; ValueError."""
+    match = _STAMP.fullmatch(text)
+    if not match:
+        raise ValueError("needs dates such as 20301231 or times such as 20301231T225959Z")
+    year, month, day = int(match[1]), int(match[2]), int(match[3])
+    if match[4] is None:
+        return date(year, month, day)
+    return datetime(
+        year, month, day, int(match[4]), int(match[5]), int(match[6]), tzinfo=UTC if match[7] else None
+    )  # fmt: skip
+
+
+def at_second(moment: datetime) -> str:
+    """The moment, in UTC or local and naive, as the RFC writes it."""
+    return f"{moment.year:04}{moment:%m%dT%H%M%S}{'Z' if moment.tzinfo else ''}"
 
 
 def _week_start(value: str) -> int:
-    if value not in _WEEKDAYS:
+    if value not in WEEKDAYS:
         raise ValueError("needs a weekday such as MO in WKST")
-    return _WEEKDAYS.index(value)
+    return WEEKDAYS.index(value)
 
 
 def _days(value: str | None) -> tuple[tuple[int, int], ...]:
@@ -124,7 +163,7 @@ def _days(value: str | None) -> tuple[tuple[int, int], ...]:
     matches = [_DAY.fullmatch(item) for item in value.split(",")]
     if not all(matches):
         raise ValueError("needs weekdays such as MO or -1FR in BYDAY")
-    return tuple(sorted({(int(match[1] or 0), _WEEKDAYS.index(match[2])) for match in matches if match}))
+    return tuple(sorted({(int(match[1] or 0), WEEKDAYS.index(match[2])) for match in matches if match}))
 
 
 def _numbers(name: str, value: str) -> tuple[int, ...]:
