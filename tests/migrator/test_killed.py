@@ -143,8 +143,8 @@ def marking_apart(url: str, *arguments: str) -> None:
     """The migrator with yoyo's own flaw: a migration and its mark are two transactions."""
     run_without, note = Backend.run, Backend._note
 
-    def run_and_note(self: Backend, migration: Migration, operation: Any) -> None:
-        run_without(self, migration, operation)
+    def run_and_note(self: Backend, migration: Migration, operation: Any, *, discard_rows: bool = False) -> None:
+        run_without(self, migration, operation, discard_rows=discard_rows)
         with self._work():
             note(self, migration, operation)
 

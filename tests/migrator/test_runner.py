@@ -613,6 +613,9 @@ def test_a_rollback_that_fails_leaves_its_migration_applied(database_url: str, t
 
     with pytest.raises(MigrationError, match=r"0002\.b .*0002\.b\.rollback\.sql:2.*nowhere"):
         rollback(database_url, three, to="0001.a")
+    assert marks(database_url) == ALL
+    with pytest.raises(MigrationError, match=r"0002\.b .*0002\.b\.rollback\.sql:2.*nowhere"):
+        rollback(database_url, three, to="0001.a", discard_rows=True)  # tries nothing beforehand
     assert marks(database_url) == ["0001.a", "0002.b"]
     assert tables(database_url) == {"a", "b", "b2"}
 

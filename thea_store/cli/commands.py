@@ -166,6 +166,10 @@ def migrate(
         str | None,
         typer.Option("--extension", metavar="NAME", help="With --rollback: take back this extension's migrations."),
     ] = None,
+    discard_rows: Annotated[
+        bool,
+        typer.Option("--discard-rows", help="With --rollback: also drop tables and columns that hold something."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the schema to the newest version, with the login of DATABASE_MIGRATOR_URL or DATABASE_URL."""
@@ -175,13 +179,16 @@ def migrate(
         raise typer.BadParameter("goes with --rollback", param_hint="--to")
     if extension is not None and not rollback:
         raise typer.BadParameter("goes with --rollback", param_hint="--extension")
+    if discard_rows and not rollback:
+        raise typer.BadParameter("goes with --rollback", param_hint="--discard-rows")
     verb = "rolled back" if rollback else "applied"
 
     def tell(migration: str, seconds: float) -> None:
         if not as_json:
             typer.echo(f"{verb} {migration} ({seconds * 1000:.0f} ms)")
 
-    done = asyncio.run(_migrate(tell, dry_run=dry_run, rollback=rollback, to=to, extension=extension))
+    back = {"to": to, "extension": extension, "discard_rows": discard_rows} if rollback else None
+    done = asyncio.run(_migrate(tell, dry_run=dry_run, back=back))
     if as_json:
         print_json({"rollback": rollback, "dry_run": dry_run, "migrations": done})
     elif not done:
@@ -269,9 +276,8 @@ async def _import(file: Path, tenant: str, assistant: int | None) -> tuple[Impor
         return job.report, None
 
 
-async def _migrate(
-    tell: Callable[[str, float], None], *, dry_run: bool, rollback: bool, to: str | None, extension: str | None
-) -> list[str]:
+async def _migrate(tell: Callable[[str, float], None], *, dry_run: bool, back: dict[str, Any] | None) -> list[str]:
+    """The ids applied, or with `back`, the arguments of a rollback, those taken back."""
     from thea_store import migrator  # noqa: PLC0415
 
     settings = _settings(migrating=True)
@@ -279,9 +285,9 @@ async def _migrate(
     async with AsyncExitStack() as resources:
         server = await _embedded(settings.migrator_url or settings.url, resources)
         url = server.migrator_url if server else settings.address(settings.migrator_url).render()
-        if rollback:
+        if back is not None:
             return await asyncio.to_thread(
-                migrator.rollback, url, lineages=lineages, extension=extension, to=to, dry_run=dry_run, on_progress=tell
+                migrator.rollback, url, lineages=lineages, dry_run=dry_run, on_progress=tell, **back
             )
         return await asyncio.to_thread(migrator.migrate, url, lineages=lineages, dry_run=dry_run, on_progress=tell)
 

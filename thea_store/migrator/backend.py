@@ -6,9 +6,11 @@ import getpass
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, LiteralString
 from uuid import uuid4
 
@@ -23,6 +25,8 @@ from thea_store.migrator.blockers import watch
 from thea_store.migrator.connection import connection_parameters
 from thea_store.migrator.failures import bookkeeping, failed, location, one_line
 from thea_store.migrator.files import Migration
+from thea_store.migrator.losses import losses
+from thea_store.migrator.splitting import Statement
 from thea_store.postgres.encoding import UTF8, wrong_encoding
 from thea_store.postgres.operator import forget_login, is_refused_by_pooler
 from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE
@@ -37,6 +41,16 @@ _PLAIN_YOYO = (
     "a plain `yoyo` is at work, or died there, and left its lock (a row in public.yoyo_lock): wait until it has ended "
     "and run again; if it was killed, run `yoyo break-lock` first"
 )
+
+
+@dataclass(slots=True)
+class _Work:
+    """How far a transaction has come, for its errors."""
+
+    migration: str = ""
+    path: Path = field(default_factory=Path)
+    statement: Statement | None = None
+    committing: bool = False
 
 
 class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has no types
@@ -151,23 +165,56 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
                 return {}
             return {id_: _checksum(comment) for id_, comment in self.connection.execute(statements.APPLIED)}
 
-    def run(self, migration: Migration, operation: Literal["apply", "rollback"]) -> None:
+    def run(self, migration: Migration, operation: Literal["apply", "rollback"], *, discard_rows: bool = False) -> None:
         """Apply a migration or roll it back, and note that in yoyo's tables: all of it or nothing."""
-        forward = operation == "apply"
-        path = migration.path if forward else migration.rollback_path
-        statement, committing, blockers = None, False, list[str]()
+        work = _Work()
+        with self._reported(work):
+            if operation == "rollback" and not discard_rows:
+                self._refuse_losses([migration], work)
+            self._execute(migration, operation, work)
+            self._note(migration, operation)
+            work.committing = True
+
+    def require_empty(self, migrations: Sequence[Migration]) -> None:
+        """`MigrationError` where rolling these back would drop rows; whatever comes of it, nothing is done."""
+        work = _Work()
+        with self._reported(work):
+            self._refuse_losses(migrations, work)
+
+    @contextmanager
+    def _reported(self, work: _Work) -> Iterator[None]:
+        """A transaction whose errors name the statement that `work` has come to."""
+        blockers = list[str]()
         try:
             with watch(self.connection, self._parameters, self._lock_timeout) as blockers, self._work():
                 self._stay_alone()
-                for statement in migration.statements if forward else migration.rollback or ():
-                    self.connection.execute(statement.sql.encode())
-                statement = None
-                self._note(migration, operation)
-                committing = True
+                yield
         except psycopg.Error as error:
             broken = self.connection.broken
-            place = f"{migration.id} ({location(error, path, statement)})"
-            raise failed(error, place, broken=broken, committing=committing, blockers=blockers) from error
+            place = f"{work.migration} ({location(error, work.path, work.statement)})"
+            raise failed(error, place, broken=broken, committing=work.committing, blockers=blockers) from error
+
+    def _execute(self, migration: Migration, operation: Literal["apply", "rollback"], work: _Work) -> None:
+        forward = operation == "apply"
+        work.migration = migration.id
+        work.path = migration.path if forward else migration.rollback_path
+        for work.statement in migration.statements if forward else migration.rollback or ():
+            self.connection.execute(work.statement.sql.encode())
+        work.statement = None
+
+    def _refuse_losses(self, migrations: Sequence[Migration], work: _Work) -> None:
+        def go_back() -> None:
+            for migration in migrations:
+                self._execute(migration, "rollback", work)
+                self.connection.execute(self._settings)  # the file may have left others
+
+        found = losses(self.connection, go_back)
+        if found:
+            ids = ", ".join(migration.id for migration in migrations)
+            raise MigrationError(
+                f"rolling back {ids} would drop {', '.join(map(str, found))}: nothing was done; make a backup, and "
+                "give --discard-rows (`discard_rows=True`) to lose them"
+            )
 
     @contextmanager
     def _work(self) -> Iterator[None]:

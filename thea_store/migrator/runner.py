@@ -75,6 +75,7 @@ def rollback(
     lineages: Sequence[Lineage] = (),
     extension: str | None = None,
     to: str | None = None,
+    discard_rows: bool = False,
     dry_run: bool = False,
     lock_timeout: float = 10.0,
     wait: float = 60.0,
@@ -84,7 +85,8 @@ def rollback(
 
     Returns the ids, or with `dry_run` those that would be taken back. The lineage is the library's own, or that of
     `extension`. `to` is an id or its number, `0000` for everything; without it the newest alone is taken back, and
-    an empty database gives an empty list. Else as `migrate`.
+    an empty database gives an empty list. Where a table holds rows that would be dropped, or a column values, nothing
+    is done, and `MigrationError` names them with their numbers, unless `discard_rows`. Else as `migrate`.
     """
     migrations = available(directory, lineages=lineages)
     with _session(url, lock_timeout, wait) as backend:
@@ -93,9 +95,11 @@ def rollback(
         with backend.lock(wait):
             backend.prepare(wait)
             chosen = to_roll_back(migrations, backend.applied(), to, extension or "")
+            if len(chosen) > 1 and not discard_rows:  # else some would be taken back before another is refused
+                backend.require_empty(chosen)
             for migration in chosen:
                 backend.prepare(wait)
-                _run(backend, migration, "rollback", on_progress)
+                _run(backend, migration, "rollback", on_progress, discard_rows=discard_rows)
         return [migration.id for migration in chosen]
 
 
@@ -118,9 +122,14 @@ def _next(backend: Backend, migrations: list[Migration], wait: float) -> Migrati
 
 
 def _run(
-    backend: Backend, migration: Migration, operation: Literal["apply", "rollback"], on_progress: _Progress | None
+    backend: Backend,
+    migration: Migration,
+    operation: Literal["apply", "rollback"],
+    on_progress: _Progress | None,
+    *,
+    discard_rows: bool = False,
 ) -> None:
     began = time.monotonic()
-    backend.run(migration, operation)
+    backend.run(migration, operation, discard_rows=discard_rows)
     if on_progress is not None:
         on_progress(migration.id, time.monotonic() - began)
