@@ -21,8 +21,9 @@ from tests.hostile.texts import put, rows_of
 from tests.support.exports import ANA, BEN, BOT, account, brought_in, chat, said, written
 from tests.support.fuzzing import ODD_VALUES, broken_export, paths
 from thea_store import ExportFileError, Store
-from thea_store.telegram.export import ExportedMessage, ExportReader
+from thea_store.telegram.export import ExportReader
 from thea_store.telegram.importer import TelegramImport
+from thea_store.telegram.message import ExportedMessage
 
 SEED, EXPORTS, IMPORTS = 20260309, 1_000, 25
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.exports import ANA, BEN, BOT, NOON
 from thea_store.telegram import turns
-from thea_store.telegram.export import ExportedMessage
+from thea_store.telegram.message import ExportedMessage
 from thea_store.telegram.turns import Turn, Turns
 
 _numbers = itertools.count(1)

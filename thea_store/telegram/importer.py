@@ -13,8 +13,8 @@ import asyncio
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any, get_args
 
 from pydantic import Field
@@ -26,6 +26,7 @@ from thea_store.errors import ExportFileError
 from thea_store.queries.arguments import Id, check, check_tenant
 from thea_store.store import Store, StoreTransaction
 from thea_store.telegram.export import ExportReader
+from thea_store.telegram.skipped import Skipped
 from thea_store.telegram.turns import Outcome, Turn, Turns
 
 __all__ = ["ACTOR", "ImportReport", "TelegramImport"]
@@ -53,17 +54,28 @@ class ImportReport:
     """What became of the turns."""
     new_users: int = 0
     new_conversations: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Messages left out, by the reasons of `ExportReader` and `Turns`."""
+    skipped: Skipped = field(default_factory=Skipped)
+    """Messages left out, by the reasons of `ExportReader` and `Turns`, and where the first of each stand."""
     notes: Counter[str] = field(default_factory=Counter)
     """Messages taken on an assumption of `ExportReader`."""
+    broken_chats: list[str] = field(default_factory=list)
+    """The chats that could not be read, and why."""
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, with all outcomes and without reasons that did not occur."""
-        turns = {outcome: self.turns[outcome] for outcome in get_args(Outcome)}
-        figures = asdict(self)
-        del figures["turns"]
-        return figures | {"exchanges": turns, "skipped": dict(self.skipped), "notes": dict(self.notes)}
+        return {
+            "messages": self.messages,
+            "answers": self.answers,
+            "exchanges": {outcome: self.turns[outcome] for outcome in get_args(Outcome)},
+            "new_users": self.new_users,
+            "new_conversations": self.new_conversations,
+            "skipped": dict(self.skipped),
+            "first_skipped": {
+                reason: [place._asdict() for place in places] for reason, places in self.skipped.first.items()
+            },
+            "notes": dict(self.notes),
+            "broken_chats": self.broken_chats,
+        }
 
 
 class TelegramImport:
@@ -76,17 +88,20 @@ class TelegramImport:
         path: str | os.PathLike[str],
         *,
         assistant: int | None = None,
+        chats: Iterable[tuple[str | None, int]] = (),
+        zone: tzinfo = UTC,
         batch_size: int = 1000,
     ) -> None:
         """`assistant` is the Telegram id of the assistant in chats that are not a bot's.
 
-        Each `batch_size` turns (1 to 10,000) are one transaction. Raises `InvalidTenantError`,
+        `chats` and `zone` are those of `ExportReader`: which chats to import, and whose clock the times are of in
+        an old export. Each `batch_size` turns (1 to 10,000) are one transaction. Raises `InvalidTenantError`,
         `InvalidArgumentError`, and `ExportFileError` where there is no such file.
         """
         self._store, self._tenant_id = store, check_tenant(tenant_id)
         self._batch_size = check("batch_size", batch_size, _BatchSize)
         check("assistant", assistant, Id | None)
-        self._reader = ExportReader(path)
+        self._reader = ExportReader(path, zone=zone, chats=chats)
         self._folded = Turns(assistant)
         self.report = ImportReport()
 
@@ -130,8 +145,9 @@ class TelegramImport:
 
     def _count(self) -> None:
         self.report.messages, self.report.answers = self._folded.messages, self._folded.answers
-        self.report.skipped = self._reader.skipped + self._folded.skipped
+        self.report.skipped = self._reader.skipped.joined(self._folded.skipped)
         self.report.notes = self._reader.notes.copy()
+        self.report.broken_chats = list(self._reader.broken_chats)
 
 
 def _next_batch(changed: Iterator[Turn], size: int) -> tuple[list[Turn], ExportFileError | None]:
@@ -139,7 +155,7 @@ def _next_batch(changed: Iterator[Turn], size: int) -> tuple[list[Turn], ExportF
     batch: dict[tuple[int, int], Turn] = {}
     try:
         for turn in changed:
-            batch.setdefault((turn.chat_id, turn.message_id), turn)
+            batch.setdefault((turn.chat, turn.message_id), turn)
             if len(batch) == size:
                 break
     except ExportFileError as error:
@@ -222,7 +238,7 @@ def _progress(written: dict[tuple[int, int], Turn]) -> list[Progress]:
 
 
 def _started_at(turns: Iterable[Turn]) -> datetime:
-    return min(each.created_at for each in turns)
+    return min(each.opened_at for each in turns)
 
 
 def _last_activity(turns: Iterable[Turn]) -> datetime:

@@ -1,26 +1,29 @@
 """Folds the messages of exported chats into turns: what somebody wrote, and what the assistant answered.
 
 - In a bot's chat the bot is the assistant; elsewhere the assistant is whom the caller names, or nobody.
-- The assistant's message answers the turn that it replies to, or else the newest of its chat. Several
-  answers to one turn are joined by a newline.
-- An answer before which nobody wrote, or that no longer fits beside the others, makes a turn of its
-  own, in which the user's message is empty. It belongs to the person who was answered, or who writes first.
+- The assistant's message answers the one that it replies to, or else the newest of its chat. Several
+  answers to one message are joined, each on lines of its own, up to 20,000 characters in all.
+- An answer stands alone, with an empty user's message, where it no longer fits beside the others, where nobody
+  wrote before it, and where it replies to a message before the first one of its chat in the file. It belongs to
+  the person who was answered or who wrote last, or else to who writes first.
 - Every other message makes a turn of its sender. Who is no person (a channel, a sender left out) is
   skipped.
 
-What comes out depends on nothing but the messages and their order, however they are cut into batches, and
-an answer only ever gets longer. So an import can stop anywhere and go on from the start.
+Which turn an answer belongs to depends on nothing but the messages from that turn on, and an answer that
+stands alone is exactly one message. So a file of a part of a chat makes the same turns as one of the whole chat,
+but for the answers whose message it lacks; and these are told apart by `Turn.is_alone`.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from thea_store.telegram.export import ExportedMessage
+from thea_store.telegram.message import ExportedMessage
+from thea_store.telegram.skipped import Place, Skipped
 
 __all__ = ["Outcome", "Person", "Turn", "Turns"]
 
@@ -31,6 +34,9 @@ Outcome = Literal["new", "completed", "unchanged", "deleted"]
 # joined answers to one turn get. A bot that only ever notifies would else grow one answer without end.
 _REACH = 1000
 _ROOM = 20_000
+# How much text waits for somebody to write, in characters; and among how many messages one is known to be repeated.
+_PATIENCE = 2_000_000
+_MEMORY = 10_000
 
 _LARGEST_ID = 2**63 - 1
 
@@ -44,35 +50,43 @@ class Person(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """What one person wrote, and the answers to it so far."""
+    """What one person wrote, and the answers to it so far; or an answer alone, which has no message to stand with."""
 
-    chat_id: int
+    chat: str
     message_id: int
     person: Person
     user_message: str
     created_at: datetime
+    opened_at: datetime
+    """When the person wrote, here or, for an answer alone, next to it: no later than that their conversation began."""
     last_activity: datetime
     """The time of the newest answer, or of the message."""
-    bot_response: str | None = None
-    answers: list[int] = field(default_factory=list)
-    """The numbers of the messages that are joined in it."""
+    answers: dict[int, str] = field(default_factory=dict)
+    """The answers, by the numbers of their messages."""
+    is_alone: bool = False
+    """Whether it is an answer to a message before the file's first one: another file may have both."""
+    is_full: bool = False
     outcome: Outcome | None = None
     """What the store made of it, as far as that is known."""
 
     @property
     def session_id(self) -> str:
         """One session for each person in each chat: two people may have exported chats with the same bot."""
-        return f"telegram:{self.chat_id}:{self.person.telegram_id}"
+        return f"telegram:{self.chat}:{self.person.telegram_id}"
 
-    def has_room(self, text: str) -> bool:
-        """Whether the text can be joined to the answers that are there."""
-        return self.bot_response is None or len(self.bot_response) + len(text) < _ROOM
+    @property
+    def bot_response(self) -> str | None:
+        """The answers, each on lines of its own."""
+        return "\n".join(self.answers.values()) if self.answers else None
 
-    def answer(self, message: ExportedMessage) -> None:
-        """Join the message to the answers."""
-        self.bot_response = message.text if self.bot_response is None else f"{self.bot_response}\n{message.text}"
-        self.last_activity = max(self.last_activity, message.sent_at)
-        self.answers.append(message.message_id)
+    def answer(self, message: ExportedMessage) -> bool:
+        """Join the message to the answers, if it still fits; after one that does not fit, none does."""
+        length = sum(map(len, self.answers.values())) + len(self.answers)
+        self.is_full = self.is_full or (bool(self.answers) and length + len(message.text) > _ROOM)
+        if not self.is_full:
+            self.answers[message.message_id] = message.text
+            self.last_activity = max(self.last_activity, message.sent_at)
+        return not self.is_full
 
 
 _NOBODY = Person(0, None)
@@ -83,79 +97,105 @@ class Turns:
 
     def __init__(self, assistant: int | None = None) -> None:
         self.messages = 0
-        """Messages that became part of an turn."""
+        """Messages that became part of a turn."""
         self.answers = 0
         """Those of them that the assistant sent."""
-        self.skipped: Counter[str] = Counter()
+        self.skipped = Skipped()
         """Messages left out: `no_person`, `unaddressed` (answers in a chat in which nobody else wrote), `repeated`."""
         self._assistant = assistant
-        self._chat: tuple[int, str | None] | None = None
-        self._recent: OrderedDict[int, Turn] = OrderedDict()
-        self._joined: set[int] = set()  # the numbers of all answers of these
-        self._unaddressed = True
+        self._chat: str | None = None
+        self._first = 0  # the chat's first message
+        self._recent: OrderedDict[int, Turn] = OrderedDict()  # of what people wrote
+        self._newest: Turn | None = None
+        self._waiting: deque[tuple[Turn, Place]] = deque()  # answers before anybody wrote
+        self._waiting_length = 0
+        self._seen: OrderedDict[int, None] = OrderedDict()
 
     def fold(self, messages: Iterable[ExportedMessage]) -> Iterator[Turn]:
         """Each turn when it is new and whenever it got an answer."""
         for message in messages:
-            if (message.chat_id, message.chat_type) != self._chat:
+            if message.chat != self._chat:
                 self._leave()
-                self._chat = message.chat_id, message.chat_type
+                self._chat, self._first = message.chat, message.message_id
             yield from self._take(message)
         self._leave()
 
     def _take(self, message: ExportedMessage) -> Iterable[Turn]:
         person = _person(message)
         if person is None:
-            self.skipped["no_person"] += 1
-        elif message.message_id in self._recent or message.message_id in self._joined:
-            self.skipped["repeated"] += 1
-        elif person.telegram_id == (message.chat_id if message.chat_type == "bot_chat" else self._assistant):
-            self.messages += 1
-            self.answers += 1
-            return self._answer(message)
+            self.skipped.add("no_person", _place(message))
+        elif message.message_id in self._seen:
+            self.skipped.add("repeated", _place(message))
         else:
+            self._remember(message.message_id)
             self.messages += 1
+            if person.telegram_id == (message.chat_id if message.chat_type == "bot_chat" else self._assistant):
+                self.answers += 1
+                return self._answer(message)
             return self._ask(message, person)
         return ()
 
     def _ask(self, message: ExportedMessage, person: Person) -> list[Turn]:
-        waiting = list(self._recent.values()) if self._unaddressed else []
-        self._unaddressed = False
-        for turn in waiting:
-            turn.person = person
-        return [*waiting, self._begin(message, person, message.text)]
+        turn = Turn(
+            message.chat, message.message_id, person, message.text, message.sent_at, message.sent_at, message.sent_at
+        )
+        self._newest = self._recent[message.message_id] = turn
+        if len(self._recent) > _REACH:
+            self._recent.popitem(last=False)
+        waiting = [each for each, _ in self._waiting]
+        for each in waiting:
+            each.person, each.opened_at, each.last_activity = person, message.sent_at, message.sent_at
+        self._waiting.clear()
+        self._waiting_length = 0
+        return [*waiting, turn]
 
     def _answer(self, message: ExportedMessage) -> list[Turn]:
-        target = self._answered(message)
-        if target is None or not target.has_room(message.text):
-            target = self._begin(message, target.person if target else _NOBODY, "")
-        target.answer(message)
-        self._joined.add(message.message_id)
-        return [] if self._unaddressed else [target]
+        reply_to = message.reply_to_message_id
+        target = self._newest
+        is_alone = target is None
+        if reply_to is not None:
+            target = self._recent.get(reply_to, target)
+            is_alone = is_alone or (reply_to not in self._recent and reply_to < self._first)
+        if target is not None and not is_alone and target.answer(message):
+            return [target]
+        return self._add_alone(message, target, is_alone=is_alone)
 
-    def _answered(self, message: ExportedMessage) -> Turn | None:
-        if message.reply_to_message_id is not None and (turn := self._recent.get(message.reply_to_message_id)):
-            return turn
-        return next(reversed(self._recent.values()), None)
+    def _add_alone(self, message: ExportedMessage, beside: Turn | None, *, is_alone: bool) -> list[Turn]:
+        person, opened = (beside.person, beside.opened_at) if beside else (_NOBODY, message.sent_at)
+        turn = Turn(message.chat, message.message_id, person, "", message.sent_at, opened, opened, is_alone=is_alone)
+        turn.answers[message.message_id] = message.text
+        if not is_alone:
+            turn.last_activity = message.sent_at
+        if beside is not None:
+            return [turn]
+        self._waiting.append((turn, _place(message)))
+        self._waiting_length += len(message.text)
+        while self._waiting_length > _PATIENCE:
+            self._give_up()
+        return []
 
-    def _begin(self, message: ExportedMessage, person: Person, text: str) -> Turn:
-        if len(self._recent) == _REACH:
-            self._forget()
-        turn = Turn(message.chat_id, message.message_id, person, text, message.sent_at, message.sent_at)
-        self._recent[message.message_id] = turn
-        return turn
+    def _remember(self, message_id: int) -> None:
+        self._seen[message_id] = None
+        if len(self._seen) > _MEMORY:
+            self._seen.popitem(last=False)
 
     def _leave(self) -> None:
-        while self._recent:
-            self._forget()
-        self._unaddressed = True
+        while self._waiting:
+            self._give_up()
+        self._recent.clear()
+        self._seen.clear()
+        self._newest = None
 
-    def _forget(self) -> None:
-        _, turn = self._recent.popitem(last=False)
-        self._joined.difference_update(turn.answers)
-        if self._unaddressed:
-            self.messages -= len(turn.answers)
-            self.skipped["unaddressed"] += len(turn.answers)
+    def _give_up(self) -> None:
+        turn, place = self._waiting.popleft()
+        self._waiting_length -= len(turn.bot_response or "")
+        self.messages -= 1
+        self.answers -= 1
+        self.skipped.add("unaddressed", place)
+
+
+def _place(message: ExportedMessage) -> Place:
+    return Place(message.chat_type, message.chat_id, message.message_id)
 
 
 def _person(message: ExportedMessage) -> Person | None:
