@@ -4,13 +4,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.support.commands import Run
-from tests.support.exports import ANA, BEN, BOT, chat, said, written
+from tests.support.exports import ANA, BEN, BOT, NOON, account, brought_in, chat, said, written
 from thea_store import Store
 from thea_store.cli import commands
 from thea_store.database import connection
@@ -58,7 +60,9 @@ def test_an_import_is_json_for_a_machine(run: Run, thea_database: TestDatabase, 
         "new_users": 1,
         "new_conversations": 1,
         "skipped": {"service": 1},
+        "first_skipped": {"service": [{"chat_type": "bot_chat", "chat_id": 7700700700, "message_id": 113}]},
         "notes": {},
+        "broken_chats": [],
         "error": None,
     }
 
@@ -106,6 +110,9 @@ def test_what_is_no_export_fails(run: Run, thea_database: TestDatabase, tenant: 
         ["import", "telegram", SAMPLE],
         ["import", "telegram", SAMPLE, "--tenant", ""],
         ["import", "telegram", SAMPLE, "--tenant", "acme", "--assistant", "bob"],
+        ["import", "telegram", SAMPLE, "--tenant", "acme", "--zone", "Madrid"],
+        ["import", "telegram", SAMPLE, "--tenant", "acme", "--zone", "../etc/passwd"],
+        ["import", "telegram", SAMPLE, "--tenant", "acme", "--chat", "THEA"],
         ["import"],
         ["migrate", "--to", "0001"],
         ["nonsense"],
@@ -138,6 +145,51 @@ def test_an_assistant_who_never_writes_is_pointed_out(
 
     assert result.exit_code == 0
     assert f"no message of user{BOT}" in result.stderr
+
+
+def test_some_chats_alone_are_imported(run: Run, thea_database: TestDatabase, tenant: str, tmp_path: Path) -> None:
+    chats = [
+        chat(said(1, ANA, "uno")),
+        chat(said(1, ANA, "dos"), kind="private_group"),
+        chat(said(1, ANA, "tres"), id_=8),
+    ]
+    path = str(written(tmp_path / "result.json", account(*chats)))
+    command = ("import", "telegram", path, "--tenant", tenant, "--json")
+    first = run(*command, "--chat", f"private_group:{BOT}", "--chat", "8", DATABASE_URL=thea_database.app_url)
+    absent = run(*command, "--chat", "9", DATABASE_URL=thea_database.app_url)
+
+    assert (first.exit_code, json.loads(first.stdout)["messages"]) == (0, 2)
+    assert (absent.exit_code, json.loads(absent.stdout)["messages"]) == (1, 0)
+    assert f"has no chat:9. Choose among its chats: bot_chat:{BOT}, private_group:{BOT}, bot_chat:8." in absent.stderr
+
+
+def test_the_clock_of_an_old_export_is_named(
+    run: Run, thea_database: TestDatabase, tenant: str, other_tenant: str, *, superuser: Any, tmp_path: Path
+) -> None:
+    old = said(1, ANA, "hola")
+    del old["date_unixtime"]
+    command = ("import", "telegram", str(written(tmp_path / "result.json", chat(old))))
+    of_madrid = run(*command, "--tenant", tenant, "--zone", "Europe/Madrid", DATABASE_URL=thea_database.app_url)
+    of_nowhere = run(*command, "--tenant", other_tenant, DATABASE_URL=thea_database.app_url)
+
+    assert "1 without a timezone, taken for Europe/Madrid" in of_madrid.stdout
+    assert "1 without a timezone, taken for UTC: see --zone" in of_nowhere.stdout
+    assert brought_in(superuser, tenant)[0][-1] == NOON + timedelta(minutes=1) - timedelta(hours=1)
+    assert brought_in(superuser, other_tenant)[0][-1] == NOON + timedelta(minutes=1)
+
+
+def test_a_broken_chat_fails_after_the_others_are_imported(
+    run: Run, thea_database: TestDatabase, tenant: str, tmp_path: Path
+) -> None:
+    chats = [{"type": "bot_chat", "id": 5, "messages": "PIN"}, chat(said(1, ANA, "hola"), said(2, "channel7", "PIN"))]
+    path = str(written(tmp_path / "result.json", account(*chats)))
+    result = run("import", "telegram", path, "--tenant", tenant, DATABASE_URL=thea_database.app_url)
+
+    assert result.exit_code == 1
+    assert "bot_chat:5 has `messages` that are not a list. All other chats were read." in result.stderr
+    assert "1 new" in result.stdout
+    assert f"not by a person (1): message 2 in bot_chat:{BOT}" in result.stdout
+    assert "PIN" not in result.output
 
 
 # --- migrate and check --------------------------------------------------------------------------

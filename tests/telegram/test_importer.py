@@ -99,11 +99,79 @@ async def test_an_account_comes_in_with_all_its_chats(store: Store, tenant: str,
     path = written(tmp_path / "result.json", account(TALK, group, personal))
     report = await imported(store, tenant, path, assistant=BOT)
 
-    assert await talk(store, tenant, f"telegram:99:{ANA}") == [("uno", "a uno")]
-    assert await talk(store, tenant, f"telegram:99:{BEN}") == [("dos", None)]
-    assert await talk(store, tenant, f"telegram:{BEN}:{ANA}") == [("hola", None)]
-    assert await talk(store, tenant, f"telegram:{BEN}:{BEN}") == [("buenas", None)]
+    assert await talk(store, tenant, f"telegram:-1000000000099:{ANA}") == [("uno", "a uno")]
+    assert await talk(store, tenant, f"telegram:-1000000000099:{BEN}") == [("dos", None)]
+    assert await talk(store, tenant, f"telegram:personal_chat:{BEN}:{ANA}") == [("hola", None)]
+    assert await talk(store, tenant, f"telegram:personal_chat:{BEN}:{BEN}") == [("buenas", None)]
     assert (report.new_users, report.new_conversations, report.skipped) == (2, 5, {"no_person": 1})
+
+
+KINDS = {
+    "bot_chat": "7",
+    "private_group": "-7",
+    "private_supergroup": "-1000000000007",
+    "personal_chat": "personal_chat:7",
+    "saved_messages": "saved_messages:7",
+    "private_channel": "channel:7",
+    "of_the_future": "of_the_future:7",
+}
+
+
+async def test_chats_of_different_kinds_that_share_an_id_are_conversations_of_their_own(
+    store: Store, tenant: str, tmp_path: Path
+) -> None:
+    chats = [chat(said(1, ANA, f"{kind} {n}"), said(2, ANA, kind), id_=7, kind=kind) for n, kind in enumerate(KINDS)]
+    report = await imported(store, tenant, written(tmp_path / "result.json", account(*chats)))
+
+    assert report.turns == {"new": 2 * len(KINDS)}
+    for number, (kind, key) in enumerate(KINDS.items()):
+        assert await talk(store, tenant, f"telegram:{key}:{ANA}") == [(f"{kind} {number}", None), (kind, None)]
+
+
+async def test_a_chat_that_became_public_is_the_same_chat(store: Store, tenant: str, tmp_path: Path) -> None:
+    for kind in ("private_supergroup", "public_supergroup"):
+        report = await imported(store, tenant, written(tmp_path / "r.json", chat(said(1, ANA, "hola"), kind=kind)))
+
+    assert report.turns == {"unchanged": 1}
+
+
+async def test_a_broken_chat_does_not_stop_the_import_of_those_after_it(
+    store: Store, tenant: str, tmp_path: Path
+) -> None:
+    broken = {"name": "PIN", "type": "private_group", "id": "99", "messages": [said(1, ANA, "PIN")]}
+    path = written(tmp_path / "result.json", account(chat(said(1, BEN, "uno"), id_=8000), broken, TALK))
+    job = TelegramImport(store, tenant, path)
+
+    with pytest.raises(ExportFileError, match=r"place 2 of `chats` \(private_group\) has no valid `id`") as error:
+        await job.run()
+    assert "PIN" not in str(error.value)
+    assert len(await talk(store, tenant)) == 2
+    assert len(await talk(store, tenant, f"telegram:8000:{BEN}")) == 1
+    assert len(job.report.broken_chats) == 1
+
+
+async def test_a_chat_that_comes_twice_in_a_file_is_whole_at_once(
+    store: Store, tenant: str, other_tenant: str, superuser: Superuser, tmp_path: Path
+) -> None:
+    start = {**TALK, "messages": TALK["messages"][:3]}
+    await imported(store, tenant, written(tmp_path / "twice.json", account(start, chat(id_=1), TALK, start)))
+    await imported(store, other_tenant, written(tmp_path / "once.json", TALK))
+
+    assert brought_in(superuser, tenant) == brought_in(superuser, other_tenant)
+
+
+async def test_what_is_skipped_is_named_by_its_kind_and_id(store: Store, tenant: str, tmp_path: Path) -> None:
+    group = chat(
+        said(1, ANA, ""), said(2, "channel9", "no"), said(3, ANA, "sí"), said(3, ANA, "sí"), kind="private_group"
+    )
+    report = await imported(store, tenant, written(tmp_path / "result.json", group))
+
+    assert report.skipped == {"empty": 1, "no_person": 1, "repeated": 1}
+    assert report.skipped.first == {
+        "empty": [("private_group", BOT, 1)],
+        "no_person": [("private_group", BOT, 2)],
+        "repeated": [("private_group", BOT, 3)],
+    }
 
 
 async def test_two_people_may_bring_their_chats_with_the_same_bot(store: Store, tenant: str, tmp_path: Path) -> None:

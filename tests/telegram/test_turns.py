@@ -63,7 +63,8 @@ def test_answers_before_anybody_wrote_are_a_turn_without_a_question() -> None:
     fold = list(Turns().fold([message(BOT, "hola"), message(BOT, "¿?"), message(ANA, "¡hola!"), message(BOT, "bien")]))
 
     assert [(each.person.telegram_id, each.user_message, each.bot_response) for each in dict.fromkeys(fold)] == [
-        (ANA, "", "hola\n¿?"),
+        (ANA, "", "hola"),
+        (ANA, "", "¿?"),
         (ANA, "¡hola!", "bien"),
     ]
 
@@ -87,6 +88,50 @@ def test_an_answer_grows_to_a_bound_and_goes_on_in_another_turn(monkeypatch: pyt
     ]
 
 
+def test_after_an_answer_that_did_not_fit_no_shorter_one_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_ROOM", 10)
+
+    assert folded([message(ANA, "hola"), *(message(BOT, text) for text in ("12345", "123456", "1"))]) == [
+        ("hola", "12345"),
+        ("", "123456"),
+        ("", "1"),
+    ]
+
+
+def test_an_answer_to_a_message_before_the_file_stands_alone() -> None:
+    talk = [
+        message(BOT, "a cinco", number=20, reply_to_message_id=5),
+        message(ANA, "hola", number=21),
+        message(BOT, "a siete", number=22, reply_to_message_id=7),
+        message(BOT, "buenas", number=23),
+        message(BOT, "a un aviso", number=24, reply_to_message_id=22),
+    ]
+    found = list(dict.fromkeys(Turns().fold(talk)))
+
+    assert [(each.user_message, each.bot_response, each.is_alone) for each in found] == [
+        ("", "a cinco", True),
+        ("hola", "buenas\na un aviso", False),
+        ("", "a siete", True),
+    ]
+
+
+def test_answers_alone_move_neither_start_nor_end_of_a_conversation() -> None:
+    talk = [message(BOT, number=20), message(ANA, number=21), message(BOT, number=25, reply_to_message_id=7)]
+    found = list(Turns().fold(talk))
+
+    assert {each.opened_at for each in found} == {each.last_activity for each in found} == {talk[1].sent_at}
+
+
+def test_answers_wait_for_somebody_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "_PATIENCE", 50)
+    chats = Turns()
+    found = list(chats.fold([*(message(BOT, "12345") for _ in range(30)), message(ANA, "¡basta!")]))
+
+    assert len(found) == 10 + 1
+    assert (chats.skipped, chats.messages, chats.answers) == ({"unaddressed": 20}, 11, 10)
+    assert len(chats.skipped.first["unaddressed"]) == 5
+
+
 def test_a_message_longer_than_the_bound_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "_ROOM", 10)
 
@@ -106,8 +151,9 @@ def test_an_answer_reaches_back_over_a_bounded_number_of_turns(monkeypatch: pyte
 
 def test_a_chat_of_any_length_holds_a_bounded_number_of_turns() -> None:
     chats = Turns()
-    for _ in chats.fold(message(ANA if n % 2 else BOT) for n in range(10_000)):
+    for _ in chats.fold(message(ANA if n % 2 else BOT) for n in range(25_000)):
         assert len(chats._recent) <= turns._REACH
+        assert len(chats._seen) <= turns._MEMORY
 
 
 def test_nobody_is_the_assistant_of_two_people_unless_named() -> None:
@@ -125,8 +171,8 @@ def test_in_a_group_each_person_has_a_session_and_the_assistant_answers_them_all
     talk = [message(ANA, "uno", **group), message(BEN, "dos", **group), message(BOT, "bien", **group)]
 
     assert [(each.session_id, each.bot_response) for each in dict.fromkeys(Turns(BOT).fold(talk))] == [
-        (f"telegram:99:{ANA}", None),
-        (f"telegram:99:{BEN}", "bien"),
+        (f"telegram:-1000000000099:{ANA}", None),
+        (f"telegram:-1000000000099:{BEN}", "bien"),
     ]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import groupby
+from datetime import tzinfo
+from itertools import chain, groupby, repeat
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +21,8 @@ from rich.table import Table
 from thea_store.postgres.types import spelled
 from thea_store.queries.query import TENANT
 from thea_store.telegram.importer import ImportReport, TelegramImport
+from thea_store.telegram.message import named_chat
+from thea_store.telegram.skipped import Place
 from thea_store.verification.opening import Described, Findings
 
 if TYPE_CHECKING:
@@ -40,10 +43,12 @@ _REFRESH = 0.1
 _SKIPPED = {
     "service": "service messages",
     "unsupported": "messages that Telegram's export does not support",
+    "empty": "without text",
+    "malformed": "malformed",
     "no_person": "not by a person",
     "unaddressed": "answers where nobody wrote",
+    "repeated": "repeated in the file",
 }
-_NOTES = {"local_time": "without a time zone, taken for UTC"}
 
 
 def print_json(result: object) -> None:
@@ -78,8 +83,8 @@ async def progress_of(job: TelegramImport) -> ImportReport:
         return await work
 
 
-def print_import(report: ImportReport) -> None:
-    """Print what was imported, a line for each kind of thing."""
+def print_import(report: ImportReport, zone: tzinfo | None = None) -> None:
+    """Print what was imported, a line for each kind of thing, and which messages were not."""
     exchanges = report.turns
     lines = {
         "messages": f"{report.messages:,}, {report.answers:,} of them by the assistant",
@@ -90,16 +95,21 @@ def print_import(report: ImportReport) -> None:
     }
     if exchanges["deleted"]:
         lines["left out"] = f"{exchanges['deleted']:,} exchanges, as their user or conversation was deleted"
-    if skipped := _counted(report.skipped, _SKIPPED):
-        lines["skipped"] = skipped
-    if noted := _counted(report.notes, _NOTES):
-        lines["assumed"] = noted
-    for name, text in lines.items():
+    if report.notes["local_time"]:
+        lines["assumed"] = f"{report.notes['local_time']:,} without a timezone, taken for {zone or 'UTC: see --zone'}"
+    skipped = [_skipped(reason, count, report.skipped.first[reason]) for reason, count in report.skipped.items()]
+    for name, text in [*lines.items(), *zip(chain(["skipped"], repeat("")), skipped, strict=False)]:
         typer.echo(f"{name:<15}{text}")
 
 
-def _counted(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
-    return ", ".join(f"{words.get(key, key)} ({count:,})" for key, count in counts.items() if count)
+def _skipped(reason: str, count: int, first: Sequence[Place]) -> str:
+    """The count of a reason, and where the first of them stand; service messages are of no interest to anybody."""
+    kind, _, name = reason.partition(":")
+    words = f"{_SKIPPED.get(kind, kind)}{name and ': '}{name} ({count:,})"
+    if kind == "service":
+        return words
+    places = [f"{place.message_id or '?'} in {named_chat(place.chat_type, place.chat_id)}" for place in first]
+    return f"{words}: message {', '.join(places)}{' …' if count > len(first) else ''}"
 
 
 # --- check --------------------------------------------------------------------------------------

@@ -237,4 +237,5 @@ def _size(path: Path) -> int:
 
 def _place(chat: Fields, fields: Fields) -> Place:
     chat_id, message_id = chat.get("id"), fields.get("id")
-    return Place(name_of(chat.get("type")), chat_id, message_id if is_id(message_id) else None)
+    kind = kind_word(name_of(chat.get("type"))) if chat else None
+    return Place(kind, chat_id, message_id if is_id(message_id) else None)

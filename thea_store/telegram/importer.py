@@ -41,6 +41,9 @@ _RETRIES = 8
 
 _LONGEST_NAME = 255
 
+# So much text is written at a time, in characters: what the event loop is kept by, and the server's memory.
+_LONGEST_BATCH = 500_000
+
 
 @dataclass
 class ImportReport:
@@ -114,19 +117,18 @@ class TelegramImport:
         """Import the whole file.
 
         Where the file breaks, everything before that place is imported, and then `ExportFileError` is
-        raised. Whatever stops a run, the next one goes on: nothing is written twice.
+        raised; so it is at the end where a chat is broken, after the others. Whatever stops a run, the next one
+        goes on: nothing is written twice.
         """
-        changed = self._folded.fold(self._reader)
-        while True:
+        batches = _batches(self._folded.fold(self._reader), self._batch_size)
+        try:
             # In a thread, so that a service can serve while it imports.
-            batch, broken = await asyncio.to_thread(_next_batch, changed, self._batch_size)
-            if batch:
+            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
                 await self._import(batch)
+                self._count()
+        finally:
             self._count()
-            if broken is not None:
-                raise broken
-            if not batch:
-                return self.report
+        return self.report
 
     async def _import(self, batch: list[Turn]) -> None:
         async def write(tx: StoreTransaction) -> _Written:
@@ -150,17 +152,25 @@ class TelegramImport:
         self.report.broken_chats = list(self._reader.broken_chats)
 
 
-def _next_batch(changed: Iterator[Turn], size: int) -> tuple[list[Turn], ExportFileError | None]:
-    """The next turns, each once and empty at the end, and the error that ended them early."""
-    batch: dict[tuple[int, int], Turn] = {}
+def _batches(changed: Iterator[Turn], size: int) -> Iterator[list[Turn]]:
+    """The turns in lists, in which each comes once; where reading them fails, first those before that place."""
+    batch: dict[tuple[str, int], Turn] = {}
+    length = 0
     try:
         for turn in changed:
-            batch.setdefault((turn.chat, turn.message_id), turn)
-            if len(batch) == size:
-                break
-    except ExportFileError as error:
-        return list(batch.values()), error
-    return list(batch.values()), None
+            # Another turn of the same number is of a chat that comes twice in the file.
+            if len(batch) == size or length > _LONGEST_BATCH or batch.get(turn.key, turn) is not turn:
+                yield list(batch.values())
+                batch.clear()
+                length = 0
+            batch[turn.key] = turn
+            length += len(turn.user_message) + len(turn.bot_response or "")
+    except ExportFileError:
+        if batch:
+            yield list(batch.values())
+        raise
+    if batch:
+        yield list(batch.values())
 
 
 @dataclass

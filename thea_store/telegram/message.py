@@ -230,9 +230,9 @@ def _reason(reason: str, what: object) -> str:
     return f"{reason}:{what}" if isinstance(what, str) and _PLAIN_NAME.fullmatch(what) else reason
 
 
-def named_chat(kind: str | None, chat_id: int) -> str:
+def named_chat(kind: str | None, chat_id: int | None) -> str:
     """How a chat is named in errors and reports, and chosen with `--chat`."""
-    return f"{kind_word(kind)}:{chat_id}"
+    return f"{kind_word(kind)}:{'?' if chat_id is None else chat_id}"
 
 
 def kind_word(kind: str | None) -> str:

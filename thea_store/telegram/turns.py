@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from thea_store.telegram.message import ExportedMessage
+from thea_store.telegram.message import ExportedMessage, kind_word
 from thea_store.telegram.skipped import Place, Skipped
 
 __all__ = ["Outcome", "Person", "Turn", "Turns"]
@@ -66,8 +66,15 @@ class Turn:
     is_alone: bool = False
     """Whether it is an answer to a message before the file's first one: another file may have both."""
     is_full: bool = False
+    length: int = 0
+    """Of the answers, in characters."""
     outcome: Outcome | None = None
     """What the store made of it, as far as that is known."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from all other turns."""
+        return self.chat, self.message_id
 
     @property
     def session_id(self) -> str:
@@ -195,7 +202,7 @@ class Turns:
 
 
 def _place(message: ExportedMessage) -> Place:
-    return Place(message.chat_type, message.chat_id, message.message_id)
+    return Place(kind_word(message.chat_type), message.chat_id, message.message_id)
 
 
 def _person(message: ExportedMessage) -> Person | None:
