@@ -6,6 +6,9 @@ engine (testcontainers, image `THEA_TEST_POSTGRES_IMAGE`, default `postgres:18`)
 
 Each worker of pytest-xdist has a database of its own. The database of a failed test is kept where its
 server goes on after the tests, and the failure's report tells how to look at it.
+
+Every run of pytest imports this module, whether it tests a store or not. So it imports nothing but pytest, and
+what it needs of other plugins is asked for by the fixtures that need it.
 """
 
 from __future__ import annotations
@@ -13,14 +16,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, cast
+from importlib.metadata import version
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import pytest
-
-try:
-    import pytest_asyncio
-except ImportError:
-    pytest_asyncio = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from thea_store import Store
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["thea_database", "thea_extensions", "thea_new_database", "thea_server", "thea_store", "thea_tenant"]
 
 _Scope = Literal["session", "package", "module", "class", "function"]
+
+# The first pytest-asyncio in which a fixture can be told on which of the tests' loops to run.
+_NEEDED = 1
 
 
 @pytest.fixture(scope="session")
@@ -91,16 +94,46 @@ def thea_store(request: pytest.FixtureRequest, thea_database: TestDatabase) -> S
     Tests that share an event loop share the store: opening one takes some 30 ms.
     """
     del thea_database  # asked for by name, so that the report of a failed test finds it
-    loop = "anyio" if "anyio_backend" in request.fixturenames else _loop_of(request)
-    return cast("Store", request.getfixturevalue(f"_thea_store_on_{loop}_loop"))
+    return cast("Store", request.getfixturevalue(f"_thea_store_on_{_loop_of(request)}_loop"))
 
 
 def _loop_of(request: pytest.FixtureRequest) -> str:
-    """The scope of the loop on which pytest-asyncio runs the test."""
-    if not request.config.pluginmanager.has_plugin("asyncio"):
-        pytest.fail("thea_store needs pytest-asyncio, or a test with @pytest.mark.anyio", pytrace=False)
+    """What runs the test: `anyio`, or else the scope of the loop on which pytest-asyncio runs it."""
+    if "anyio_backend" in request.fixturenames:
+        if problem := _problem_with_anyio(request):
+            pytest.fail(problem, pytrace=False)
+        return "anyio"
+    if problem := _problem(request.config):
+        pytest.fail(problem, pytrace=False)
     marker = request.node.get_closest_marker("asyncio") if request.scope == "function" else None
     return str((marker and marker.kwargs.get("loop_scope")) or _loop_scope("", request.config))
+
+
+def _problem_with_anyio(request: pytest.FixtureRequest) -> str | None:
+    """Why anyio cannot run the test of a store; `None` where it can."""
+    if request.scope != "function":
+        return "thea_store in a test of anyio needs `asyncio_default_test_loop_scope = function`"
+    # In its mode `auto`, pytest-asyncio runs anyio's tests too, but leaves their fixtures to anyio's other loop.
+    if type(request.node).__module__.partition(".")[0] == "pytest_asyncio":
+        return (
+            "thea_store cannot be on the loop of a test that both anyio and pytest-asyncio want to run: "
+            "set `asyncio_mode = strict`, or use anyio_backend and @pytest.mark.anyio no more"
+        )
+    return None
+
+
+def _problem(config: pytest.Config) -> str | None:
+    """Why pytest-asyncio cannot run the test of a store; `None` where it can."""
+    plugins = config.pluginmanager.get_plugins()
+    if not any(getattr(plugin, "__name__", "") == "pytest_asyncio.plugin" for plugin in plugins):
+        return f"thea_store needs pytest-asyncio {_NEEDED}.0 or newer, or a test with @pytest.mark.anyio"
+    found = version("pytest-asyncio")
+    if int(found.partition(".")[0]) < _NEEDED:
+        return (
+            f"thea_store needs pytest-asyncio {_NEEDED}.0 or newer, and {found} is installed: "
+            f"pip install 'pytest-asyncio>={_NEEDED}.0', or set `asyncio_mode = strict` and use @pytest.mark.anyio"
+        )
+    return None
 
 
 @asynccontextmanager
@@ -125,30 +158,36 @@ async def _thea_store_on_anyio_loop(
         yield store
 
 
-if pytest_asyncio is not None:
-    _fixture = pytest_asyncio.fixture
-
-    def _store_on(scope: _Scope) -> Any:
-        @_fixture(name=f"_thea_store_on_{scope}_loop", scope=scope, loop_scope=scope)
-        async def store(thea_database: TestDatabase, thea_extensions: Sequence[Extension]) -> AsyncIterator[Store]:
-            async with _opened(thea_database, thea_extensions) as store:
-                yield store
-
-        return store
-
-    # A store lives on one loop, so there is one for each loop that a test may run on.
-    _on_session_loop, _on_package_loop, _on_module_loop = (
-        _store_on("session"),
-        _store_on("package"),
-        _store_on("module"),
-    )
-    _on_class_loop, _on_function_loop = _store_on("class"), _store_on("function")
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the stores for the loops of pytest-asyncio, where there is one that has them."""
+    if _problem(config) is None:
+        config.pluginmanager.register(_stores(), "thea_store on the loops of pytest-asyncio")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def _stores() -> ModuleType:
+    """A plugin with a store for each loop that a test may run on, since a store lives on one loop."""
+    plugin = ModuleType("thea_store_on_loops")
+    for scope in get_args(_Scope):
+        setattr(plugin, f"store_on_{scope}_loop", _store_on(scope))
+    return plugin
+
+
+def _store_on(scope: _Scope) -> Any:
+    import pytest_asyncio  # noqa: PLC0415 - loaded by now, if there is one
+
+    @pytest_asyncio.fixture(name=f"_thea_store_on_{scope}_loop", scope=scope, loop_scope=scope)
+    async def store(thea_database: TestDatabase, thea_extensions: Sequence[Extension]) -> AsyncIterator[Store]:
+        async with _opened(thea_database, thea_extensions) as store:
+            yield store
+
+    return store
+
+
+@pytest.hookimpl(hookwrapper=True)  # an older pytest, which dies of `wrapper`, may have nothing to do with us
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Tell where a failed test's rows are, if they can still be looked at."""
-    report = yield
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()
     values: dict[str, Any] = getattr(item, "funcargs", {})
     database: TestDatabase | None = values.get("thea_database")
     if report.failed and database is not None and database.lasting:
@@ -156,4 +195,3 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if "thea_tenant" in values:
             lines.append(f"tenant_id = '{values['thea_tenant']}'")
         report.sections.append(("database kept by thea_store", "\n".join(lines)))
-    return report

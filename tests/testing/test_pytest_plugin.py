@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -178,6 +181,77 @@ def test_without_a_plugin_for_coroutines_the_remedy_is_told(run: Run, hide: Call
 
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*thea_store needs pytest-asyncio*"])
+
+
+@pytest.mark.usefixtures("url")
+def test_a_test_that_two_plugins_want_to_run_is_told_to_decide(run: Run) -> None:
+    pytest.importorskip("anyio")
+    result = run(ANYIO, AUTO)
+
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*thea_store cannot be on the loop of a test that both anyio and pytest-asyncio*"])
+
+
+@pytest.mark.usefixtures("url")
+def test_a_shared_store_is_not_for_tests_of_anyio(run: Run) -> None:
+    pytest.importorskip("anyio")
+    result = run(ANYIO, "--asyncio-mode=strict", "--override-ini=asyncio_default_test_loop_scope=session")
+
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*needs `asyncio_default_test_loop_scope = function`*"])
+
+
+OLD_PLUGIN = """
+import asyncio, inspect, pytest
+
+def fixture(function=None, **options):  # as before 0.24: what it does not know goes on to pytest
+    return pytest.fixture(function, **options)
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        names = pyfuncitem._fixtureinfo.argnames
+        asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+        return True
+"""
+
+
+@pytest.fixture
+def old_pytest_asyncio(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the inner run find a pytest-asyncio from before 1.0."""
+    directory = pytester.mkdir("old")
+    package, metadata = directory / "pytest_asyncio", directory / "pytest_asyncio-0.23.8.dist-info"
+    package.mkdir()
+    metadata.mkdir()
+    (package / "__init__.py").write_text("from pytest_asyncio.plugin import fixture")
+    (package / "plugin.py").write_text(OLD_PLUGIN)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-asyncio\nVersion: 0.23.8\n")
+    (metadata / "entry_points.txt").write_text("[pytest11]\nasyncio = pytest_asyncio.plugin\n")
+    monkeypatch.setenv("PYTHONPATH", str(directory))
+
+
+@pytest.mark.usefixtures("old_pytest_asyncio")
+def test_no_run_dies_of_an_old_pytest_asyncio_and_the_needed_version_is_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_other="def test_plain(): ...\n\nasync def test_coroutine(): ...\n",
+        test_store="def test_database(thea_database): ...\n\nasync def test_store(thea_store): ...\n",
+    )
+    others = pytester.runpytest_subprocess("test_other.py")
+    ours = pytester.runpytest_subprocess()
+
+    others.assert_outcomes(passed=2)
+    ours.assert_outcomes(passed=3, errors=1)
+    ours.stdout.fnmatch_lines(["*thea_store needs pytest-asyncio 1.0 or newer, and 0.23.8 is installed: pip install*"])
+    assert "never awaited" not in ours.stdout.str() + ours.stderr.str()
+
+
+def test_a_run_that_asks_for_nothing_imports_nothing() -> None:
+    script = "import sys, pytest; seen = {*sys.modules}; import thea_store.pytest_plugin; print({*sys.modules} - seen)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    packages = {name.partition(".")[0] for name in ast.literal_eval(found)}
+
+    assert {name for name in ast.literal_eval(found) if name.startswith("thea_store.")} == {"thea_store.pytest_plugin"}
+    assert packages - sys.stdlib_module_names == {"thea_store"}
 
 
 # --- servers ------------------------------------------------------------------------------------

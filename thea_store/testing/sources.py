@@ -7,6 +7,7 @@ import gc
 import os
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -52,14 +53,16 @@ def start_server(resources: ExitStack, extensions: Sequence[Extension] = ()) -> 
 def _embedded(resources: ExitStack, bin_dir: str | None) -> str:
     from thea_store.embedded import EmbeddedPostgres  # noqa: PLC0415
 
-    # Its own event loop: the fixture is synchronous, so that it serves tests on any loop.
-    runner = resources.enter_context(asyncio.Runner())
+    # A loop and a thread of its own: the plugins that run coroutines replace and close the loops of the main thread.
+    thread = resources.enter_context(ThreadPoolExecutor(1, "thea_store test server"))
+    runner = asyncio.Runner()
+    resources.callback(lambda: thread.submit(runner.close).result())
     server = EmbeddedPostgres(bin_dir=bin_dir)
     try:
-        runner.run(_started(server))
+        thread.submit(lambda: runner.run(_started(server))).result()
     except EmbeddedServerError as error:
         raise StoreError(f"no PostgreSQL for the tests: {error}; or give a superuser's URL as {_VARIABLE}") from error
-    resources.callback(lambda: runner.run(server.stop()))
+    resources.callback(lambda: thread.submit(lambda: runner.run(server.stop())).result())
     return server.superuser_url
 
 

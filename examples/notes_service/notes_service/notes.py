@@ -6,8 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, status
 from pydantic import BaseModel
-from thea_store import Note, NoteHit, NotFoundError, Page
-from thea_store.assistant.notes import NoteChanges
+from thea_store import Note, NoteChanges, NoteHit, NotFoundError, Page
 
 from notes_service.dependencies import CurrentStore, Tenant
 

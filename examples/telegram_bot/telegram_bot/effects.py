@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
-from thea_store import Note, NoteHit, StoreTransaction, User
-from thea_store.assistant.notes import MARK_END, MARK_START
+from thea_store import MARK_END, MARK_START, Note, NoteHit, StoreTransaction, User
 
 from telegram_bot.spelling import cut
 from telegram_bot.turns import (
