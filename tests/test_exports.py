@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import thea_store
+from thea_store.repositories.base import Record
 
 
 def test_what_type_checkers_see_is_what_there_is() -> None:
@@ -37,3 +38,22 @@ def test_examples_and_documentation_take_from_inside_nothing_but_what_is_documen
     lines = [line for file in files if file.name not in inside for line in file.read_text().splitlines()]
 
     assert [line for line in lines if line.startswith("from thea_store.") and line.split()[1] not in public] == []
+
+
+def _records() -> set[type[Record]]:
+    found, left = set[type[Record]](), [Record]
+    while left:
+        left += (kinds := left.pop().__subclasses__())
+        found.update(kinds)
+    return found
+
+
+def test_every_record_says_at_its_class_that_it_is_frozen() -> None:
+    importlib.import_module("thea_store.store")
+    trees = [ast.parse(path.read_text()) for path in Path(str(thea_store.__file__)).parent.rglob("*.py")]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    frozen = {node.name for node in classes if any(keyword.arg == "frozen" for keyword in node.keywords)}
+    ours = {kind for kind in _records() if kind.__module__.startswith("thea_store.") and "[" not in kind.__name__}
+
+    assert len(ours) > 10
+    assert {kind.__name__ for kind in ours} - frozen == set()

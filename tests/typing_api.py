@@ -276,3 +276,13 @@ async def audit(store: Store) -> None:
     assert_type(
         await store.audit.get_all("acme", actor="user:1", table="users", limit=5, cursor=None), Page[AuditEntry]
     )
+
+
+def records_refuse_assignment(page: Page[Note], hit: NoteHit, occurrence: EventOccurrence, entry: AuditEntry) -> None:
+    # pyright: reportUnnecessaryTypeIgnoreComment=true
+    page.next_cursor = None  # type: ignore[misc]
+    page.items[0].title = "x"  # type: ignore[misc]
+    hit.rank = 1.0  # type: ignore[misc]
+    hit.content = "x"  # type: ignore[misc]
+    occurrence.is_recurring = True  # type: ignore[misc]
+    entry.actor = None  # type: ignore[misc]

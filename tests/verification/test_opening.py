@@ -118,7 +118,7 @@ async def test_every_query_that_does_not_fit_the_schema_is_listed_with_its_place
         assert place.partition(":")[2].isdigit()
 
 
-class _Fitting(Record):
+class _Fitting(Record, frozen=True):
     id: int
     username: str | None
     total: int

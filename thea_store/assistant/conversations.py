@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class Conversation(Stored):
+class Conversation(Stored, frozen=True):
     """A session of a user; `last_message_id` is the channel's number of its newest message, or our id of it."""
 
     user_id: int
@@ -87,7 +87,7 @@ class Progress(TypedDict):
     last_activity: Moment
 
 
-class LockedSession(Record):
+class LockedSession(Record, frozen=True):
     """The conversation of a session."""
 
     id: int

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-class Message(Stored):
+class Message(Stored, frozen=True):
     """One exchange: what the user wrote and what the assistant answered."""
 
     user_id: int
@@ -53,7 +53,7 @@ class Message(Stored):
     processing_time_ms: int | None
 
 
-class MessageStatistics(Record):
+class MessageStatistics(Record, frozen=True):
     """Totals over messages; averages are `None` over nothing. The time is in milliseconds."""
 
     total_messages: int
@@ -63,7 +63,7 @@ class MessageStatistics(Record):
     avg_processing_time_ms: float | None
 
 
-class PerformanceReport(Record):
+class PerformanceReport(Record, frozen=True):
     """How the messages of a span of time were handled.
 
     `slow_queries`, `low_confidence` and `failed_detections` count messages (the last: without an
@@ -80,7 +80,7 @@ class PerformanceReport(Record):
     p99_ms: float | None
 
 
-class ImportedTurn(Record):
+class ImportedTurn(Record, frozen=True):
     """An exchange that an import wrote: a new one, or one that got its answer or more of it."""
 
     conversation_id: int

@@ -22,7 +22,7 @@ are taken out of the text itself, so that a mark is always a mark. Escape the sn
 replace them: `html.escape(hit.snippet).replace(MARK_START, "<b>").replace(MARK_END, "</b>")`."""
 
 
-class Note(Stored):
+class Note(Stored, frozen=True):
     """What a user wants to remember. The tags are in the order in which they were given."""
 
     user_id: int
@@ -36,7 +36,7 @@ class Note(Stored):
     extra_data: dict[str, Any] | None
 
 
-class NoteHit(Note):
+class NoteHit(Note, frozen=True):
     """A note that answers a search.
 
     `rank` orders the hits of one search, and is 1 or more where the title alone answers it. `snippet` is the part of
@@ -109,7 +109,7 @@ class _NewNote(TypedDict, total=False):
     extra_data: JsonObject | None
 
 
-class TagCount(Record):
+class TagCount(Record, frozen=True):
     """How many notes have a tag."""
 
     tag: str

@@ -21,7 +21,7 @@ from thea_store.repositories.base import Page, Record, Repository, Stored, commo
 __all__ = ["ImportedUser", "User", "UserChanges", "UserFilters", "UserOverview", "Users"]
 
 
-class User(Stored):
+class User(Stored, frozen=True):
     """A person who uses the service."""
 
     telegram_id: int
@@ -35,7 +35,7 @@ class User(Stored):
     last_activity: datetime | None
 
 
-class UserOverview(Record):
+class UserOverview(Record, frozen=True):
     """A user with the newest of what hangs on them, the newest first."""
 
     user: User

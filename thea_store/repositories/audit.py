@@ -17,7 +17,7 @@ from thea_store.repositories.base import Page, Record
 __all__ = ["Audit", "AuditEntry"]
 
 
-class AuditEntry(Record):
+class AuditEntry(Record, frozen=True):
     """One change of one row; `before` and `after` are the fields that changed, `None` where there was no row.
 
     Of a row that came or went they are all fields that had a value.

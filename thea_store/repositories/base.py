@@ -32,13 +32,16 @@ class Home(Protocol):
         ...
 
 
-class Record(BaseModel):
-    """A frozen row or result."""
+class Record(BaseModel, frozen=True):
+    """A frozen row or result.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Each record says `frozen=True` at its class: type checkers do not look at a base's `model_config`.
+    """
+
+    model_config = ConfigDict(extra="forbid")
 
 
-class Stored(Record):
+class Stored(Record, frozen=True):
     """The columns that every table has. Times are in UTC."""
 
     tenant_id: str
@@ -48,7 +51,7 @@ class Stored(Record):
     deleted_at: datetime | None
 
 
-class Page(Record, Generic[T]):
+class Page(Record, Generic[T], frozen=True):
     """One page of rows; `next_cursor` is `None` on the last one."""
 
     items: list[T]

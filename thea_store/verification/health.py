@@ -15,7 +15,7 @@ from thea_store.verification import opening
 __all__ = ["Health", "PoolHealth", "ask"]
 
 
-class PoolHealth(Record):
+class PoolHealth(Record, frozen=True):
     """Connections of this process: open, idle among them, calls waiting for one, and the most there may be."""
 
     size: int
@@ -24,7 +24,7 @@ class PoolHealth(Record):
     limit: int
 
 
-class Health(Record):
+class Health(Record, frozen=True):
     """The state of the database as this store sees it."""
 
     reachable: bool

@@ -34,7 +34,7 @@ EventStatus = Literal["scheduled", "completed", "cancelled"]
 # --- what is read -------------------------------------------------------------------------------
 
 
-class Event(Stored):
+class Event(Stored, frozen=True):
     """An event; a recurring one is described by its first start and its rule (RFC 5545).
 
     Without an end it is an instant. An event that is `all_day` begins and ends at midnights of its user's
@@ -59,19 +59,19 @@ class Event(Stored):
     extra_data: dict[str, Any] | None
 
 
-class EventOccurrence(Event):
+class EventOccurrence(Event, frozen=True):
     """An event as it happens once: `start_datetime` and `end_datetime` are those of this occurrence."""
 
     is_recurring: bool
 
 
-class Candidate(Event):
+class Candidate(Event, frozen=True):
     """An event, and the timezone that its occurrences are worked out in."""
 
     timezone: str
 
 
-class Due(Candidate):
+class Due(Candidate, frozen=True):
     """An event to look at for a reminder, and what was claimed before.
 
     All that starts up to `reminded_until` was claimed, or is past. Of what starts later, `reminded` are the starts
@@ -83,7 +83,7 @@ class Due(Candidate):
     reminded_at: list[datetime]
 
 
-class Schedule(Record):
+class Schedule(Record, frozen=True):
     """When an event happens, the timezone that this is meant in, and its user's present one."""
 
     start_datetime: datetime
@@ -94,7 +94,7 @@ class Schedule(Record):
     user_timezone: str
 
 
-class UserZone(Record):
+class UserZone(Record, frozen=True):
     """The timezone of a user."""
 
     id: int
