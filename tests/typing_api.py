@@ -279,7 +279,6 @@ async def audit(store: Store) -> None:
 
 
 def records_refuse_assignment(page: Page[Note], hit: NoteHit, occurrence: EventOccurrence, entry: AuditEntry) -> None:
-    # pyright: reportUnnecessaryTypeIgnoreComment=true
     page.next_cursor = None  # type: ignore[misc]
     page.items[0].title = "x"  # type: ignore[misc]
     hit.rank = 1.0  # type: ignore[misc]

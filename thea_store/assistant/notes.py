@@ -16,10 +16,15 @@ from thea_store.repositories.base import Page, Record, Repository, Stored, commo
 
 __all__ = ["MARK_END", "MARK_START", "Note", "NoteChanges", "NoteFilters", "NoteHit", "Notes"]
 
-MARK_START, MARK_END = "\ue000", "\ue001"
-"""What stands before and after each word that matches in a snippet: characters of Unicode's private use, which
-are taken out of the text itself, so that a mark is always a mark. Escape the snippet for where it is shown, then
-replace them: `html.escape(hit.snippet).replace(MARK_START, "<b>").replace(MARK_END, "</b>")`."""
+MARK_START = "\ue000"
+"""What stands before each word that matches in a snippet: a character of Unicode's private use.
+
+Such characters are taken out of the text itself, so that a mark is always a mark. Escape the snippet for where it is
+shown, then replace the marks: `html.escape(hit.snippet).replace(MARK_START, "<b>").replace(MARK_END, "</b>")`.
+"""
+
+MARK_END = "\ue001"
+"""What stands behind each word that matches in a snippet."""
 
 
 class Note(Stored, frozen=True):
