@@ -11,30 +11,14 @@ where tenant_id = :tenant_id
 order by at, id;
 
 -- name: get_all
--- A page of entries, the newest first, from after the given place; empty past the end.
+-- A page of what one actor did, or all did, the newest first, from after the given place; empty past the end.
+-- variants: actor, after_at
 select
   id, at, actor, request_id, table_name, row_id, action, before, after
 from thea.audit_log
 where tenant_id = :tenant_id
+  and (:after_at::timestamptz is null or (at, id) < (:after_at, :after_id))
+  and (:actor::text is null or actor = :actor)
   and (:table::text is null or table_name = :table)
-  and (at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
-    case when :after_id::uuid is null then 'ffffffff-ffff-ffff-ffff-ffffffffffff' else :after_id end
-  )
-order by at desc, id desc
-limit :limit;
-
--- name: get_all_of_actor
--- A page of what one actor did, the newest first, from after the given place; empty past the end.
-select
-  id, at, actor, request_id, table_name, row_id, action, before, after
-from thea.audit_log
-where tenant_id = :tenant_id
-  and actor = :actor
-  and (:table::text is null or table_name = :table)
-  and (at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
-    case when :after_id::uuid is null then 'ffffffff-ffff-ffff-ffff-ffffffffffff' else :after_id end
-  )
 order by at desc, id desc
 limit :limit;

@@ -33,6 +33,7 @@ select exists (
 -- name: count
 -- How many conversations there are that are not deleted.
 -- not null: total
+-- variants: user_id
 select count(*) as total
 from thea.conversations
 where tenant_id = :tenant_id
@@ -41,87 +42,26 @@ where tenant_id = :tenant_id
   and (:current_state::text is null or current_state = :current_state)
   and (:is_active::boolean is null or is_active = :is_active);
 
--- name: count_of_user
--- How many conversations of one user there are that are not deleted.
--- not null: total
-select count(*) as total
-from thea.conversations
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and deleted_at is null
-  and (:current_state::text is null or current_state = :current_state)
-  and (:is_active::boolean is null or is_active = :is_active);
-
--- name: get_all_newest
--- A page of conversations, the newest first, from after the given place; empty past the end.
+-- name: get_all
+-- A page of conversations in the order of time, from after the given place; empty past the end.
+-- variants: user_id, after_at, newest_first
 select
   tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
   started_at, last_activity, created_at, updated_at, deleted_at
 from thea.conversations
 where tenant_id = :tenant_id
-  and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
+  and (
+    :after_at::timestamptz is null
+    or case when :newest_first
+      then (created_at, id) < (:after_at, :after_id)
+      else (created_at, id) > (:after_at, :after_id)
+    end
   )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:current_state::text is null or current_state = :current_state)
   and (:is_active::boolean is null or is_active = :is_active)
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_oldest
--- A page of conversations, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
-  started_at, last_activity, created_at, updated_at, deleted_at
-from thea.conversations
-where tenant_id = :tenant_id
-  and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:user_id::bigint is null or user_id = :user_id)
-  and (:current_state::text is null or current_state = :current_state)
-  and (:is_active::boolean is null or is_active = :is_active)
-order by created_at, id
-limit :limit;
-
--- name: get_all_of_user_newest
--- A page of conversations of one user, the newest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
-  started_at, last_activity, created_at, updated_at, deleted_at
-from thea.conversations
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:current_state::text is null or current_state = :current_state)
-  and (:is_active::boolean is null or is_active = :is_active)
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_of_user_oldest
--- A page of conversations of one user, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,
-  started_at, last_activity, created_at, updated_at, deleted_at
-from thea.conversations
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:current_state::text is null or current_state = :current_state)
-  and (:is_active::boolean is null or is_active = :is_active)
-order by created_at, id
+order by case when :newest_first then (created_at, id) end desc, created_at, id
 limit :limit;
 
 -- name: get_active

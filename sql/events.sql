@@ -24,6 +24,7 @@ select exists (
 -- name: count
 -- How many events there are that are not deleted.
 -- not null: total
+-- variants: user_id
 select count(*) as total
 from thea.events
 where tenant_id = :tenant_id
@@ -35,31 +36,21 @@ where tenant_id = :tenant_id
   and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
   and (:starts_before::timestamptz is null or start_datetime < :starts_before);
 
--- name: count_of_user
--- How many events of one user there are that are not deleted.
--- not null: total
-select count(*) as total
-from thea.events
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and deleted_at is null
-  and (:event_type::text is null or event_type = :event_type)
-  and (:category::text is null or category = :category)
-  and (:status::text is null or status = :status)
-  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
-  and (:starts_before::timestamptz is null or start_datetime < :starts_before);
-
--- name: get_all_newest
--- A page of events, the newest first, from after the given place; empty past the end.
+-- name: get_all
+-- A page of events in the order of time, from after the given place; empty past the end.
+-- variants: user_id, after_at, newest_first
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
   status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
   deleted_at
 from thea.events
 where tenant_id = :tenant_id
-  and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
+  and (
+    :after_at::timestamptz is null
+    or case when :newest_first
+      then (created_at, id) < (:after_at, :after_id)
+      else (created_at, id) > (:after_at, :after_id)
+    end
   )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
@@ -68,73 +59,7 @@ where tenant_id = :tenant_id
   and (:status::text is null or status = :status)
   and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
   and (:starts_before::timestamptz is null or start_datetime < :starts_before)
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_oldest
--- A page of events, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
-  deleted_at
-from thea.events
-where tenant_id = :tenant_id
-  and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:user_id::bigint is null or user_id = :user_id)
-  and (:event_type::text is null or event_type = :event_type)
-  and (:category::text is null or category = :category)
-  and (:status::text is null or status = :status)
-  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
-  and (:starts_before::timestamptz is null or start_datetime < :starts_before)
-order by created_at, id
-limit :limit;
-
--- name: get_all_of_user_newest
--- A page of events of one user, the newest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
-  deleted_at
-from thea.events
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:event_type::text is null or event_type = :event_type)
-  and (:category::text is null or category = :category)
-  and (:status::text is null or status = :status)
-  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
-  and (:starts_before::timestamptz is null or start_datetime < :starts_before)
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_of_user_oldest
--- A page of events of one user, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,
-  status, reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, created_at, updated_at,
-  deleted_at
-from thea.events
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:event_type::text is null or event_type = :event_type)
-  and (:category::text is null or category = :category)
-  and (:status::text is null or status = :status)
-  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
-  and (:starts_before::timestamptz is null or start_datetime < :starts_before)
-order by created_at, id
+order by case when :newest_first then (created_at, id) end desc, created_at, id
 limit :limit;
 
 -- name: get_by_location

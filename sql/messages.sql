@@ -23,6 +23,7 @@ select exists (
 -- name: count
 -- How many messages there are that are not deleted.
 -- not null: total
+-- variants: user_id, conversation_id, intent
 select count(*) as total
 from thea.message_history
 where tenant_id = :tenant_id
@@ -33,235 +34,29 @@ where tenant_id = :tenant_id
   and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
   and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
 
--- name: count_of_user
--- How many messages of one user there are that are not deleted.
--- not null: total
-select count(*) as total
-from thea.message_history
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and deleted_at is null
-  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
-  and (:intent::text is null or intent_detected = :intent)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
-
--- name: count_of_intent
--- How many messages of one intent there are that are not deleted.
--- not null: total
-select count(*) as total
-from thea.message_history
-where tenant_id = :tenant_id
-  and intent_detected = :intent
-  and deleted_at is null
-  and (:user_id::bigint is null or user_id = :user_id)
-  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
-
--- name: count_of_conversation
--- How many messages of one conversation there are that are not deleted.
--- not null: total
-select count(*) as total
-from thea.message_history
-where tenant_id = :tenant_id
-  and conversation_id = :conversation_id
-  and deleted_at is null
-  and (:user_id::bigint is null or user_id = :user_id)
-  and (:intent::text is null or intent_detected = :intent)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
-
--- name: get_all_newest
--- A page of messages, the newest first, from after the given place; empty past the end.
+-- name: get_all
+-- A page of messages in the order of time, from after the given place; empty past the end.
+-- variants: user_id, conversation_id, intent, after_at, newest_first
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
 from thea.message_history
 where tenant_id = :tenant_id
-  and (created_at, id) < (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_before::timestamptz is not null then :created_before
-      else 'infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
+  and (
+    :after_at::timestamptz is null
+    or case when :newest_first
+      then (created_at, id) < (:after_at, :after_id)
+      else (created_at, id) > (:after_at, :after_id)
+    end
   )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_oldest
--- A page of messages, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
-from thea.message_history
-where tenant_id = :tenant_id
-  and (created_at, id) > (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_from::timestamptz is not null then :created_from
-      else '-infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:user_id::bigint is null or user_id = :user_id)
-  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
-  and (:intent::text is null or intent_detected = :intent)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at, id
-limit :limit;
-
--- name: get_all_of_user_newest
--- A page of messages of one user, the newest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
-from thea.message_history
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and (created_at, id) < (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_before::timestamptz is not null then :created_before
-      else 'infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
-  and (:intent::text is null or intent_detected = :intent)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_of_user_oldest
--- A page of messages of one user, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
-from thea.message_history
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and (created_at, id) > (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_from::timestamptz is not null then :created_from
-      else '-infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
-  and (:intent::text is null or intent_detected = :intent)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at, id
-limit :limit;
-
--- name: get_all_of_conversation_newest
--- A page of messages of one conversation, the newest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
-from thea.message_history
-where tenant_id = :tenant_id
-  and conversation_id = :conversation_id
-  and (created_at, id) < (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_before::timestamptz is not null then :created_before
-      else 'infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:user_id::bigint is null or user_id = :user_id)
-  and (:intent::text is null or intent_detected = :intent)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_of_conversation_oldest
--- A page of messages of one conversation, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
-from thea.message_history
-where tenant_id = :tenant_id
-  and conversation_id = :conversation_id
-  and (created_at, id) > (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_from::timestamptz is not null then :created_from
-      else '-infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:user_id::bigint is null or user_id = :user_id)
-  and (:intent::text is null or intent_detected = :intent)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at, id
-limit :limit;
-
--- name: get_all_of_intent_newest
--- A page of messages of one intent, the newest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
-from thea.message_history
-where tenant_id = :tenant_id
-  and intent_detected = :intent
-  and (created_at, id) < (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_before::timestamptz is not null then :created_before
-      else 'infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
-  and (:user_id::bigint is null or user_id = :user_id)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_of_intent_oldest
--- A page of messages of one intent, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
-from thea.message_history
-where tenant_id = :tenant_id
-  and intent_detected = :intent
-  and (created_at, id) > (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_from::timestamptz is not null then :created_from
-      else '-infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:conversation_id::bigint is null or conversation_id = :conversation_id)
-  and (:user_id::bigint is null or user_id = :user_id)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at, id
+  -- As rows, because the planner takes two bounds of a column for a narrow range and then prefers a wrong index.
+  and (created_at, id) >= (case when :created_from::timestamptz is null then '-infinity' else :created_from end, 0)
+  and (created_at, id) < (case when :created_before::timestamptz is null then 'infinity' else :created_before end, 0)
+order by case when :newest_first then (created_at, id) end desc, created_at, id
 limit :limit;
 
 -- name: get_context_window
@@ -406,36 +201,15 @@ returning
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
 
 -- name: get_statistics
--- One row: the totals of all messages; averages are null over nothing.
+-- One row: the totals of one user's messages or of all; averages are null over nothing.
 -- not null: total_messages, unique_intents, intent_distribution
+-- variants: user_id
 with chosen as (
   select intent_detected, confidence_score, processing_time_ms
   from thea.message_history
   where tenant_id = :tenant_id
     and deleted_at is null
-),
-intents as (
-  select intent_detected as intent, count(*) as total
-  from chosen
-  where intent_detected is not null
-  group by intent_detected
-)
-select
-  (select count(*) from chosen) as total_messages,
-  (select count(*) from intents) as unique_intents,
-  (select coalesce(jsonb_object_agg(intent, total), '{}') from intents) as intent_distribution,
-  (select avg(confidence_score) from chosen) as avg_confidence,
-  (select avg(processing_time_ms)::double precision from chosen) as avg_processing_time_ms;
-
--- name: get_statistics_of_user
--- One row: the totals of one user's messages; averages are null over nothing.
--- not null: total_messages, unique_intents, intent_distribution
-with chosen as (
-  select intent_detected, confidence_score, processing_time_ms
-  from thea.message_history
-  where tenant_id = :tenant_id
-    and user_id = :user_id
-    and deleted_at is null
+    and (:user_id::bigint is null or user_id = :user_id)
 ),
 intents as (
   select intent_detected as intent, count(*) as total

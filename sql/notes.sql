@@ -23,6 +23,7 @@ select exists (
 -- name: count
 -- How many notes there are that are not deleted.
 -- not null: total
+-- variants: user_id, category
 select count(*) as total
 from thea.notes
 where tenant_id = :tenant_id
@@ -34,118 +35,30 @@ where tenant_id = :tenant_id
   and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
   and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
 
--- name: count_of_user
--- How many notes of one user there are that are not deleted.
--- not null: total
-select count(*) as total
-from thea.notes
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and deleted_at is null
-  and (:category::text is null or category = :category)
-  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
-  and (:tags::text[] is null or tags && :tags)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
-
--- name: get_all_newest
--- A page of notes, the newest first, from after the given place; empty past the end.
+-- name: get_all
+-- A page of notes in the order of time, from after the given place; empty past the end.
+-- variants: user_id, category, after_at, newest_first
 select
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
   extra_data, created_at, updated_at, deleted_at
 from thea.notes
 where tenant_id = :tenant_id
-  and (created_at, id) < (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_before::timestamptz is not null then :created_before
-      else 'infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
+  and (
+    :after_at::timestamptz is null
+    or case when :newest_first
+      then (created_at, id) < (:after_at, :after_id)
+      else (created_at, id) > (:after_at, :after_id)
+    end
   )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:category::text is null or category = :category)
   and (:is_pinned::boolean is null or is_pinned = :is_pinned)
   and (:tags::text[] is null or tags && :tags)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_oldest
--- A page of notes, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at
-from thea.notes
-where tenant_id = :tenant_id
-  and (created_at, id) > (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_from::timestamptz is not null then :created_from
-      else '-infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:user_id::bigint is null or user_id = :user_id)
-  and (:category::text is null or category = :category)
-  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
-  and (:tags::text[] is null or tags && :tags)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at, id
-limit :limit;
-
--- name: get_all_of_user_newest
--- A page of notes of one user, the newest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at
-from thea.notes
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and (created_at, id) < (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_before::timestamptz is not null then :created_before
-      else 'infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:category::text is null or category = :category)
-  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
-  and (:tags::text[] is null or tags && :tags)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_of_user_oldest
--- A page of notes of one user, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at
-from thea.notes
-where tenant_id = :tenant_id
-  and user_id = :user_id
-  and (created_at, id) > (
-    case
-      when :after_at::timestamptz is not null then :after_at
-      when :created_from::timestamptz is not null then :created_from
-      else '-infinity'
-    end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:category::text is null or category = :category)
-  and (:is_pinned::boolean is null or is_pinned = :is_pinned)
-  and (:tags::text[] is null or tags && :tags)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end
-order by created_at, id
+  -- As rows, because the planner takes two bounds of a column for a narrow range and then prefers a wrong index.
+  and (created_at, id) >= (case when :created_from::timestamptz is null then '-infinity' else :created_from end, 0)
+  and (created_at, id) < (case when :created_before::timestamptz is null then 'infinity' else :created_before end, 0)
+order by case when :newest_first then (created_at, id) end desc, created_at, id
 limit :limit;
 
 -- name: search

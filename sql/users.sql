@@ -33,6 +33,7 @@ select exists (
 -- name: count
 -- How many users there are that are not deleted.
 -- not null: total
+-- variants: active_since
 select count(*) as total
 from thea.users
 where tenant_id = :tenant_id
@@ -41,40 +42,26 @@ where tenant_id = :tenant_id
   and (:language_code::text is null or language_code = :language_code)
   and (:active_since::timestamptz is null or last_activity >= :active_since);
 
--- name: get_all_newest
--- A page of users, the newest first, from after the given place; empty past the end.
+-- name: get_all
+-- A page of users in the order of time, from after the given place; empty past the end.
+-- variants: after_at, newest_first
 select
   tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
   preferences, last_activity, created_at, updated_at, deleted_at
 from thea.users
 where tenant_id = :tenant_id
-  and (created_at, id) < (
-    case when :after_at::timestamptz is null then 'infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
+  and (
+    :after_at::timestamptz is null
+    or case when :newest_first
+      then (created_at, id) < (:after_at, :after_id)
+      else (created_at, id) > (:after_at, :after_id)
+    end
   )
   and (:include_deleted or deleted_at is null)
   and (:is_active::boolean is null or is_active = :is_active)
   and (:language_code::text is null or language_code = :language_code)
   and (:active_since::timestamptz is null or last_activity >= :active_since)
-order by created_at desc, id desc
-limit :limit;
-
--- name: get_all_oldest
--- A page of users, the oldest first, from after the given place; empty past the end.
-select
-  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
-  preferences, last_activity, created_at, updated_at, deleted_at
-from thea.users
-where tenant_id = :tenant_id
-  and (created_at, id) > (
-    case when :after_at::timestamptz is null then '-infinity' else :after_at end,
-    case when :after_id::bigint is null then 0 else :after_id end
-  )
-  and (:include_deleted or deleted_at is null)
-  and (:is_active::boolean is null or is_active = :is_active)
-  and (:language_code::text is null or language_code = :language_code)
-  and (:active_since::timestamptz is null or last_activity >= :active_since)
-order by created_at, id
+order by case when :newest_first then (created_at, id) end desc, created_at, id
 limit :limit;
 
 -- name: create_many

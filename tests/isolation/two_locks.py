@@ -109,7 +109,7 @@ class Proof:
         try:
             if not locks.row_security:
                 await self._weaken(connection, query)
-            rows = await connection.fetch(text, *bind(query, locks.argument, values))
+            rows = await connection.fetch(text, *bind(query, locks.argument, values).arguments)
             if world is self._of.shared and await self._digest(connection) != self._of.untouched:
                 return "the other tenant is changed"
         except (asyncpg.IntegrityConstraintViolationError, asyncpg.InsufficientPrivilegeError) as error:

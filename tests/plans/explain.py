@@ -137,7 +137,7 @@ class Planner:
             if spoilt is not None:
                 await raw.execute(f"reset session authorization; {spoilt}; {_AS_SERVICE}")
             self._told.clear()
-            await raw.fetch(query.text, *bind(query, tenant, values))
+            await raw.fetch(query.text, *bind(query, tenant, values).arguments)
         except asyncpg.IntegrityConstraintViolationError:
             pass
         finally:

@@ -101,7 +101,6 @@ COMMON = common(
     rows=_NewConversation,
     changes=ConversationChanges,
     filters=ConversationFilters,
-    narrowed_by=["user_id"],
 )
 
 GET_BY_SESSION_ID = SQL.query("get_by_session_id", Conversation, session_id=Key)

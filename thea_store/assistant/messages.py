@@ -152,7 +152,6 @@ COMMON = common(
     rows=_NewMessage,
     changes=MessageChanges,
     filters=MessageFilters,
-    narrowed_by=["intent", "user_id", "conversation_id"],
 )
 
 GET_CONTEXT_WINDOW = SQL.query("get_context_window", Message, session_id=Key, limit=Limit)
@@ -170,8 +169,7 @@ ADD = SQL.query(
     processing_time_ms=Milliseconds | None,
 )
 PRUNE = SQL.query("prune", int, conversation_id=Id, keep=_Keep)
-GET_STATISTICS = SQL.query("get_statistics", MessageStatistics)
-GET_STATISTICS_OF_USER = SQL.query("get_statistics_of_user", MessageStatistics, user_id=Id)
+GET_STATISTICS = SQL.query("get_statistics", MessageStatistics, user_id=Id | None)
 ANALYZE_PERFORMANCE = SQL.query(
     "analyze_performance", PerformanceReport, hours=_Hours, slow_ms=Count, low_confidence=Confidence
 )
@@ -329,17 +327,11 @@ class Messages(Repository[Message]):
         """The newest messages with this intent, of one user or of all; empty when there are none."""
         check("intent", intent, Key)
         check("limit", limit, Limit)
-        asked = self._asked({"intent": intent, "user_id": user_id})
-        query = self._choose(asked, newest_first=True)
-        return await self._db.fetch_all(
-            query, tenant_id, **asked, include_deleted=False, after_at=None, after_id=None, limit=limit
-        )
+        return (await self.get_all(tenant_id, intent=intent, user_id=user_id, limit=limit)).items
 
     async def get_statistics(self, tenant_id: str, user_id: int | None = None) -> MessageStatistics:
         """The totals of one user's messages, or of all."""
-        if user_id is None:
-            return await self._db.fetch_one(GET_STATISTICS, tenant_id)
-        return await self._db.fetch_one(GET_STATISTICS_OF_USER, tenant_id, user_id=user_id)
+        return await self._db.fetch_one(GET_STATISTICS, tenant_id, user_id=user_id)
 
     async def analyze_performance(
         self, tenant_id: str, hours: float = 24, *, slow_ms: int = 1000, low_confidence: float = 0.5

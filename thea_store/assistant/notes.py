@@ -122,7 +122,7 @@ class TagCount(Record, frozen=True):
 
 
 SQL = SqlFile("notes")
-COMMON = common(SQL, Note, rows=_NewNote, changes=NoteChanges, filters=NoteFilters, narrowed_by=["user_id"])
+COMMON = common(SQL, Note, rows=_NewNote, changes=NoteChanges, filters=NoteFilters)
 
 SEARCH = SQL.query("search", NoteHit, user_id=Id, groups=list[list[Term]], limit=Limit)
 GET_BY_TAGS = SQL.query("get_by_tags", Note, user_id=Id, tags=_Tags, match_all=bool)

@@ -122,11 +122,11 @@ class Database(Executor):
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         tenant = check_tenant(tenant_id)
-        arguments = bind(query, tenant, values)
+        bound = bind(query, tenant, values)
         run = self._on_sticky if self._sticky else self._in_transaction
         started = time.perf_counter()
-        rows = await repeat(lambda: run(query, tenant, arguments))
-        self._query_log.note(query.name, started)
+        rows = await repeat(lambda: run(bound.query, tenant, bound.arguments))
+        self._query_log.note(bound.query.name, started)
         return rows
 
     async def _on_sticky(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:

@@ -62,12 +62,12 @@ class Transaction(Executor):
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         if check_tenant(tenant_id) != self._tenant_id:
             raise TenantMismatchError(f"{query.name}: this transaction belongs to another tenant")
-        arguments = bind(query, tenant_id, values)
+        bound = bind(query, tenant_id, values)
         started = time.perf_counter()
         try:
-            return await self.run(query, arguments)
+            return await self.run(bound.query, bound.arguments)
         finally:
-            self._query_log.note(query.name, started)
+            self._query_log.note(bound.query.name, started)
 
     async def run(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
         """The rows of a query whose arguments were checked before."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_orig
 from pydantic import AwareDatetime, BaseModel
 from typing_extensions import is_typeddict
 
-__all__ = ["fits", "is_model", "is_optional", "spelled"]
+__all__ = ["fits", "is_model", "is_optional", "spelled", "without_none"]
 
 _JSON = {"dict", "list", "Any"}
 
@@ -53,6 +53,13 @@ def fits(oid: int, annotation: Any) -> bool:
 def is_optional(annotation: Any) -> bool:
     """Whether the annotation takes `None`."""
     return "None" in _names(annotation) or annotation is Any
+
+
+def without_none(annotation: Any) -> Any:
+    """The annotation without `None`, where it is one of the types of a union."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    return Union[tuple(part for part in get_args(annotation) if part is not types.NoneType)]  # noqa: UP007 - made here
 
 
 def _is_one_of(name: str, takes: set[str]) -> bool:

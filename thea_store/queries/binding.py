@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
 from thea_store.errors import StoreError
@@ -14,19 +14,33 @@ from thea_store.postgres.types import is_model
 from thea_store.queries.arguments import refusal
 from thea_store.queries.file import Query
 
-__all__ = ["bind", "read"]
+__all__ = ["Bound", "bind", "check_values", "read"]
 
 R = TypeVar("R")
 
 
-def bind(query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> list[object]:
-    """The values for `$1`, `$2` …; `InvalidArgumentError` names the one that is not of its declared type."""
+class Bound(NamedTuple):
+    """A call, ready to be sent."""
+
+    query: Query[Any]
+    """The variant that serves this call, or the query itself."""
+    arguments: list[object]
+    """The values for its `$1`, `$2` …"""
+
+
+def bind(query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Bound:
+    """What to send for this call; `InvalidArgumentError` names the value that is not of its declared type."""
+    checked = check_values(query, values)
+    chosen = query.variant(checked)
+    return Bound(chosen, [tenant_id if name == "tenant_id" else checked[name] for name in chosen.parameters])
+
+
+def check_values(query: Query[Any], values: Mapping[str, object]) -> dict[str, Any]:
+    """The values as their types make them: moments in UTC. `InvalidArgumentError` as `bind`."""
     try:
-        checked = _validator(query)(values)
+        return _validator(query)(values)
     except ValidationError as error:
         refused = refusal(error)
-    else:
-        return [tenant_id if name == "tenant_id" else checked[name] for name in query.parameters]
     raise refused
 
 
@@ -45,17 +59,23 @@ def _validator(query: Query[Any]) -> Callable[[Mapping[str, object]], dict[str, 
 
 
 @cache
+def _records(record: type[BaseModel]) -> Callable[[list[dict[str, Any]]], list[Any]]:
+    validate: Callable[..., list[Any]] = TypeAdapter(list[record]).validator.validate_python  # type: ignore[valid-type]
+    return validate
+
+
+@cache
 def _reader(query: Query[Any]) -> Callable[[Sequence[Any]], list[Any]]:
     record = query.record
     if not is_model(record):
         return lambda rows: [row[0] for row in rows]
-    validate = TypeAdapter(list[record]).validator.validate_python  # type: ignore[valid-type]
+    validate = _records(record)
 
     def records(rows: Sequence[Any]) -> list[Any]:
         # A quarter faster than dict(row), which asks each row for its keys anew.
         names = tuple(rows[0].keys()) if rows else ()
         try:
-            found: list[Any] = validate([dict(zip(names, row, strict=False)) for row in rows])
+            found = validate([dict(zip(names, row, strict=False)) for row in rows])
         except ValidationError as error:
             misfit = _misfit(query, error)
         else:

@@ -7,7 +7,8 @@
 
 Under the name stand sentences on what comes back, then hints: `not null: a, b` and `nullable: a, b` for result
 columns of which the catalog cannot know it; `tenant: none, <reason>` for a query that needs no `:tenant_id`;
-`writes: <what>` for one that writes through a function. Then comes one statement, whose own comments are
+`writes: <what>` for one that writes through a function; `variants: a, b` for one that depends on whether a call
+gives these parameters (see `thea_store.queries.variants`). Then comes one statement, whose own comments are
 sent with it, so that an error's position in it leads to a line of the file.
 """
 
@@ -21,8 +22,10 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from thea_store.errors import QueryFileError
+from thea_store.postgres.types import is_optional, without_none
 from thea_store.queries.lexer import Source, SqlText
 from thea_store.queries.query import TENANT, Entry, Query, read_queries
+from thea_store.queries.variants import Key
 from thea_store.resources import sql_dir
 
 __all__ = ["Query", "Source", "SqlFile"]
@@ -56,14 +59,14 @@ class SqlFile:
             raise QueryFileError(f"{entry.query.source}: `{entry.query.name}` is claimed twice: share one constant")
         self._check_types(entry, types)
         declared = {parameter: types.get(parameter, str) for parameter in entry.query.parameters}
-        query = replace(entry.query, record=record, types=MappingProxyType(declared))
+        query = _claimed(entry.query, record, declared)
         self._claimed[name] = query
         return query
 
     @property
     def claimed(self) -> tuple[Query[object], ...]:
-        """The queries claimed so far, in the order of the claims."""
-        return tuple(self._claimed.values())
+        """The queries claimed so far, in the order of the claims; of one with variants, all these in its place."""
+        return tuple(variant for query in self._claimed.values() for variant in query.each)
 
     def unclaimed(self) -> list[str]:
         """A sentence with `file:line` for each query that the code does not claim; empty when it claims all."""
@@ -87,10 +90,37 @@ class SqlFile:
                     "use it, or drop it"
                 )
 
+        for name, off in entry.query.switches.items():
+            if off is False and types[name] is not bool:
+                raise self._file.error(
+                    entry.uses[name],
+                    f"{claim} declares `:{name}`, a flag of `variants`, as no `bool`: correct the type",
+                )
+            if off is None and not is_optional(types[name]):
+                raise self._file.error(
+                    entry.uses[name],
+                    f"{claim} declares a type for `:{name}` that is never None, so half of the `variants` cannot be "
+                    "asked for: let the type be `… | None`, or drop the name from `variants`",
+                )
+
     def _suggestion(self, name: str) -> str:
         for close in difflib.get_close_matches(name, self._entries, n=1):
             return f": did you mean `{close}` ({self._entries[close].query.source})?"
         return ": write it, or correct the name"
+
+
+def _claimed(query: Query[Any], record: type[Any] | None, types: Mapping[str, object]) -> Query[Any]:
+    """The query, and its variants, in which what is switched on is never None."""
+    variants = {
+        key: _claimed(variant, record, {**types, **{name: without_none(types[name]) for name in _on(query, key)}})
+        for key, variant in query.variants.items()
+    }
+    own = MappingProxyType({name: types[name] for name in query.parameters})
+    return replace(query, record=record, types=own, variants=variants)
+
+
+def _on(query: Query[Any], key: Key) -> list[str]:
+    return [name for name, is_on in zip(query.switches, key, strict=True) if is_on]
 
 
 def _read(directory: Path, aggregate: str) -> SqlText:

@@ -16,12 +16,12 @@ parentheses:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from thea_store.queries.lexer import SqlText, Token, spelling
 
-__all__ = ["number_parameters"]
+__all__ = ["find_parameters", "number_parameters"]
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _VALUE_END = re.compile(r"""[A-Za-z0-9_$'")\]]|[^\x00-\x7f]""")
@@ -36,20 +36,29 @@ def number_parameters(file: SqlText, tokens: Sequence[Token]) -> tuple[str, dict
     names come in the order of their numbers. QueryFileError for a colon that can be read two ways or none,
     and for brackets that do not match.
     """
-    reader = _Reader(file, tokens)
     numbers: dict[str, int] = {}
     uses: dict[str, int] = {}
     parts: list[str] = []
     position = tokens[0].start()
-    for index, token in enumerate(tokens):
-        if token.lastgroup in _COLONS and reader.is_parameter(index):
-            name = spelling(token)[1:]
-            uses.setdefault(name, token.start())
-            parts += file.text[position : token.start()], f"${numbers.setdefault(name, len(numbers) + 1)}"
-            position = token.end("parameter")
+    for index, name in find_parameters(file, tokens).items():
+        token = tokens[index]
+        uses.setdefault(name, token.start())
+        parts += file.text[position : token.start()], f"${numbers.setdefault(name, len(numbers) + 1)}"
+        position = token.end("parameter")
     parts.append(file.text[position : tokens[-1].end(tokens[-1].lastindex or 0)])
-    reader.finish(uses)
     return "".join(parts), uses
+
+
+def find_parameters(file: SqlText, tokens: Sequence[Token]) -> dict[int, str]:
+    """The names of the parameters by their tokens' indexes, in order; QueryFileError as `number_parameters`."""
+    reader = _Reader(file, tokens)
+    found = {
+        index: spelling(token)[1:]
+        for index, token in enumerate(tokens)
+        if token.lastgroup in _COLONS and reader.is_parameter(index)
+    }
+    reader.finish(frozenset(found.values()))
+    return found
 
 
 @dataclass(slots=True)
@@ -85,7 +94,7 @@ class _Reader:
             raise self.file.error(token.start(), f"this `{spelling(token)}` closes no bracket of its kind")
         return False
 
-    def finish(self, parameters: Mapping[str, int]) -> None:
+    def finish(self, parameters: Collection[str]) -> None:
         """QueryFileError for a bracket left open, and for a slice's column with the name of a parameter."""
         if self.brackets:
             token = self.brackets[-1].token

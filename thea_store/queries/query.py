@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from thea_store.queries.lexer import Source, SqlText, Token, spelling, tokenize
-from thea_store.queries.parameters import number_parameters
+from thea_store.queries.parameters import find_parameters, number_parameters
+from thea_store.queries.variants import Key, Switches, expand
 
 __all__ = ["TENANT", "Entry", "Query", "read_queries"]
 
@@ -20,7 +21,7 @@ R_co = TypeVar("R_co", covariant=True)
 _NAME = re.compile(r"-- name: ([a-z][a-z0-9_]*)")
 _NEARLY_NAME = re.compile(r"--\s*name\s*:", re.IGNORECASE)
 _LINE_START = re.compile(r"^", re.MULTILINE)
-_HINT = re.compile(r"-- (not null|nullable|tenant|writes): *(.*)")
+_HINT = re.compile(r"-- (not null|nullable|tenant|writes|variants): *(.*)")
 _COLUMN = re.compile(r"[a-z_][a-z0-9_]*")
 _OPAQUE = frozenset({"comment", "string", "quoted"})
 # These two look at the statement's words and symbols alone, in lower case, one blank between any two.
@@ -52,14 +53,34 @@ class Query(Generic[R_co]):
     """Whether it may change rows, so that a lost connection leaves the outcome unknown."""
     outer_join: bool = field(repr=False)
     """Whether an outer join or a grouping set may null what the catalog declares `not null`."""
+    skipped: tuple[int, ...] = field(default=(), repr=False)
+    """The lines of the file, from `first_line` on, that `text` leaves out."""
     record: type[R_co] | None = field(default=None, repr=False)
     """What a row becomes; None for a statement that returns nothing."""
     types: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The declared type of each parameter, in their order."""
+    switches: Switches = field(default_factory=dict, repr=False)
+    """The names of `-- variants:`, each with the value that switches it off; empty where there are none."""
+    variants: Mapping[Key, Query[R_co]] = field(default_factory=dict, repr=False)
+    """The query for each case of the switches. Where there are any, `text` itself is never sent to a server."""
+
+    @property
+    def each(self) -> tuple[Query[R_co], ...]:
+        """The queries that are sent: the variants, or the query itself."""
+        return tuple(self.variants.values()) or (self,)
+
+    def variant(self, values: Mapping[str, object]) -> Query[R_co]:
+        """The query to send for these values of all parameters: a variant, or the query itself."""
+        if not self.switches:
+            return self
+        return self.variants[tuple([values[name] is not off for name, off in self.switches.items()])]
 
     def source_at(self, position: int) -> Source:
         """The line of character `position` of `text`, counted from 1 as servers do in their errors."""
-        return Source(self.source.path, self.first_line + self.text.count("\n", 0, position - 1))
+        line = self.first_line + self.text.count("\n", 0, position - 1)
+        for skipped in self.skipped:
+            line += skipped <= line
+        return Source(self.source.path, line)
 
 
 class Entry(NamedTuple):
@@ -147,7 +168,25 @@ def _read_query(file: SqlText, name: str, block: _Block) -> Entry:
         writes="writes" in hints or _WRITE.search(words) is not None,
         outer_join=_OUTER.search(words) is not None,
     )
+    if varied := hints.get("variants"):
+        query = _varied(file, query, statement, varied)
     return Entry(query, uses)
+
+
+def _varied(file: SqlText, query: Query[Any], statement: Sequence[Token], hint: _Hint) -> Query[Any]:
+    """The query with its variants, each named after what is on: `notes.get_all+user_id`."""
+    switches, variants = expand(file, statement, find_parameters(file, statement), hint.value, hint.offset)
+    made: dict[Key, Query[Any]] = {}
+    for key, variant in variants.items():
+        name = "+".join([query.name, *variant.on])
+        made[key] = replace(
+            query,
+            name=name,
+            text=f"{variant.text} /* {name} */",
+            parameters=variant.parameters,
+            skipped=variant.skipped,
+        )
+    return replace(query, switches=switches, variants=made)
 
 
 def _statement(file: SqlText, block: _Block) -> list[Token]:

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError
-from thea_store.queries.arguments import Id, Key, Limit, Moment, check
+from thea_store.queries.arguments import Id, Key, Moment
 from thea_store.queries.file import SqlFile
-from thea_store.repositories import cursors
-from thea_store.repositories.base import Page, Record
+from thea_store.repositories.paging import read_page
+from thea_store.repositories.records import Page, Record
 
 __all__ = ["Audit", "AuditEntry"]
 
@@ -37,11 +37,10 @@ class AuditEntry(Record, frozen=True):
 SQL = SqlFile("audit")
 
 GET_FOR = SQL.query("get_for", AuditEntry, table=Key, row_id=Id)
-GET_ALL = SQL.query("get_all", AuditEntry, table=Key | None, after_at=Moment | None, after_id=UUID | None, limit=int)
-GET_ALL_OF_ACTOR = SQL.query(
-    "get_all_of_actor",
+GET_ALL = SQL.query(
+    "get_all",
     AuditEntry,
-    actor=Key,
+    actor=Key | None,
     table=Key | None,
     after_at=Moment | None,
     after_id=UUID | None,
@@ -75,19 +74,15 @@ class Audit:
         cursor: str | None = None,
     ) -> Page[AuditEntry]:
         """A page of entries, the newest first, of one actor and one table or of all; empty past the end."""
-        check("limit", limit, Limit)
         if table is not None:
             self._check_table(table)
-        query = GET_ALL if actor is None else GET_ALL_OF_ACTOR
-        narrowed = {"table": table} if actor is None else {"table": table, "actor": actor}
-        at, key = (None, None) if cursor is None else cursors.decode(query.name, tenant_id, cursor)
-        rows = await self._db.fetch_all(query, tenant_id, **narrowed, after_at=at, after_id=key, limit=limit + 1)
-        more = rows[limit - 1] if len(rows) > limit else None
-        return Page(
-            items=rows[:limit],
-            next_cursor=cursors.encode(query.name, tenant_id, more.at, more.id) if more else None,
-        )
+        question = {"actor": actor, "table": table}
+        return await read_page(self._db, GET_ALL, tenant_id, question, limit=limit, cursor=cursor, place=_place)
 
     def _check_table(self, table: object) -> None:
         if not isinstance(table, str) or table not in self._tables:
             raise InvalidArgumentError("table", f"is not audited; these are: {', '.join(sorted(self._tables))}")
+
+
+def _place(entry: AuditEntry) -> tuple[datetime, UUID]:
+    return entry.at, entry.id

@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, Protocol, get_type_hints
 
-from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
 from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import Id, Limit, Moment, check
 from thea_store.queries.file import Query, SqlFile
-from thea_store.repositories import cursors
+from thea_store.repositories.paging import read_page
+from thea_store.repositories.records import Page, Record, Stored
 
 __all__ = ["Common", "Home", "Page", "Record", "Repository", "Stored", "common", "listed"]
 
 R = TypeVar("R", bound="Stored")
 N = TypeVar("N", bound=Mapping[str, Any], default=Mapping[str, Any])
-T = TypeVar("T")
 
 
 class Home(Protocol):
@@ -32,32 +30,6 @@ class Home(Protocol):
         ...
 
 
-class Record(BaseModel, frozen=True):
-    """A frozen row or result.
-
-    Each record says `frozen=True` at its class: type checkers do not look at a base's `model_config`.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Stored(Record, frozen=True):
-    """The columns that every table has. Times are in UTC."""
-
-    tenant_id: str
-    id: int
-    created_at: datetime
-    updated_at: datetime
-    deleted_at: datetime | None
-
-
-class Page(Record, Generic[T], frozen=True):
-    """One page of rows; `next_cursor` is `None` on the last one."""
-
-    items: list[T]
-    next_cursor: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class Common(Generic[R]):
     """The queries that every repository has, under these names in its SQL file."""
@@ -65,8 +37,8 @@ class Common(Generic[R]):
     sql: SqlFile
     get_by_id: Query[R]
     exists: Query[bool]
-    counts: Mapping[str, Query[int]]
-    """By the filter that narrows them, or `""`."""
+    count: Query[int]
+    get_all: Query[R]
     create_many: Query[R]
     update: Query[R]
     delete: Query[int]
@@ -74,8 +46,6 @@ class Common(Generic[R]):
     purge: Query[int]
     changes: frozenset[str]
     filters: frozenset[str]
-    pages: Mapping[str, tuple[Query[R], Query[R]]]
-    """By the filter that narrows the page, or `""`: the newest first, and the oldest first."""
 
 
 def common(
@@ -85,43 +55,27 @@ def common(
     rows: Any,
     changes: Any,
     filters: type,
-    narrowed_by: Iterable[str] = (),
 ) -> Common[R]:
     """Claim the common queries; the three typed dictionaries say what is written, changed and asked for.
 
-    `narrowed_by` names the filters whose rows another index serves than all rows of a tenant: the pages
-    of one user are `get_all_of_user_newest` and `…_oldest`, and their number is `count_of_user`. The last one that
-    a call gives is used.
+    Which filters lead to variants of `get_all` and `count` is said in the SQL file, by `-- variants:`.
     """
     asked = get_type_hints(filters, include_extras=True)
-
-    def pages(name: str, **narrowed: Any) -> tuple[Query[R], Query[R]]:
-        newest, oldest = (
-            sql.query(
-                f"{name}_{order}",
-                record,
-                **asked | narrowed,
-                include_deleted=bool,
-                after_at=Moment | None,
-                after_id=Id | None,
-                limit=int,
-            )
-            for order in ("newest", "oldest")
-        )
-        return newest, oldest
-
-    # The column's own type without None: in a query that is narrowed by it, it is always given.
-    kinds = {name: next(part for part in get_args(asked[name]) if part is not NoneType) for name in narrowed_by}
-    suffixes = {name: f"_of_{name.removesuffix('_id')}" for name in kinds}
-
     return Common(
         sql=sql,
         get_by_id=sql.query("get_by_id", record, id=Id),
         exists=sql.query("exists", bool, id=Id),
-        counts={
-            "": sql.query("count", int, **asked),
-            **{name: sql.query(f"count{suffixes[name]}", int, **asked | {name: kind}) for name, kind in kinds.items()},
-        },
+        count=sql.query("count", int, **asked),
+        get_all=sql.query(
+            "get_all",
+            record,
+            **asked,
+            newest_first=bool,
+            include_deleted=bool,
+            after_at=Moment | None,
+            after_id=Id | None,
+            limit=int,
+        ),
         create_many=sql.query("create_many", record, rows=list[rows]),
         update=sql.query("update", record, id=Id, changes=changes),
         delete=sql.query("delete", int, id=Id),
@@ -129,10 +83,6 @@ def common(
         purge=sql.query("purge", int, id=Id),
         changes=frozenset(get_type_hints(changes)),
         filters=frozenset(asked),
-        pages={
-            "": pages("get_all"),
-            **{name: pages(f"get_all{suffixes[name]}", **{name: kind}) for name, kind in kinds.items()},
-        },
     )
 
 
@@ -256,24 +206,9 @@ class Repository(Generic[R, N]):
         cursor: str | None,
         include_deleted: bool,
     ) -> Page[R]:
-        check("newest_first", newest_first, bool)
-        check("limit", limit, Limit)
-        asked = self._asked(filters)
-        query = self._choose(asked, newest_first=newest_first)
-        after_at, after_id = (None, None) if cursor is None else cursors.decode(query.name, tenant_id, cursor)
-        rows = await self._db.fetch_all(
-            query,
-            tenant_id,
-            **asked,
-            include_deleted=include_deleted,
-            after_at=after_at,
-            after_id=after_id,
-            limit=limit + 1,
-        )
-        more = rows[limit - 1] if len(rows) > limit else None
-        return Page(
-            items=rows[:limit],
-            next_cursor=cursors.encode(query.name, tenant_id, more.created_at, more.id) if more else None,
+        question = self._asked(filters) | {"newest_first": newest_first, "include_deleted": include_deleted}
+        return await read_page(
+            self._db, self.common.get_all, tenant_id, question, limit=limit, cursor=cursor, place=_place
         )
 
     async def _iterate(self, tenant_id: str, filters: Mapping[str, object], batch_size: int) -> AsyncIterator[R]:
@@ -289,8 +224,7 @@ class Repository(Generic[R, N]):
                 return
 
     async def _count(self, tenant_id: str, filters: Mapping[str, object]) -> int:
-        asked = self._asked(filters)
-        return await self._db.fetch_value(self.common.counts[self._narrowed_by(asked)], tenant_id, **asked)
+        return await self._db.fetch_value(self.common.count, tenant_id, **self._asked(filters))
 
     def _asked(self, filters: Mapping[str, object]) -> dict[str, object]:
         known = self.common.filters
@@ -298,13 +232,9 @@ class Repository(Generic[R, N]):
             raise InvalidArgumentError(name, f"is no filter of this call; there are {', '.join(sorted(known))}")
         return {name: filters.get(name) for name in known}
 
-    def _choose(self, filters: Mapping[str, object], *, newest_first: bool) -> Query[R]:
-        newest, oldest = self.common.pages[self._narrowed_by(filters)]
-        return newest if newest_first else oldest
 
-    def _narrowed_by(self, filters: Mapping[str, object]) -> str:
-        narrowed = [name for name in self.common.pages if name and filters.get(name) is not None]
-        return narrowed[-1] if narrowed else ""
+def _place(row: Stored) -> tuple[datetime, int]:
+    return row.created_at, row.id
 
 
 def listed(rows: object) -> list[Any]:

@@ -1,4 +1,6 @@
-"""Cursors: the place of a page's last row, tied to its query and tenant.
+"""Cursors: the place of a page's last row, tied to its question and tenant.
+
+A question is a query and all that was asked of it: its filters, its order, and whether deleted rows count.
 
 The digest is no secret: row security, not the cursor, decides what a page may show. It is there so
 that a cursor that was altered, or that belongs elsewhere, is refused instead of giving a senseless page.
@@ -23,15 +25,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def encode(query: str, tenant_id: str, at: datetime, key: int | UUID) -> str:
+def encode(question: str, tenant_id: str, at: datetime, key: int | UUID) -> str:
     """The cursor of the row with this time and key."""
     time = ((at - _EPOCH) // _MICROSECOND).to_bytes(_TIME, signed=True)
     place = time + (key.bytes if isinstance(key, UUID) else key.to_bytes(8, signed=True))
-    return base64.urlsafe_b64encode(_digest(query, tenant_id, place) + place).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_digest(question, tenant_id, place) + place).decode().rstrip("=")
 
 
-def decode(query: str, tenant_id: str, cursor: object) -> tuple[datetime, int | UUID]:
-    """The time and key of the row; `InvalidArgumentError` unless this query gave the cursor to this tenant."""
+def decode(question: str, tenant_id: str, cursor: object) -> tuple[datetime, int | UUID]:
+    """The time and key of the row; `InvalidArgumentError` unless a page of this question gave the cursor to this tenant."""
     if isinstance(cursor, str) and cursor.isascii() and isinstance(tenant_id, str):
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
@@ -39,17 +41,20 @@ def decode(query: str, tenant_id: str, cursor: object) -> tuple[datetime, int | 
             raw = b""
         digest, place = raw[:_DIGEST], raw[_DIGEST:]
         time, key = place[:_TIME], place[_TIME:]
-        if digest == _digest(query, tenant_id, place) and key:
+        if digest == _digest(question, tenant_id, place) and key:
             # Encoded anew, because base64 has several spellings of the same bytes. No row has a time or key
             # that overflows, but whoever knows the digest can make up a cursor that has.
             with contextlib.suppress(OverflowError):
                 at = _EPOCH + int.from_bytes(time, signed=True) * _MICROSECOND
                 found = UUID(bytes=key) if len(key) == len(UUID(int=0).bytes) else int.from_bytes(key, signed=True)
-                if FIRST_MOMENT <= at <= LAST_MOMENT and encode(query, tenant_id, at, found) == cursor:
+                if FIRST_MOMENT <= at <= LAST_MOMENT and encode(question, tenant_id, at, found) == cursor:
                     return at, found
-    raise InvalidArgumentError("cursor", "is not the next_cursor of a page of this very call: start without one")
+    raise InvalidArgumentError(
+        "cursor",
+        "is not the next_cursor of a page of this very call, with the same filters and order: start without one",
+    )
 
 
-def _digest(query: str, tenant_id: str, place: bytes) -> bytes:
-    key = hashlib.blake2b(f"{query}\0{tenant_id}".encode(errors="surrogatepass"), digest_size=32).digest()
+def _digest(question: str, tenant_id: str, place: bytes) -> bytes:
+    key = hashlib.blake2b(f"{question}\0{tenant_id}".encode(errors="surrogatepass"), digest_size=32).digest()
     return hashlib.blake2b(place, digest_size=_DIGEST, key=key).digest()

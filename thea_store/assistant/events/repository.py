@@ -55,7 +55,7 @@ _Days = Annotated[int, Field(ge=1, le=3660)]
 
 SQL = SqlFile("events")
 COMMON = replace(
-    common(SQL, Event, rows=StoredEvent, changes=StoredChanges, filters=EventFilters, narrowed_by=["user_id"]),
+    common(SQL, Event, rows=StoredEvent, changes=StoredChanges, filters=EventFilters),
     changes=frozenset(get_type_hints(EventChanges)),
 )
 

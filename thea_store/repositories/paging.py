@@ -1,0 +1,59 @@
+"""Pages of a query by keyset: each page starts after the last row of the one before.
+
+So rows that come or go meanwhile move no page, and the last page costs no more than the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from thea_store.database import Executor
+from thea_store.queries.arguments import Limit, check
+from thea_store.queries.binding import check_values
+from thea_store.queries.file import Query
+from thea_store.repositories import cursors
+from thea_store.repositories.records import Page
+
+__all__ = ["read_page"]
+
+R = TypeVar("R")
+
+Place = tuple[datetime, int | UUID]
+"""A row's time and its key, in the order of which the pages are."""
+
+
+async def read_page(
+    db: Executor,
+    query: Query[R],
+    tenant_id: str,
+    question: Mapping[str, object],
+    *,
+    limit: int,
+    cursor: str | None,
+    place: Callable[[R], Place],
+) -> Page[R]:
+    """The first `limit` rows of a query, or those after `cursor`; empty past the end.
+
+    `question` are the query's arguments but `after_at`, `after_id` and `limit`. `InvalidArgumentError` for a
+    cursor that did not come from a page of the same question.
+    """
+    check("limit", limit, Limit)
+    after: Place | tuple[None, None] = (None, None)
+    if cursor is not None:
+        after = cursors.decode(_asked(query, question), tenant_id, cursor)
+    rows = await db.fetch_all(query, tenant_id, **question, after_at=after[0], after_id=after[1], limit=limit + 1)
+    if len(rows) <= limit:
+        return Page(items=rows, next_cursor=None)
+    at, key = place(rows[limit - 1])
+    return Page(items=rows[:limit], next_cursor=cursors.encode(_asked(query, question), tenant_id, at, key))
+
+
+def _asked(query: Query[Any], question: Mapping[str, object]) -> str:
+    """The question as a text: the query's name without its variant, and the values as they were checked."""
+    checked = check_values(query, {**question, "after_at": None, "after_id": None, "limit": 1})
+    return f"{query.name} {to_json({name: checked[name] for name in sorted(question)}).decode()}"
