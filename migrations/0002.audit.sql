@@ -40,7 +40,7 @@ create index audit_log_at_idx on thea.audit_log (tenant_id, at, id);
 comment on index thea.audit_log_at_idx is 'audit.get_all';
 
 create index audit_log_actor_idx on thea.audit_log (tenant_id, actor, at, id);
-comment on index thea.audit_log_actor_idx is 'audit.get_all_of_actor';
+comment on index thea.audit_log_actor_idx is 'audit.get_all+actor';
 
 alter table thea.audit_log enable row level security;
 alter table thea.audit_log force row level security;

@@ -29,10 +29,10 @@ comment on constraint users_telegram_id_key on thea.users
   is 'users.get_by_telegram_id, users.get_or_create_from_telegram';
 
 create index users_created_at_idx on thea.users (tenant_id, created_at, id);
-comment on index thea.users_created_at_idx is 'users.get_all_newest, users.get_all_oldest';
+comment on index thea.users_created_at_idx is 'users.get_all+newest_first, users.get_all';
 
 create index users_last_activity_idx on thea.users (tenant_id, last_activity)
   where last_activity is not null;
-comment on index thea.users_last_activity_idx is 'users.count';
+comment on index thea.users_last_activity_idx is 'users.count+active_since';
 
 select thea.protect('thea.users', quiet => array['last_activity']);

@@ -28,8 +28,8 @@ comment on constraint conversations_session_id_key on thea.conversations
 
 -- A user may have thousands of conversations: pages of them by their time, and the few that are open.
 create index conversations_user_id_idx on thea.conversations (tenant_id, user_id, created_at, id);
-comment on index thea.conversations_user_id_idx is 'conversations.get_all_of_user_newest, '
-  'conversations.get_all_of_user_oldest, users.get_with';
+comment on index thea.conversations_user_id_idx is 'conversations.get_all+user_id+newest_first, '
+  'conversations.get_all+user_id, users.get_with';
 
 create index conversations_active_idx on thea.conversations (tenant_id, user_id, last_activity, id)
   where is_active and deleted_at is null;
@@ -40,6 +40,6 @@ create index conversations_last_activity_idx on thea.conversations (tenant_id, l
 comment on index thea.conversations_last_activity_idx is 'conversations.get_inactive_since, conversations.close_inactive';
 
 create index conversations_created_at_idx on thea.conversations (tenant_id, created_at, id);
-comment on index thea.conversations_created_at_idx is 'conversations.get_all_newest, conversations.get_all_oldest';
+comment on index thea.conversations_created_at_idx is 'conversations.get_all+newest_first, conversations.get_all';
 
 select thea.protect('thea.conversations', quiet => array['last_activity', 'last_message_id']);

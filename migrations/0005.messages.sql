@@ -34,16 +34,16 @@ create index message_history_conversation_id_idx on thea.message_history (tenant
 comment on index thea.message_history_conversation_id_idx is 'messages.get_context_window, messages.prune';
 
 create index message_history_user_id_idx on thea.message_history (tenant_id, user_id, created_at, id);
-comment on index thea.message_history_user_id_idx is 'messages.get_all_of_user_newest, '
-  'messages.get_all_of_user_oldest, messages.count_of_user, messages.get_statistics_of_user';
+comment on index thea.message_history_user_id_idx is 'messages.get_all+user_id+newest_first, '
+  'messages.get_all+user_id, messages.count+user_id, messages.get_statistics+user_id';
 
 create index message_history_created_at_idx on thea.message_history (tenant_id, created_at, id);
-comment on index thea.message_history_created_at_idx is 'messages.get_all_newest, messages.get_all_oldest, messages.analyze_performance, messages.delete_old';
+comment on index thea.message_history_created_at_idx is 'messages.get_all+newest_first, messages.get_all, messages.analyze_performance, messages.delete_old';
 
 create index message_history_intent_detected_idx on thea.message_history (tenant_id, intent_detected, created_at, id)
   where intent_detected is not null;
-comment on index thea.message_history_intent_detected_idx is 'messages.get_all_of_intent_newest, '
-  'messages.get_all_of_intent_oldest, messages.count_of_intent';
+comment on index thea.message_history_intent_detected_idx is 'messages.get_all+intent+newest_first, '
+  'messages.get_all+intent, messages.count+intent';
 
 create index message_history_message_id_idx on thea.message_history (tenant_id, conversation_id, message_id)
   where message_id is not null;

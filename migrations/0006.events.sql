@@ -78,10 +78,10 @@ create index events_next_reminder_at_idx on thea.events (tenant_id, next_reminde
 comment on index thea.events_next_reminder_at_idx is 'events.lock_due';
 
 create index events_created_at_idx on thea.events (tenant_id, created_at, id);
-comment on index thea.events_created_at_idx is 'events.get_all_newest, events.get_all_oldest';
+comment on index thea.events_created_at_idx is 'events.get_all+newest_first, events.get_all';
 
 create index events_user_id_idx on thea.events (tenant_id, user_id, created_at, id);
-comment on index thea.events_user_id_idx is 'events.get_all_of_user_newest, events.get_all_of_user_oldest';
+comment on index thea.events_user_id_idx is 'events.get_all+user_id+newest_first, events.get_all+user_id';
 
 -- A claim of a reminder is no change of the event.
 select thea.protect('thea.events',

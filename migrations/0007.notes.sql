@@ -137,13 +137,13 @@ create trigger search_vector before insert or update of user_id, title, tags, co
   for each row execute function thea.index_note();
 
 create index notes_user_id_idx on thea.notes (tenant_id, user_id, created_at, id);
-comment on index thea.notes_user_id_idx is 'notes.get_all_of_user_newest, notes.get_all_of_user_oldest';
+comment on index thea.notes_user_id_idx is 'notes.get_all+user_id+newest_first, notes.get_all+user_id';
 
 create index notes_category_idx on thea.notes (tenant_id, user_id, category, created_at, id);
-comment on index thea.notes_category_idx is 'notes.get_by_category';
+comment on index thea.notes_category_idx is 'notes.get_by_category, notes.get_all+user_id+category';
 
 create index notes_created_at_idx on thea.notes (tenant_id, created_at, id);
-comment on index thea.notes_created_at_idx is 'notes.get_all_newest, notes.get_all_oldest';
+comment on index thea.notes_created_at_idx is 'notes.get_all+newest_first, notes.get_all';
 
 -- Written at once: a list of pending entries would have to be read by every search.
 create index notes_search_vector_idx on thea.notes using gin (search_vector) with (fastupdate = off);

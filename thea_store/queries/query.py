@@ -53,8 +53,8 @@ class Query(Generic[R_co]):
     """Whether it may change rows, so that a lost connection leaves the outcome unknown."""
     outer_join: bool = field(repr=False)
     """Whether an outer join or a grouping set may null what the catalog declares `not null`."""
-    skipped: tuple[int, ...] = field(default=(), repr=False)
-    """The lines of the file, from `first_line` on, that `text` leaves out."""
+    lines: tuple[int, ...] = field(default=(), repr=False)
+    """The line of the file that each line of `text` comes from; empty where they follow each other."""
     record: type[R_co] | None = field(default=None, repr=False)
     """What a row becomes; None for a statement that returns nothing."""
     types: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -77,10 +77,8 @@ class Query(Generic[R_co]):
 
     def source_at(self, position: int) -> Source:
         """The line of character `position` of `text`, counted from 1 as servers do in their errors."""
-        line = self.first_line + self.text.count("\n", 0, position - 1)
-        for skipped in self.skipped:
-            line += skipped <= line
-        return Source(self.source.path, line)
+        line = self.text.count("\n", 0, position - 1)
+        return Source(self.source.path, self.lines[line] if line < len(self.lines) else self.first_line + line)
 
 
 class Entry(NamedTuple):
@@ -184,7 +182,7 @@ def _varied(file: SqlText, query: Query[Any], statement: Sequence[Token], hint: 
             name=name,
             text=f"{variant.text} /* {name} */",
             parameters=variant.parameters,
-            skipped=variant.skipped,
+            lines=variant.lines,
         )
     return replace(query, switches=switches, variants=made)
 

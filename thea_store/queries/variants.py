@@ -64,8 +64,8 @@ class Variant(NamedTuple):
     """With `$1` … for its parameters."""
     parameters: tuple[str, ...]
     """Their names, in the order of their numbers."""
-    skipped: tuple[int, ...]
-    """The lines of the file that it leaves out."""
+    lines: tuple[int, ...]
+    """The line of the file that each line of the text comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,14 @@ class _Parameter(NamedTuple):
     name: str
 
 
-class _Skip(NamedTuple):
-    """Whole lines that are left out."""
+class _Gap(NamedTuple):
+    """What is left out between two pieces: so many line breaks, and the blanks that stand for it."""
 
-    lines: range
+    breaks: int
+    blanks: str
 
 
-_Piece: TypeAlias = "str | _Parameter | _Skip | _Fold"
+_Piece: TypeAlias = "str | _Parameter | _Gap | _Fold"
 
 
 class _Condition(NamedTuple):
@@ -118,8 +119,9 @@ def expand(
             raise file.error(
                 offset, f"the statement has nothing to fold for `{name}`: write {shapes}, or drop the name"
             )
+    line = file.source(tokens[0].start()).line
     keys = product([False, True], repeat=len(switches))
-    return {name: folder.off[name] for name in switches}, {key: _variant(switches, key, pieces) for key in keys}
+    return {name: folder.off[name] for name in switches}, {key: _variant(switches, key, pieces, line) for key in keys}
 
 
 def _names(file: SqlText, names: str, offset: int, parameters: frozenset[str]) -> tuple[str, ...]:
@@ -143,25 +145,41 @@ def _names(file: SqlText, names: str, offset: int, parameters: frozenset[str]) -
 # --- writing ------------------------------------------------------------------------------------
 
 
-def _variant(switches: Sequence[str], key: Key, pieces: Sequence[_Piece]) -> Variant:
+def _variant(switches: Sequence[str], key: Key, pieces: Sequence[_Piece], first_line: int) -> Variant:
     on = tuple(name for name, is_on in zip(switches, key, strict=True) if is_on)
     numbers: dict[str, int] = {}
-    parts: list[str] = []
-    skipped: list[int] = []
+    parts, line, lines = [""], first_line, [first_line]  # the parts of the present line, from the last line break on
+    text: list[str] = []
     for piece in _chosen(pieces, frozenset(on)):
-        if isinstance(piece, _Skip):
-            skipped += piece.lines
-        elif isinstance(piece, _Parameter):
+        if isinstance(piece, _Gap):
+            line += piece.breaks
+            if not "".join(parts).strip():
+                parts = [piece.blanks if piece.breaks else "".join(parts)]
+                lines[-1] = line
+            elif piece.breaks:
+                text += [*parts, "\n"]
+                parts = [piece.blanks]
+                lines.append(line)
+            else:
+                parts.append(piece.blanks)
+            continue
+        if isinstance(piece, _Parameter):
             parts.append(f"${numbers.setdefault(piece.name, len(numbers) + 1)}")
-        else:
-            parts.append(piece)
-    text = "".join(parts).rstrip()
-    if "--" in text.rpartition("\n")[2]:  # what is put after the statement must not become part of a comment
-        text += "\n"
-    return Variant(on, text, tuple(numbers), tuple(skipped))
+            continue
+        head, *tails = piece.split("\n")
+        parts.append(head)
+        for tail in tails:
+            line += 1
+            lines.append(line)
+            text += [*parts, "\n"]
+            parts = [tail]
+    whole = "".join([*text, *parts]).rstrip()
+    if "--" in whole.rpartition("\n")[2]:  # what is put after the statement must not become part of a comment
+        whole += "\n"
+    return Variant(on, whole, tuple(numbers), tuple(lines))
 
 
-def _chosen(pieces: Sequence[_Piece], on: frozenset[str]) -> Iterator[str | _Parameter | _Skip]:
+def _chosen(pieces: Sequence[_Piece], on: frozenset[str]) -> Iterator[str | _Parameter | _Gap]:
     for piece in pieces:
         if isinstance(piece, _Fold):
             yield from _chosen(piece.on if piece.name in on else piece.off, on)
@@ -226,7 +244,7 @@ class _Folder:
         if self._word(end) not in _AFTER_CONDITION or self._is_between(index):
             return None
         kept = [*self._token(index), *self._kept(index + 1, condition)]
-        return self._fold(condition, index, end, if_true=[self._left_out(index, end)], if_false=kept), end
+        return self._fold(condition, index, end, if_true=self._left_out(index, end), if_false=kept), end
 
     def _condition_fold(self, index: int) -> tuple[_Fold, int] | None:
         if not (group := self._group(index)):
@@ -246,7 +264,14 @@ class _Folder:
 
     def _kept(self, index: int, condition: _Condition) -> list[_Piece]:
         start, end = condition.end + 1, self._closing[index]
-        return ["(", self._breaks(index, start), *self._trimmed(start, end), *self._token(end)]
+        kept, after = self._trimmed(start, end)
+        return [
+            "(",
+            self._dropped(self._end(index), self._start(start)),
+            *kept,
+            self._dropped(after, self._start(end)),
+            *self._token(end),
+        ]
 
     def _is_call(self, index: int) -> bool:
         before = self.tokens[index - 1] if index else None
@@ -337,8 +362,12 @@ class _Folder:
         start, stop = branch
         if start > stop:  # no `else`
             return ["null", *self._tail(index, end)]
-        left, right = ("(", ")") if stop - start > 1 else ("", "")
-        return [left, self._breaks(index, start), *self._trimmed(start, stop), right, *self._tail(stop, end)]
+        # Nothing binds looser than what stands in a bracket alone, or after its last `or`.
+        is_alone = stop - start == 1 or (self._word(index - 1) in {"(", "or"} and self._word(end) == ")")
+        left, right = ("", "") if is_alone else ("(", ")")
+        kept, after = self._trimmed(start, stop)
+        before = self._dropped(self._start(index), self._start(start))
+        return [left, before, *kept, right, *self._tail_from(after, end)]
 
     def _key(self, index: int, condition: _Condition, branch: tuple[int, int], end: int) -> tuple[_Fold, int]:
         """A key of an `order by`, with its direction and the comma after it."""
@@ -351,11 +380,14 @@ class _Folder:
             )
         start, stop = branch
         suffix = " ".join(["", *self._words[direction:end]])
-        key: list[_Piece] = [self._breaks(index, start)]
-        for number, (first, last) in enumerate(self._columns(start, stop)):
-            key += [", " if number else "", self._breaks(first - 1, first), *self._trimmed(first, last), suffix]
-        key += [self._breaks(stop, end), *self._token(end)]
-        return self._fold(condition, index, end + 1, if_true=key, if_false=[self._left_out(index, end + 1)]), end + 1
+        key: list[_Piece] = []
+        before = self._start(index)
+        for first, last in self._columns(start, stop):
+            kept, after = self._trimmed(first, last)
+            key += [", " if key else "", self._dropped(before, self._start(first)), *kept, suffix]
+            before = after
+        key += [self._dropped(before, self._start(end)), *self._token(end)]
+        return self._fold(condition, index, end + 1, if_true=key, if_false=self._left_out(index, end + 1)), end + 1
 
     def _columns(self, start: int, stop: int) -> list[tuple[int, int]]:
         """The columns of `(a, b)`, or all of another expression."""
@@ -395,34 +427,40 @@ class _Folder:
         text = spelling(self.tokens[index])
         return [_Parameter(text[1:]) if index in self.parameters else text, self._gap(index + 1)]
 
-    def _trimmed(self, start: int, end: int) -> list[_Piece]:
-        """Tokens, without the blanks after the last one."""
-        found = self.pieces(start, end)
-        if found and isinstance(found[-1], str):
-            found[-1] = found[-1].rstrip(" \t")
-        return found
+    def _trimmed(self, start: int, end: int) -> tuple[list[_Piece], int]:
+        """Tokens without the blanks after the last one, and the offset where they end."""
+        found, gap = self.pieces(start, end), self._gap(end)
+        if gap.isspace() and found and isinstance(found[-1], str):
+            found[-1] = found[-1].removesuffix(gap)
+            return found, self._end(end - 1)
+        return found, self._start(end)
 
     def _tail(self, start: int, end: int) -> list[_Piece]:
-        """What stands after tokens that are left out, and the line breaks between them."""
-        breaks = self.file.text.count("\n", self.tokens[start].start(), self._end(end - 1))
-        return ["\n" * breaks, self._gap(end)]
+        """What stands after tokens that are left out, with the line breaks between them."""
+        return self._tail_from(self._start(start), end)
+
+    def _tail_from(self, offset: int, end: int) -> list[_Piece]:
+        gap = self._gap(end)
+        if gap.strip():  # a comment
+            return [self._dropped(offset, self._end(end - 1)), gap]
+        dropped = self._dropped(offset, self._start(end))
+        return [dropped if dropped.breaks else gap]
+
+    def _left_out(self, start: int, end: int) -> list[_Piece]:
+        """What stands for these tokens where they leave nothing behind: the comment after them, if any."""
+        comment = self._gap(end).lstrip()
+        first, last = self._start(start), self._start(end)
+        return [self._dropped(first, last - len(comment)), comment]
 
     def _gap(self, index: int) -> str:
         """The blanks and comments before a token."""
         return self.file.text[self._end(index - 1) : self._start(index)]
 
-    def _breaks(self, start: int, end: int) -> str:
-        """The line breaks from the start of one token to the start of another."""
-        return "\n" * self.file.text.count("\n", self._start(start), self._start(end))
-
-    def _left_out(self, start: int, end: int) -> _Piece:
-        """Nothing: the lines of these tokens are skipped, or their line breaks stay."""
-        first, breaks = self._start(start), self._breaks(start, end)
-        begins_line = not self.file.text[self.file.text.rfind("\n", 0, first) + 1 : first].strip()
-        if not begins_line:
-            return breaks
-        line = self.file.source(first).line
-        return _Skip(range(line, line + len(breaks)))
+    def _dropped(self, start: int, end: int) -> _Gap:
+        """What stands for the text between two offsets, which is left out."""
+        breaks = self.file.text.count("\n", start, end)
+        line = self.file.text[self.file.text.rfind("\n", 0, end) + 1 : end]
+        return _Gap(breaks, line[: len(line) - len(line.lstrip())] if breaks else "")
 
     def _start(self, index: int) -> int:
         return self.tokens[index].start() if index < len(self.tokens) else self._end(index - 1)
