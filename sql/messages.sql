@@ -36,26 +36,37 @@ where tenant_id = :tenant_id
 
 -- name: get_all
 -- A page of messages in the order of time, from after the given place; empty past the end.
--- variants: user_id, conversation_id, intent, after_at, newest_first
+-- variants: user_id, conversation_id, intent, created_from, created_before, newest_first
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
 from thea.message_history
 where tenant_id = :tenant_id
-  and (
-    :after_at::timestamptz is null
-    or case when :newest_first
-      then (created_at, id) < (:after_at, :after_id)
-      else (created_at, id) > (:after_at, :after_id)
-    end
-  )
+  -- The page starts after the last row of the one before, or where the time asked for begins.
+  and case when :newest_first
+    then (created_at, id) < (
+      case
+        when :after_at::timestamptz is not null then :after_at
+        when :created_before::timestamptz is not null then :created_before
+        else 'infinity'
+      end,
+      case when :after_id::bigint is null then 0 else :after_id end
+    )
+    else (created_at, id) > (
+      case
+        when :after_at::timestamptz is not null then :after_at
+        when :created_from::timestamptz is not null then :created_from
+        else '-infinity'
+      end,
+      case when :after_id::bigint is null then 0 else :after_id end
+    )
+  end
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  -- As rows, because the planner takes two bounds of a column for a narrow range and then prefers a wrong index.
-  and (created_at, id) >= (case when :created_from::timestamptz is null then '-infinity' else :created_from end, 0)
-  and (created_at, id) < (case when :created_before::timestamptz is null then 'infinity' else :created_before end, 0)
+  and (:created_from::timestamptz is null or created_at >= :created_from)
+  and (:created_before::timestamptz is null or created_at < :created_before)
 order by case when :newest_first then (created_at, id) end desc, created_at, id
 limit :limit;
 

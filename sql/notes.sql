@@ -37,27 +37,38 @@ where tenant_id = :tenant_id
 
 -- name: get_all
 -- A page of notes in the order of time, from after the given place; empty past the end.
--- variants: user_id, category, after_at, newest_first
+-- variants: user_id, category, created_from, created_before, newest_first
 select
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
   extra_data, created_at, updated_at, deleted_at
 from thea.notes
 where tenant_id = :tenant_id
-  and (
-    :after_at::timestamptz is null
-    or case when :newest_first
-      then (created_at, id) < (:after_at, :after_id)
-      else (created_at, id) > (:after_at, :after_id)
-    end
-  )
+  -- The page starts after the last row of the one before, or where the time asked for begins.
+  and case when :newest_first
+    then (created_at, id) < (
+      case
+        when :after_at::timestamptz is not null then :after_at
+        when :created_before::timestamptz is not null then :created_before
+        else 'infinity'
+      end,
+      case when :after_id::bigint is null then 0 else :after_id end
+    )
+    else (created_at, id) > (
+      case
+        when :after_at::timestamptz is not null then :after_at
+        when :created_from::timestamptz is not null then :created_from
+        else '-infinity'
+      end,
+      case when :after_id::bigint is null then 0 else :after_id end
+    )
+  end
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
   and (:category::text is null or category = :category)
   and (:is_pinned::boolean is null or is_pinned = :is_pinned)
   and (:tags::text[] is null or tags && :tags)
-  -- As rows, because the planner takes two bounds of a column for a narrow range and then prefers a wrong index.
-  and (created_at, id) >= (case when :created_from::timestamptz is null then '-infinity' else :created_from end, 0)
-  and (created_at, id) < (case when :created_before::timestamptz is null then 'infinity' else :created_before end, 0)
+  and (:created_from::timestamptz is null or created_at >= :created_from)
+  and (:created_before::timestamptz is null or created_at < :created_before)
 order by case when :newest_first then (created_at, id) end desc, created_at, id
 limit :limit;
 

@@ -27,6 +27,7 @@ __all__ = ["Rows", "argument_sets"]
 Values = dict[str, Any]
 
 _EARLY, _LATE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_OTHER = {_EARLY: _LATE, _LATE: _EARLY}
 _WORD = "pan"
 
 
@@ -65,7 +66,13 @@ def argument_sets(query: Query[Any], of_file: Sequence[Query[Any]], mine: Rows, 
     new = [{name: row[name] for name in row if name not in mine.keys[table]} for row in (foreign[0], own[0])]
     wide = [_values(query, row, wide=True) for row in (*foreign, *own)]
     narrow = [_values(query, row, wide=False) for row in (*foreign, *own, *mixed, *new)]
-    return list(_distinct([*wide, *narrow]))
+    sets = [*wide, *narrow]
+    return list(_distinct([*sets, *map(_swapped, sets)]))
+
+
+def _swapped(values: Values) -> Values:
+    """With the late time in place of the early one, and the other way round: which of them lets rows through?"""
+    return {name: _OTHER.get(value, value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
 def _table(query: Query[Any], of_file: Sequence[Query[Any]], rows: Rows) -> str:

@@ -45,24 +45,22 @@ _FILTERED_OF_USER = (
 )
 
 ALLOWED: tuple[Allowance, ...] = (
-    Allowance("*.count messages.count_of_intent", "*", "tenant", _COUNTED),
-    Allowance("*.count_of_user messages.count_of_conversation notes.tag_counts", "*", "user", _COUNTED),
+    Allowance("*.count messages.count+intent users.count+active_since notes.count+category", "*", "tenant", _COUNTED),
+    Allowance("*.count+user_id* messages.count+conversation_id* notes.tag_counts", "*", "user", _COUNTED),
     Allowance("messages.get_statistics messages.analyze_performance", "*", "tenant", _COUNTED),
-    Allowance("messages.get_statistics_of_user", "*", "user", _COUNTED),
+    Allowance("messages.get_statistics+user_id", "*", "user", _COUNTED),
     Allowance("users.get_all_*", "language_code everything", "tenant", _FILTERED),
     Allowance(
-        "conversations.get_all_newest conversations.get_all_oldest", "current_state everything", "tenant", _FILTERED
+        "conversations.get_all conversations.get_all+newest_first", "current_state everything", "tenant", _FILTERED
     ),
-    Allowance("conversations.get_all_of_user_*", "current_state is_active everything", "user", _FILTERED_OF_USER),
-    Allowance(
-        "messages.get_all_of_user_* messages.get_all_of_conversation_*", "intent everything", "user", _FILTERED_OF_USER
-    ),
-    Allowance("events.get_all_newest events.get_all_oldest", "event_type category everything", "tenant", _FILTERED),
-    Allowance("events.get_all_oldest", "starts_from", "tenant", _FILTERED),
-    Allowance("events.get_all_of_user_*", "event_type category everything", "user", _FILTERED_OF_USER),
-    Allowance("events.get_all_of_user_oldest", "starts_from", "user", _FILTERED_OF_USER),
-    Allowance("notes.get_all_newest notes.get_all_oldest", "category tags everything", "tenant", _FILTERED),
-    Allowance("notes.get_all_of_user_*", "category tags is_pinned everything", "user", _FILTERED_OF_USER),
+    Allowance("conversations.get_all+user_id*", "current_state is_active everything", "user", _FILTERED_OF_USER),
+    Allowance("messages.get_all+*+intent*", "nothing", "user", _FILTERED_OF_USER),
+    Allowance("events.get_all events.get_all+newest_first", "event_type category everything", "tenant", _FILTERED),
+    Allowance("events.get_all", "starts_from", "tenant", _FILTERED),
+    Allowance("events.get_all+user_id*", "event_type category everything", "user", _FILTERED_OF_USER),
+    Allowance("events.get_all+user_id", "starts_from", "user", _FILTERED_OF_USER),
+    Allowance("notes.get_all notes.get_all+newest_first", "tags everything", "tenant", _FILTERED),
+    Allowance("notes.get_all+user_id*", "tags is_pinned everything", "user", _FILTERED_OF_USER),
     Allowance("audit.get_all", "table everything", "tenant", _FILTERED),
     Allowance(
         "users.update",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,9 +15,8 @@ from thea_store.assistant.note_search import parse
 from thea_store.postgres.types import is_optional
 from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
-from thea_store.repositories.base import Repository
 
-__all__ = ["NOWHERE", "Place", "Values", "asked_by_rarity", "cases", "find_places"]
+__all__ = ["NOWHERE", "Place", "Values", "asked_by_rarity", "cases", "find_place", "find_places"]
 
 Values = dict[str, Any]
 """The arguments of a call, by name."""
@@ -61,18 +60,18 @@ NOWHERE = Place("nowhere", skewed.BIG, 2, dict.fromkeys(_TABLES, -1), "nothing",
 def find_places(superuser: psycopg.Connection[Any]) -> list[Place]:
     """Users with very many rows, some, and a handful; what is deleted; a small tenant; and what is not there."""
     return [
-        _find(superuser, "heavy user", skewed.BIG, skewed.HEAVY, rarity=0, many=500),
-        _find(superuser, "heavy user and rare values", skewed.BIG, skewed.HEAVY, rarity=1, many=20),
-        _find(superuser, "middle user", skewed.BIG, skewed.MIDDLE, rarity=0, many=20),
-        _find(superuser, "light user", skewed.BIG, skewed.LIGHT, rarity=1, many=1),
-        _find(superuser, "deleted user", skewed.BIG, skewed.GONE, rarity=0, many=20),
-        _find(superuser, "deleted rows", skewed.BIG, skewed.HEAVY, rarity=0, many=20, deleted=True),
-        _find(superuser, "small tenant", skewed.SMALL, skewed.SMALL_USER, rarity=0, many=20),
+        find_place(superuser, "heavy user", skewed.BIG, skewed.HEAVY, rarity=0, many=500),
+        find_place(superuser, "heavy user and rare values", skewed.BIG, skewed.HEAVY, rarity=1, many=20),
+        find_place(superuser, "middle user", skewed.BIG, skewed.MIDDLE, rarity=0, many=20),
+        find_place(superuser, "light user", skewed.BIG, skewed.LIGHT, rarity=1, many=1),
+        find_place(superuser, "deleted user", skewed.BIG, skewed.GONE, rarity=0, many=20),
+        find_place(superuser, "deleted rows", skewed.BIG, skewed.HEAVY, rarity=0, many=20, deleted=True),
+        find_place(superuser, "small tenant", skewed.SMALL, skewed.SMALL_USER, rarity=0, many=20),
         NOWHERE,
     ]
 
 
-def _find(
+def find_place(
     superuser: psycopg.Connection[Any],
     name: str,
     tenant: str,
@@ -287,35 +286,21 @@ def cases(query: Query[Any], place: Place) -> Iterator[tuple[str, Values]]:
     if query.name in _TOO_LONG and place.ids["users"] == skewed.HEAVY:
         return
     values = _values(query, place)
-    elsewhere = _served_elsewhere(query)
-    names = [name for name in values if _is_option(query, name) and name not in elsewhere]
+    names = [name for name in values if _is_option(query, name)]
     options = [["after_at", "after_id"]] if "after_at" in names else []
     options += [[name] for name in names if not name.startswith("after_")]
-    everything = values | dict.fromkeys(elsewhere)
-    least = everything | {name: _off(query, name) for names in options for name in names}
+    least = values | {name: _off(query, name) for names in options for name in names}
     yield "nothing", least
     for names in options:
         yield names[0], least | {name: values[name] for name in names}
     if len(options) > 1:
-        yield "everything", everything
+        yield "everything", values
 
 
 def asked_by_rarity(query: Query[Any]) -> set[tuple[str, int]]:
     """The cases in which a common and a rare value must both lead to rows, with the rarity of each."""
-    given = [name for name in _BY_RARITY if name in query.parameters and name not in _served_elsewhere(query)]
+    given = [name for name in _BY_RARITY if name in query.parameters]
     return {(name if _is_option(query, name) else "nothing", rarity) for name in given for rarity in (0, 1)}
-
-
-def _served_elsewhere(query: Query[Any]) -> list[str]:
-    """The filters that are never given to a query, because another one serves those who have them."""
-    for repository in Repository.__subclasses__():
-        common = repository.common
-        shapes = [shape for field in fields(common) if isinstance(shape := getattr(common, field.name), Mapping)]
-        for shape in shapes:
-            for place, queries in enumerate(shape.values()):
-                if query is queries or (isinstance(queries, tuple) and query in queries):
-                    return list(shape)[place + 1 :]
-    return []
 
 
 def _is_option(query: Query[Any], name: str) -> bool:

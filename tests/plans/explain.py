@@ -83,6 +83,11 @@ class Plan:
         )
 
     @property
+    def thrown(self) -> float:
+        """How many rows were looked at and thrown away."""
+        return sum(_thrown(node) for node in self.nodes)
+
+    @property
     def pages(self) -> int:
         """How many pages were looked at."""
         return int(self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"])

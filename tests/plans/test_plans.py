@@ -193,7 +193,7 @@ async def test_the_plans_are_those_of_the_service_under_row_security(ground: Gro
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        ("notes.get_all_of_user_newest", "notes_user_id_idx"),
+        ("notes.get_all+user_id+newest_first", "notes_user_id_idx"),
         ("notes.search", "notes_search_vector_idx"),  # used within a function
         ("users.purge", "message_history_user_id_idx"),  # used by a foreign key
     ],
@@ -209,12 +209,12 @@ async def test_a_missing_index_is_noticed(ground: Ground, name: str, index: str)
     [
         # Not leakproof, save where it is worked out beforehand.
         (
-            "audit.get_all",
-            "case when $3::timestamptz is null then 'infinity' else $3 end",
-            "coalesce($3::timestamptz, 'infinity')",
+            "notes.get_all",
+            "case when $5::timestamptz is null then '-infinity' else $5 end",
+            "coalesce($5::timestamptz, '-infinity')",
         ),
         ("notes.get_by_category", "category = $3", "category like $3"),
-        ("notes.get_all_of_user_newest", "user_id = $2", "user_id + 0 = $2"),
+        ("notes.get_all+user_id+newest_first", "user_id = $3", "user_id + 0 = $3"),
     ],
 )
 async def test_a_condition_that_no_index_serves_is_noticed(

@@ -1,4 +1,4 @@
-"""Whatever comes for a cursor is refused by name, or is the place of a page of this very call and tenant.
+"""Whatever comes for a cursor is refused by name, or is the place of a page of this very call, filters and tenant.
 
 And where somebody knows how cursors are made, they still see no row but their tenant's.
 """
@@ -6,9 +6,11 @@ And where somebody knows how cursors are made, they still see no row but their t
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import product
 from random import Random
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 import pytest_asyncio
@@ -37,7 +39,7 @@ def test_a_random_text_is_no_cursor() -> None:
     random = Random(SEED)
     valid = {
         cursors.encode(query, tenant, at, key): (query, tenant, at, key)
-        for query in ("users.get_all_newest", "users.get_all_oldest", "audit.get_all")
+        for query in ("users.get_all {}", "users.get_all {1}", "audit.get_all {}")
         for tenant in ("acme", "acm\u00e9", "e")
         for at in TIMES
         for key in KEYS
@@ -45,7 +47,7 @@ def test_a_random_text_is_no_cursor() -> None:
     taken = 0
     for _ in range(TEXTS):
         text = cursor_text(random, list(valid))
-        query, tenant = random.choice(["users.get_all_newest", "audit.get_all"]), random.choice(["acme", "e"])
+        query, tenant = random.choice(["users.get_all {}", "audit.get_all {}"]), random.choice(["acme", "e"])
         try:
             found = cursors.decode(query, tenant, text)
         except InvalidArgumentError as error:
@@ -74,15 +76,16 @@ Asked = tuple[Call, dict[str, Any]]
 
 
 async def variants(store: Store, tenant: str) -> list[Asked]:
-    """Each call that has pages: with no filter, with each alone, and in both orders."""
+    """Each call that has pages: with no filter, with each alone, in both orders, with deleted rows and without."""
     ground = await prepare(store, tenant)
     found: list[Asked] = []
     for call in PAGED:
         arguments = call.arguments(ground) | {"limit": 1, "cursor": None}
-        usual = {name: value for name, value in arguments.items() if name in OPTIONS}
-        orders = [{"newest_first": order} for order in (True, False)] if "newest_first" in usual else [{}]
+        usual = {name: value for name, value in arguments.items() if name in {"limit", "cursor"}}
+        flags = [name for name in ("newest_first", "include_deleted") if name in arguments]
+        options = [dict(zip(flags, values, strict=True)) for values in product([True, False], repeat=len(flags))]
         filters = [{}, *({name: value} for name, value in arguments.items() if name not in OPTIONS)]
-        found += [(call, usual | order | one) for order in orders for one in filters]
+        found += [(call, usual | option | one) for option in options for one in filters]
     return found
 
 
@@ -106,11 +109,38 @@ async def test_a_cursor_of_another_call_order_or_tenant_is_refused(
             else:
                 taken += 1
 
-                assert call == asked[number][0]
-                assert arguments.get("newest_first") == asked[number][1].get("newest_first")
+                assert (call, arguments) == asked[number]
                 assert {getattr(row, "tenant_id", tenant) for row in page.items} <= {tenant}
 
-    assert taken >= len(given) > 20
+    assert taken == len(given) > 30
+
+
+async def test_a_cursor_is_taken_with_the_same_moment_of_another_timezone(store: Store, tenant: str) -> None:
+    user = await store.users.create(tenant, telegram_id=1)
+    for number in range(3):
+        await store.notes.create(tenant, user.id, f"Note {number}")
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    first = await store.notes.get_all(tenant, created_from=since, limit=1)
+    moved = since.astimezone(ZoneInfo("America/Lima"))
+
+    second = await store.notes.get_all(tenant, created_from=moved, limit=1, cursor=first.next_cursor)
+
+    assert [note.content for note in second.items] == ["Note 1"]
+
+
+@pytest.mark.parametrize("call", [call for call in PAGED if call.repository != "audit"], ids=str)
+async def test_a_cursor_of_another_value_of_any_filter_is_refused(store: Store, tenant: str, call: Call) -> None:
+    ground = await prepare(store, tenant)
+    arguments = call.arguments(ground)
+    filters = {name: value for name, value in arguments.items() if name not in OPTIONS}
+    usual = {"limit": 1, "newest_first": True, "include_deleted": True, "cursor": None}
+    page = await call.run(store, tenant, usual)
+
+    assert page.next_cursor is not None
+    assert filters
+    for name, value in filters.items():
+        with pytest.raises(InvalidArgumentError, match=r"^cursor: .*with the same filters and order"):
+            await call.run(store, tenant, usual | {"cursor": page.next_cursor, name: value})
 
 
 async def test_a_forged_cursor_shows_no_row_of_another_tenant(

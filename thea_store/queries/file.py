@@ -68,6 +68,11 @@ class SqlFile:
         """The queries claimed so far, in the order of the claims; of one with variants, all these in its place."""
         return tuple(variant for query in self._claimed.values() for variant in query.each)
 
+    @property
+    def written(self) -> tuple[Query[object], ...]:
+        """The queries claimed so far as they are written, those with variants unfolded."""
+        return tuple(self._claimed.values())
+
     def unclaimed(self) -> list[str]:
         """A sentence with `file:line` for each query that the code does not claim; empty when it claims all."""
         return [
