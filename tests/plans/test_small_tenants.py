@@ -60,11 +60,14 @@ select '{tenant}', n, 1 + n % {users}, 's-' || n, '{{}}', now() - interval '1 ho
 from generate_series(1, {rows}) n;
 insert into thea.message_history (tenant_id, user_id, conversation_id, user_message, intent_detected, created_at)
 select
-  '{tenant}', 1 + n % {users}, 1 + (n + {users} - 1) % {users}, 'Hola', (array['greet', 'create_event'])[1 + n / {users} % 2],
+  '{tenant}', 1 + n % {users}, 1 + (n + {users} - 1) % {users}, 'Hola',
+  (array['greet', 'create_event'])[1 + n / {users} % 2],
   now() - interval '1 hour' * n
 from generate_series(1, {rows}) n;
 insert into thea.events (tenant_id, user_id, title, start_datetime, category, external_id, created_at)
-select '{tenant}', 1 + n % {users}, 'Dentista', now() - interval '1 hour' * n, 'trabajo', 'e-' || n, now() - interval '1 hour' * n
+select
+  '{tenant}', 1 + n % {users}, 'Dentista', now() - interval '1 hour' * n, 'trabajo', 'e-' || n,
+  now() - interval '1 hour' * n
 from generate_series(1, {rows}) n;
 insert into thea.notes (tenant_id, user_id, content, category, tags, search_vector, created_at)
 select

@@ -1,6 +1,6 @@
 """A folded statement answers as the whole one does: random rows, random calls, every query that has variants.
 
-The whole statement is what stands in the file. The library never sends it; here it says what each variant has to return.
+The whole statement is what stands in the file. The library never sends it; here it says what a variant has to return.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def test_a_variant_that_is_folded_wrongly_is_noticed(
     superuser: psycopg.Connection[Any], thea_database: TestDatabase
 ) -> None:
     [query] = [query for query in QUERIES if query.name == "notes.get_all"]
-    wrong = dict(zip(query.variants, reversed(query.variants.values()), strict=True))
+    wrong = dict(zip(query.variants, reversed(list(query.variants.values())), strict=True))
 
     with pytest.raises((AssertionError, asyncpg.PostgresError)):
         test_folded_equals_unfolded(superuser, thea_database, replace(query, variants=wrong))

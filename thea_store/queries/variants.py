@@ -50,8 +50,8 @@ _AFTER_TYPE = frozenset({")", "is", "or", "and", "then"})
 _DIRECTIONS = frozenset({"asc", "desc", "nulls", "first", "last"})
 _AFTER_ORDER = frozenset({"limit", "offset", "fetch", "for", "rows", "range", "groups"})
 _SHAPES = (
-    "`(:{0}::type is null or …)`, `(:{0} or …)`, `case when :{0} then … else … end`, or `case when :{0} then … end` as a "
-    "key of `order by`"
+    "`(:{0}::type is null or …)`, `(:{0} or …)`, `case when :{0} then … else … end`, or `case when :{0} then … end` "
+    "as a key of `order by`"
 )
 
 

@@ -33,7 +33,7 @@ def encode(question: str, tenant_id: str, at: datetime, key: int | UUID) -> str:
 
 
 def decode(question: str, tenant_id: str, cursor: object) -> tuple[datetime, int | UUID]:
-    """The time and key of the row; `InvalidArgumentError` unless a page of this question gave the cursor to this tenant."""
+    """The row's time and key; `InvalidArgumentError` unless a page of this question gave this tenant the cursor."""
     if isinstance(cursor, str) and cursor.isascii() and isinstance(tenant_id, str):
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
