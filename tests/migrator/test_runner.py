@@ -715,11 +715,34 @@ def test_plain_yoyo_would_split_the_shipped_files_as_we_do() -> None:
                 "select 1",
             ],
         ),
+        ("create function f(int) returns int return $1 + 1; select 1", None),
+        ("create function f(int) returns int begin atomic select $1; select $2; end; select 1", None),
+        ("prepare p (int) as select $1; execute p (1)", None),
         ('create table t (begin int, "end" int); select 1', ['create table t (begin int, "end" int)', "select 1"]),
     ],
 )
-def test_statements_end_where_the_servers_lexer_says(text: str, statements: list[str]) -> None:
-    assert [statement.sql for statement in split(FILE, text)] == statements
+def test_statements_end_where_the_servers_lexer_says(text: str, statements: list[str] | None) -> None:
+    expected = list(text.rsplit("; ", 1)) if statements is None else statements
+
+    assert [statement.sql for statement in split(FILE, text)] == expected
+
+
+def test_a_migration_may_number_the_arguments_of_functions_and_of_what_it_prepares(
+    database_url: str, three: Path, write: Write
+) -> None:
+    body = """
+    create function one_more(int) returns int language sql immutable return $1 + 1;
+    create function two_more(int) returns int begin atomic select one_more($1) + 1; end;
+    create function three_more(int) returns int language sql as 'select two_more($1) + 1';
+    prepare told (int) as insert into a values ($1);
+    execute told (three_more(4));
+    deallocate told;
+    """
+    write(m0004d=body)
+    migrate(database_url, three)
+
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select max(x) from a").fetchone() == (7,)
 
 
 def test_each_statement_knows_its_line() -> None:

@@ -90,6 +90,37 @@ def test_a_parameter_in_a_subscript(text: str, expected: str) -> None:
     assert numbered(text) == (expected, ["x"])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected", "names"),
+    [
+        ("json_object('a': 1)", "json_object('a': 1)", []),
+        ("json_object('a':1, 'b' : x)", "json_object('a':1, 'b' : x)", []),
+        ("json_object(k :v)", "json_object(k :v)", []),
+        ("json_object(k:v, lower(k) :v, t.k :v)", "json_object(k:v, lower(k) :v, t.k :v)", []),
+        ("json_object('a':'b', 'c':E'd', 'e':x'f')", "json_object('a':'b', 'c':E'd', 'e':x'f')", []),
+        ("JSON_OBJECT ('a': :v)", "JSON_OBJECT ('a': $1)", ["v"]),
+        ("json_object(:k : :v, 'b' : :w)", "json_object($1 : $2, 'b' : $3)", ["k", "v", "w"]),
+        ("json_object('a' || :k : :v)", "json_object('a' || $1 : $2)", ["k", "v"]),
+        ("json_object(:k :v)", "json_object($1 :v)", ["k"]),
+        ("json_object('a' value :v, k value :w)", "json_object('a' value $1, k value $2)", ["v", "w"]),
+        ("json_object(value :v)", "json_object(value :v)", []),
+        ("json_object(value: :v, t.value : :w)", "json_object(value: $1, t.value : $2)", ["v", "w"]),
+        ("json_object(case when :k then 'a' end: 1)", "json_object(case when $1 then 'a' end: 1)", ["k"]),
+        ("json_object('a': case when b then :v end)", "json_object('a': case when b then $1 end)", ["v"]),
+        ("json_object('a': json_object('b': :v), 'c': f(:w))", None, ["v", "w"]),
+        ("json_object('a': (:v)::text null on null returning jsonb)", None, ["v"]),
+        ("json_object('a': b[1:n], 'c' :d[2:])", "json_object('a': b[1:n], 'c' :d[2:])", []),
+        ("json_object(:keys, :values)", "json_object($1, $2)", ["keys", "values"]),
+        ("json_objectagg(k : :v) filter (where :f)", "json_objectagg(k : $1) filter (where $2)", ["v", "f"]),
+    ],
+)
+def test_the_colon_of_a_key_in_json_object_stays(text: str, expected: str | None, names: list[str]) -> None:
+    result, found = numbered(text)
+
+    assert found == names
+    assert expected is None or result == expected
+
+
 AMBIGUOUS = "could be a parameter or the end of a slice: write `[(:x)]`"
 NO_COLON = "this colon is no parameter's (`:user_id`), cast's (`::`), argument's (`:=`) or slice's (`[1:2]`)"
 LOOKALIKE = "`x` in this subscript is no parameter, but the statement has one of that name: write `[1: :x]`"
@@ -111,6 +142,12 @@ LOOKALIKE = "`x` in this subscript is no parameter, but the statement has one of
         (":x,\na[1:x]", f"2: {LOOKALIKE}"),
         ("a[1:x],\n:x", f"1: {LOOKALIKE}"),
         (":x, a[1::x]", f"1: {LOOKALIKE}"),
+        ("json_object(k :x), :x", f"1: {LOOKALIKE.replace('subscript', 'json_object').replace('[1: :x]', 'k: :x')}"),
+        ("json_object('a': 1 : 2)", f"1: {NO_COLON}"),
+        ("json_object('a': (1 : 2))", f"1: {NO_COLON}"),
+        ("x.json_object('a' : 2)", f"1: {NO_COLON}"),
+        ("json_build_object('a' : 2)", f"1: {NO_COLON}"),
+        ("json_object('a': b:x)", "1: `:x` needs a blank or an operator before it"),
         ("limit:x", "1: `:x` needs a blank or an operator before it"),
         ("1:x", "1: `:x` needs a blank or an operator before it"),
         ("'a':x", "1: `:x` needs a blank or an operator before it"),

@@ -135,3 +135,40 @@ def test_what_is_sent_means_what_the_file_says(
     found = cursor.execute(sent.encode(), [VALUES[name] for name in parameters]).fetchall()
 
     assert found == expected
+
+
+# Only PostgreSQL 16 and newer has these.
+_keys: st.SearchStrategy[Fragment] = st.one_of(
+    st.sampled_from(["'k'", "k", "t.k", "value", "lower(k)", "(k || '::')"]).map(lambda key: [key]),
+    st.just(["('k' || ", "text_a", ")"]),
+    st.just(["case when ", "one", " = 1 then 'k' end"]),
+)
+_members: st.SearchStrategy[Fragment] = st.builds(
+    lambda key, colon, value: [*key, *colon, *value],
+    _keys,
+    st.sampled_from([[":"], [" : "], [": "], [" value "]]),
+    st.one_of(
+        st.sampled_from([["t.v"], ["'x'"], ["-1"], ["(", "one", ")"], ["a[1:2]"], ["json_object(k :v)"]]),
+        names.map(lambda name: ["cast(", name, " as text)"]),
+    ),
+)
+
+
+@given(members=st.lists(_members, min_size=1, max_size=4))
+def test_the_keys_of_json_object_are_told_from_parameters(
+    connection: psycopg.Connection, members: list[Fragment]
+) -> None:
+    if connection.info.server_version < 160_000:
+        pytest.skip("json_object has no colons there")
+
+    def text(spell: Callable[[str], str]) -> str:
+        inner = ", ".join("".join(map(spell, parts)) for parts in members)
+        return f"select json_object({inner})::text from (select 'k' as k, 'v' as v, 'x' as value, array[1] as a) as t"
+
+    file = SqlText(Path("sql/notes.sql"), text(as_parameter))
+    tokens = [token for token in tokenize(file) if token.lastgroup not in {"comment", "blanks"}]
+    sent, parameters = number_parameters(file, tokens)
+    cursor = psycopg.RawCursor(connection)
+
+    expected = cursor.execute(text(as_value).encode()).fetchall()
+    assert cursor.execute(sent.encode(), [VALUES[name] for name in parameters]).fetchall() == expected

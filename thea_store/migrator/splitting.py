@@ -71,7 +71,7 @@ class _Scope:
 
 def _tokens(file: SqlText) -> Iterator[Token]:
     try:
-        yield from tokenize(file)
+        yield from tokenize(file, positional=True)
     except QueryFileError as error:
         raise MigrationError(str(error)) from None
 

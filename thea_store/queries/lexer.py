@@ -51,21 +51,23 @@ _TOKEN = re.compile(
       | (?P<quoted>    (?:[Uu]&)? "[^"]*+(?:""[^"]*+)*"(?!") )
       | (?P<blanks>    (?=[ \t\n\r\f]) )
       | (?P<open>      (?:[EeBbXxNn]|[Uu]&)? ['"] | \${_TAG}\$ )
-      | (?P<bad>       \$[0-9]++ | . )
+      | (?P<positional> \$[0-9]++ )
+      | (?P<bad>       . )
     ) {_BLANKS}
     """,
     re.DOTALL | re.VERBOSE,
 )
 _COMMENT = re.compile(r"(?P<comment>.*)", re.DOTALL)
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
-_FAULTY = frozenset({"open", "bad"})
+_POSITIONAL = "positional"
+_FAULTY = frozenset({"open", "bad", _POSITIONAL})
 
 Token: TypeAlias = re.Match[str]
 """A piece of an SQL text, with the blanks after it; a match, for an own object would double the loading time.
 
 `lastgroup` is its kind: word, quoted (identifier), string, number, operator, symbol, semicolon, bracket, cast,
-parameter, colon, comment, or blanks that no token takes along. A `parameter` is a colon directly followed
-by a name, be it a parameter or the end of a slice.
+parameter, colon, positional (`$1`), comment, or blanks that no token takes along. A `parameter` is a colon directly
+followed by a name, be it a parameter, the end of a slice or a value in `json_object`.
 """
 
 
@@ -101,13 +103,17 @@ def spelling(token: Token) -> str:
     return token[token.lastindex or 0]
 
 
-def tokenize(file: SqlText) -> Iterator[Token]:
-    """All tokens; they add up to the text. QueryFileError at what has no end, is positional or no SQL."""
+def tokenize(file: SqlText, *, positional: bool = False) -> Iterator[Token]:
+    """All tokens; they add up to the text. QueryFileError at what has no end or is no SQL.
+
+    It is also raised at a `$1`, unless these are wanted: a migration has them in functions and in `prepare`.
+    """
     position: int | None = 0
+    faulty = _FAULTY - {_POSITIONAL} if positional else _FAULTY
     while position is not None:
         scan, position = _TOKEN.finditer(file.text, position), None
         for token in scan:
-            if token.lastgroup in _FAULTY:
+            if token.lastgroup in faulty:
                 raise file.error(token.start(), _complaint(token))
             if token.lastgroup == "nestable":
                 comment = _comment(file, token.start())
@@ -132,6 +138,6 @@ def _complaint(token: Token) -> str:
         what = "quoted identifier" if text.endswith('"') else "string"
         end = text if text.startswith("$") else text[-1]
         return f"the {what} that starts with `{text}` has no end: close it with `{end}`"
-    if text[1:].isdigit():
+    if token.lastgroup == _POSITIONAL:
         return f"`{text}` is a positional parameter: give it a name, as in `:user_id`"
     return f"{text!r} is no part of SQL here: remove it"
