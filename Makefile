@@ -89,8 +89,9 @@ schema-docs: $(STAMP) ## Write docs/schema.md anew, from the migrations on an em
 
 check: lint types test ## All of the above but the benchmarks
 
-release-manifest: $(STAMP) ## Write released/<version>.json anew: what this version asks of the schema
+release-manifest: $(STAMP) ## Write anew what this version asks of the schema, and what its migrations make
 	@$(BIN)/python tools/manifest.py
+	@$(BIN)/python tools/schema_manifest.py
 
 wheel: $(STAMP) ## Build the sdist and the wheel from it, and try both kinds of installation elsewhere
 	@.ci/wheel

@@ -20,6 +20,17 @@ begin
   if not pg_catalog.pg_has_role(current_user, 'thea_owner', 'usage') then
     execute format('grant thea_owner to %I', current_user);
   end if;
+  -- The owner inherits nothing of it, but may become it to look whether sequences lag behind the ids that there are
+  -- (`thea-store doctor`). A login that did not make that role may be unable to grant it; then doctor says so.
+  if not pg_catalog.pg_has_role('thea_owner', 'thea_maintenance', 'member') then
+    begin
+      grant thea_maintenance to thea_owner;
+    exception
+      when insufficient_privilege then null;
+    end;
+  end if;
+  -- Who may connect is left as the operator has it: the roles are the server's, so the groups of two databases are the
+  -- same, and a right given to a group could not keep the services of one out of the other (docs/isolation.md).
   -- Temporary tables would let a service keep rows of one tenant for the next.
   execute format('revoke temporary on database %I from public', current_database());
 end

@@ -68,11 +68,12 @@ def examined(url: str, **settings: Any) -> list[Finding]:
     return in_a_thread(lambda: examine(Settings(url=url, **settings)))
 
 
-def ailing_schema(database: TestDatabase, checks: Mapping[str, Check] = doctor._SCHEMA) -> list[Finding]:
-    """What these checks find, alone: an examination takes several times as long."""
+def ailing_schema(database: TestDatabase, checks: Mapping[str, Check] | None = None) -> list[Finding]:
+    """What these checks find, or all about the schema, alone: an examination takes several times as long."""
     settings = Settings(url=database.app_url)
     with connect(settings.address()) as connection:
-        return ailing(run_checks(checks, CheckContext(connection, settings)))
+        context = CheckContext(connection, settings)
+        return ailing(doctor.of_schema(context) if checks is None else run_checks(checks, context))
 
 
 def ailing(findings: Sequence[Finding]) -> list[Finding]:
@@ -367,7 +368,7 @@ def test_a_weakness_is_found_and_its_fix_is_its_end(
     database: TestDatabase, weakening: str, check: str, found: str, fix: str
 ) -> None:
     do(database, weakening)
-    findings = ailing_schema(database, history.CHECKS if check == "queries" else doctor._SCHEMA)
+    findings = ailing_schema(database, history.CHECKS if check == "queries" else None)
     its_own = [finding for finding in findings if finding.check == check and found in finding.found]
 
     assert len(its_own) == 1, findings

@@ -314,7 +314,7 @@ def test_no_role_of_ours_is_another_but_the_owner_who_hands_functions_to_the_sea
         [connection.info.user for connection in scene.logins.values()],
     )
 
-    assert memberships == [("thea_owner", "thea_search")]
+    assert sorted(memberships) == [("thea_owner", "thea_maintenance"), ("thea_owner", "thea_search")]
     assert sorted(logins) == [(["thea_app"],), (["thea_readonly"],)]
 
 

@@ -39,6 +39,7 @@ def make_logins(connection: Connection[Any]) -> str:
     for group in _GROUPS:
         _make(connection, group, "nologin noinherit")
     do(connection, f"grant thea_owner to {MIGRATOR}")
+    do(connection, "grant thea_maintenance to thea_owner")
     do(connection, f"grant thea_app to {SERVICE}")
     return password
 

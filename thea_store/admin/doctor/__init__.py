@@ -7,7 +7,7 @@ go on. The fixes in SQL are for a member of `thea_owner`, or for a superuser whe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from thea_store.admin.doctor import grants, history, login, others, security, server, tables
+from thea_store.admin.doctor import grants, history, login, neighbours, others, security, sequences, server, tables
 from thea_store.admin.doctor.findings import Check, CheckContext, Finding, State, run_checks, split_fix
+from thea_store.admin.doctor.shipped import compare_with_shipped
 from thea_store.errors import StoreError
 from thea_store.postgres.operator import UnreachableError, connect
 from thea_store.settings import EMBEDDED, Settings
@@ -25,7 +26,13 @@ __all__ = ["Finding", "State", "examine"]
 
 _HAS_SCHEMA = "select to_regnamespace('thea') is not null"
 
-_SCHEMA: Mapping[str, Check] = {**grants.CHECKS, **security.CHECKS, **tables.CHECKS}
+_SCHEMA: Mapping[str, Check] = {
+    **grants.CHECKS,
+    **security.CHECKS,
+    **tables.CHECKS,
+    **sequences.CHECKS,
+    **neighbours.CHECKS,
+}
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -91,11 +98,19 @@ def _of_service(connection: Connection[Any], settings: Settings, *, has_migrator
     except StoreError as error:
         yield Finding("driver", "problem", *split_fix(error))
     context = CheckContext(connection, settings, pooled=pooled, has_migrator=has_migrator)
-    yield from run_checks({"pooler": others.pooler, **server.CHECKS, **login.CHECKS}, context)
-    yield from _of_database(context)
+    found = run_checks({"pooler": others.pooler, **server.CHECKS, **login.CHECKS}, context)
+    yield from found
+    yield from _of_database(context, found)
 
 
-def _of_database(context: CheckContext) -> Iterator[Finding]:
+def _of_database(context: CheckContext, told: Sequence[Finding] = ()) -> Iterator[Finding]:
     yield from run_checks(history.CHECKS, context)
     if context.ask(_HAS_SCHEMA) == [(True,)]:
-        yield from run_checks(_SCHEMA, context)
+        yield from of_schema(context, told)
+
+
+def of_schema(context: CheckContext, told: Sequence[Finding] = ()) -> list[Finding]:
+    """The findings about the schema: what each check says, and last what else differs from the shipped one."""
+    found = run_checks(_SCHEMA, context)
+    compare = partial(compare_with_shipped, told=[*told, *found])
+    return found + run_checks({"as shipped": compare}, context)

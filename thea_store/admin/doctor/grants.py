@@ -87,6 +87,31 @@ def _keystone(context: CheckContext) -> Sequence[Verdict]:
 _FIXED = {"tenant_id", "id", "user_id", "conversation_id", "created_at", "updated_at"}
 
 
+# What a migration makes next would be open before it is protected.
+_DEFAULTS = """
+select coalesce(n.nspname, 'every schema')::text, d.defaclrole::regrole::text,
+  coalesce(o.rolname, 'public')::text,
+  case d.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' else 'schemas' end,
+  lower(a.privilege_type)
+from pg_default_acl d
+left join pg_namespace n on n.oid = d.defaclnamespace
+cross join lateral aclexplode(d.defaclacl) a
+left join pg_roles o on o.oid = a.grantee
+where (n.nspname = 'thea' or d.defaclnamespace = 0) and d.defaclobjtype in ('r', 'S', 'f')
+  and (o.rolname in ('thea_app', 'thea_readonly') or a.grantee = 0 and d.defaclobjtype <> 'f')
+order by 1, 2, 3, 4, 5
+"""
+
+
+def _default_rights(context: CheckContext) -> Sequence[Verdict]:
+    found: list[Verdict] = []
+    for schema, maker, grantee, things, privilege in context.ask(_DEFAULTS):
+        place = f" in schema {schema}" if schema == "thea" else ""
+        fix = f"alter default privileges for role {maker}{place} revoke {privilege} on {things} from {grantee}"
+        found.append(problem(f"{grantee} gets {privilege} on the {things} that {maker} makes in {schema}", f"`{fix}`"))
+    return found or [ok("a new table is closed until its migration opens it")]
+
+
 def _excess_rights(context: CheckContext) -> Sequence[Verdict]:
     granted = context.ask(_GRANTED)
     found: list[Verdict] = []
@@ -227,6 +252,7 @@ CHECKS: Mapping[str, Check] = {
     "roles": _roles,
     "missing rights": _missing_rights,
     "excess rights": _excess_rights,
+    "default rights": _default_rights,
     "keystone": _keystone,
     "tenant": _tenant,
     "functions": _functions,

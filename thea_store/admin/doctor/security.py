@@ -114,10 +114,23 @@ def _policy(name: str, table: str, kind: str, condition: str) -> str:
     return f"`drop policy if exists {name} on {table}; {made}`"
 
 
+# Views of any schema that read the library's tables, also through other views. One reads with the rights of its
+# owner unless it is an invoker's; a materialized one keeps rows of all tenants.
 _VIEWS = """
+with recursive reading (view, source) as (
+  select w.ev_class, d.refobjid
+  from pg_rewrite w join pg_depend d on d.objid = w.oid and d.classid = 'pg_rewrite'::regclass
+  where d.refclassid = 'pg_class'::regclass and d.refobjid <> w.ev_class
+), reaches (view) as (
+  select r.view
+  from reading r join pg_class c on c.oid = r.source join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'thea'
+  union
+  select r.view from reading r join reaches on r.source = reaches.view
+)
 select c.oid::regclass::text, c.relkind::text
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where n.nspname = 'thea'
+where (n.nspname = 'thea' or c.oid in (select view from reaches))
   and (c.relkind = 'm' or c.relkind = 'v' and not coalesce((
     select o.option_value::boolean from pg_options_to_table(c.reloptions) o where o.option_name = 'security_invoker'
   ), false))
@@ -136,8 +149,126 @@ def _views(context: CheckContext) -> Sequence[Verdict]:
     ] or [ok("none goes round row security")]
 
 
+# Functions of other schemas that run as somebody who sees more than a service does, and that say what they read: a
+# dependency on one of our tables, or its schema's name in the text. In one that puts statements together, or is
+# written in another language, nobody can look. An extension's are the extension's business.
+_DEFINERS = """
+select p.oid::regprocedure::text, o.rolname::text
+from pg_proc p
+join pg_namespace n on n.oid = p.pronamespace
+join pg_language l on l.oid = p.prolang
+join pg_roles o on o.oid = p.proowner
+where p.prosecdef
+  and n.nspname not in ('thea', 'pg_catalog', 'information_schema')
+  and not exists (select from pg_depend d where d.objid = p.oid and d.classid = 'pg_proc'::regclass and d.deptype = 'e')
+  and (
+    o.rolsuper or o.rolbypassrls
+    or exists (
+      select from pg_roles g
+      where g.rolname in ('thea_owner', 'thea_maintenance', 'thea_search') and pg_has_role(o.oid, g.oid, 'member')
+    )
+  )
+  and (
+    l.lanname not in ('sql', 'plpgsql')
+    or p.prosrc ~* '\\m(thea|execute)\\M'
+    or coalesce(array_to_string(p.proconfig, ' '), '') ~* '\\mthea\\M'
+    or exists (
+      select
+      from pg_depend d join pg_class c on c.oid = d.refobjid join pg_namespace cn on cn.oid = c.relnamespace
+      where d.objid = p.oid and d.classid = 'pg_proc'::regclass and d.refclassid = 'pg_class'::regclass
+        and cn.nspname = 'thea'
+    )
+  )
+order by 1
+"""
+
+
+def _definers(context: CheckContext) -> Sequence[Verdict]:
+    return [
+        problem(
+            f"the function {name} runs as {owner}, whom no tenant's policy binds, and may read the library's tables",
+            f"`alter function {name} security invoker`, or drop it",
+        )
+        for name, owner in context.ask(_DEFINERS)
+    ] or [ok("no function of another schema reads the tables with more rights than its caller has")]
+
+
+# A setting that says whose a session is, or whether row security and triggers work, belongs to no role or database:
+# the library's own sessions fix it, and those of people and other programs do not.
+_SETTINGS = """
+select s.setting, format(
+  'alter %%s%%s reset %%s',
+  case when r.oid is null then format('database %%I', d.datname) else format('role %%I', r.rolname) end,
+  case when r.oid is not null and d.oid is not null then format(' in database %%I', d.datname) else '' end,
+  split_part(s.setting, '=', 1)
+)
+from pg_db_role_setting e
+cross join lateral unnest(e.setconfig) as s (setting)
+left join pg_roles r on r.oid = e.setrole
+left join pg_database d on d.oid = e.setdatabase
+where e.setdatabase in (0, (select c.oid from pg_database c where c.datname = current_database()))
+  and split_part(s.setting, '=', 1) = any(%(names)s)
+  and s.setting <> all(%(harmless)s)
+order by 2, 1
+"""
+_PERSONAL = ("app.tenant_id", "app.actor", "app.request_id")
+_HARMLESS = {
+    "session_replication_role": "origin",
+    "row_security": "on",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+}
+
+
+def _settings(context: CheckContext) -> Sequence[Verdict]:
+    names = [*_PERSONAL, *_HARMLESS]
+    harmless = [f"{name}={value}" for name, value in _HARMLESS.items()] + [f"{name}=" for name in _PERSONAL]
+    return [
+        problem(f"`{setting}` is set for others than one session: {_harm(setting)}", f"`{fix}`")
+        for setting, fix in context.ask(_SETTINGS, names=names, harmless=harmless)
+    ] or [ok("no role or database has one that changes whose rows a session sees, or what it writes")]
+
+
+def _harm(setting: str) -> str:
+    name = setting.partition("=")[0]
+    if name in _PERSONAL:
+        return "sessions would be some tenant's or actor's from their beginning"
+    if name == "session_replication_role":
+        return "neither the audit log nor foreign keys would be kept"
+    return "statements of people and other programs would not mean what they say"
+
+
+# Ours is who may migrate, without a way to use it; anybody else could read the notes of every tenant.
+_SEARCHERS = """
+select m.member::regrole::text
+from pg_auth_members m join pg_roles r on r.oid = m.roleid
+where r.rolname = 'thea_search'
+  and m.member::regrole::text <> 'thea_owner'
+  and not (
+    -- Since PostgreSQL 16 whoever makes a role may grant it, and that alone.
+    coalesce((to_jsonb(m) ->> 'set_option')::boolean, true) is false
+    and coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true) is false
+    and exists (select from pg_roles o where o.rolname = 'thea_owner' and pg_has_role(m.member, o.oid, 'member'))
+  )
+order by 1
+"""
+
+
+def _searchers(context: CheckContext) -> Sequence[Verdict]:
+    return [
+        problem(
+            f"{member} is a member of thea_search, and may read the notes of every tenant",
+            f"`revoke thea_search from {member}`",
+        )
+        for (member,) in context.ask(_SEARCHERS)
+    ] or [ok("nobody but thea_owner is a member of thea_search")]
+
+
 CHECKS: Mapping[str, Check] = {
     "row security": _row_security,
     "policies": _policies,
     "views": _views,
+    "definers": _definers,
+    "settings": _settings,
+    "thea_search": _searchers,
 }

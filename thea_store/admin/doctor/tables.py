@@ -15,10 +15,22 @@ from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'thea' and c.relkind in ('r', 'p') and not c.relispartition
   and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)
 union all
-select format('thea.%I', c.relname), i.indexrelid::regclass::text, 'index'
+select format('thea.%I', c.relname), coalesce(k.conname::text, i.indexrelid::regclass::text),
+  case when k.oid is null then 'index' else 'unique constraint' end
 from pg_index i join pg_class c on c.oid = i.indrelid join pg_namespace n on n.oid = c.relnamespace
+left join pg_constraint k on k.conindid = i.indexrelid and k.contype in ('p', 'u', 'x')
 left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
 where n.nspname = 'thea' and i.indisunique and a.attname is distinct from 'tenant_id'
+union all
+select format('thea.%I', c.relname), k.conname, 'exclusion constraint'
+from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'thea' and k.contype = 'x' and not exists (
+  select
+  from unnest(k.conkey, k.conexclop) as e (number, operator)
+  join pg_attribute a on a.attrelid = c.oid and a.attnum = e.number
+  join pg_operator o on o.oid = e.operator
+  where a.attname = 'tenant_id' and o.oprname = '='
+)
 union all
 select format('thea.%I', c.relname), k.conname, 'foreign key'
 from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
@@ -36,7 +48,8 @@ def _keys(context: CheckContext) -> Sequence[Verdict]:
                 problem(f"{table} has no primary key", f"`alter table {table} add primary key (tenant_id, id)`")
             )
         else:
-            fix = "make it anew in a migration, with tenant_id as its first column"
+            drop = f"drop index {key}" if kind == "index" else f"alter table {table} drop constraint {quoted(key)}"
+            fix = f"`{drop}`, and make it anew in a migration, with tenant_id as its first column"
             found.append(problem(f"the {kind} {key} of {table} does not begin with tenant_id", fix))
     return found or [ok("every primary key, unique index and foreign key begins with tenant_id")]
 
