@@ -44,6 +44,8 @@ _SHOWN = 5
 
 
 def _connect(context: CheckContext) -> Sequence[Verdict]:
+    if not context.is_service:
+        return []  # which login is the service's nobody can say
     [(databases,)] = context.ask(_DATABASES)
     if not databases:
         return [ok("no other database of this server has the library's schema")]
