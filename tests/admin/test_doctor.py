@@ -51,6 +51,15 @@ def database(thea_server: TestServer) -> Iterator[TestDatabase]:
         yield thea_server.new_database(resources)
 
 
+@pytest.fixture
+def lone(database: TestDatabase) -> TestDatabase:
+    """The same, closed to the logins of the other databases of the tests' server."""
+    do(database, f"revoke connect on database {database.name} from public")
+    for url in (database.app_url, database.migrator_url):
+        do(database, f"grant connect on database {database.name} to {DatabaseUrl.parse(url).user}")
+    return database
+
+
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Path]:
     """A directory that the servers' account may read, where nothing waits for a disk."""
@@ -847,8 +856,8 @@ def test_the_examination_changes_nothing(thea_database: TestDatabase) -> None:
 # --- the command --------------------------------------------------------------------------------
 
 
-def test_the_command_says_that_all_is_well(run: Run, database: TestDatabase) -> None:
-    shown = run("doctor", DATABASE_URL=database.app_url, DATABASE_MIGRATOR_URL=database.migrator_url)
+def test_the_command_says_that_all_is_well(run: Run, lone: TestDatabase) -> None:
+    shown = run("doctor", DATABASE_URL=lone.app_url, DATABASE_MIGRATOR_URL=lone.migrator_url)
     found = json.loads(run("doctor", "--json").stdout)
 
     assert (shown.exit_code, shown.stderr) == (0, "")
@@ -858,9 +867,9 @@ def test_the_command_says_that_all_is_well(run: Run, database: TestDatabase) -> 
     assert set(found["findings"][0]) == {"check", "state", "found", "fix"}
 
 
-def test_the_command_says_what_is_wrong_with_its_fix(run: Run, database: TestDatabase) -> None:
-    do(database, "alter table thea.users no force row level security", "alter table thea.users owner to current_user")
-    shown = run("doctor", DATABASE_URL=database.app_url)
+def test_the_command_says_what_is_wrong_with_its_fix(run: Run, lone: TestDatabase) -> None:
+    do(lone, "alter table thea.users no force row level security", "alter table thea.users owner to current_user")
+    shown = run("doctor", DATABASE_URL=lone.app_url)
     found = json.loads(run("doctor", "--json").stdout)
 
     assert shown.exit_code == 1
@@ -870,10 +879,10 @@ def test_the_command_says_what_is_wrong_with_its_fix(run: Run, database: TestDat
     assert not found["well"]
 
 
-def test_a_warning_alone_is_not_well(run: Run, database: TestDatabase) -> None:
-    do(database, "alter table thea.users owner to current_user")
+def test_a_warning_alone_is_not_well(run: Run, lone: TestDatabase) -> None:
+    do(lone, "alter table thea.users owner to current_user")
 
-    assert run("doctor", DATABASE_URL=database.app_url).exit_code == 1
+    assert run("doctor", DATABASE_URL=lone.app_url).exit_code == 1
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
