@@ -26,7 +26,7 @@ from thea_store.errors import (
 from thea_store.extensions import Extension, discover
 from thea_store.migrator import migrate
 from thea_store.postgres.password import PasswordSource, check_password_source, with_password
-from thea_store.queries.arguments import Count, check
+from thea_store.queries.arguments import Count, Seconds, check
 from thea_store.repositories import audit
 from thea_store.repositories.audit import Audit
 from thea_store.settings import EMBEDDED, Settings
@@ -41,6 +41,9 @@ SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL)
 """The library's own queries."""
 
 _log = logging.getLogger("thea_store")
+
+_CLOSING = 10.0
+"""Seconds that closing waits for running work."""
 
 
 class _Repositories:
@@ -120,9 +123,14 @@ class Store(_Repositories):
         """
         return _Opening(source, password, extensions)
 
-    async def close(self) -> None:
-        """Wait for running work, up to ten seconds, and end all connections. Idempotent."""
-        await self._resources.aclose()
+    async def close(self, timeout: float = _CLOSING) -> None:  # noqa: ASYNC109 - the contract's name
+        """Wait up to `timeout` seconds for running work, then end all connections. Idempotent."""
+        self._database.check_origin()
+        check("timeout", timeout, Seconds)
+        try:
+            await self._database.close(timeout)
+        finally:
+            await self._resources.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -130,14 +138,29 @@ class Store(_Repositories):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self._leave(error)
 
-    async def ping(self) -> float:
-        """Milliseconds of one round trip to the server; `StoreUnavailableError` when there is none."""
-        return await self._database.ping()
+    async def _leave(self, error: BaseException | None) -> None:
+        """Close at a block's end; where the block may not close it, its own error goes first."""
+        try:
+            self._database.check_origin()
+        except StoreError:
+            if error is None:
+                raise
+        else:
+            await self.close()
+
+    async def ping(self, timeout: float = 5.0) -> float:  # noqa: ASYNC109 - the contract's name
+        """Milliseconds of one round trip to the server.
+
+        `StoreUnavailableError` within `timeout` seconds when there is none, whatever the server or the network does.
+        """
+        check("timeout", timeout, Seconds)
+        return await self._database.ping(timeout)
 
     async def health(self) -> Health:
         """What an operator asks first; a database that is down is an answer too, not an error."""
+        self._database.check_origin()
         return await health.ask(self._settings, self._database.figures(), self._password)
 
     def transaction(
@@ -227,7 +250,7 @@ class _Opening:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._store is not None:
-            await self._store.close()
+            await self._store._leave(error)  # noqa: SLF001 - its own module's
 
 
 async def _open(source: str | Settings | None, password: PasswordSource | None, given: Sequence[Extension]) -> Store:
@@ -238,7 +261,7 @@ async def _open(source: str | Settings | None, password: PasswordSource | None, 
         if settings.url.startswith(EMBEDDED):
             settings = await _start_embedded(settings, extensions, resources)
         database = Database(settings, password)
-        resources.push_async_callback(database.close)
+        resources.push_async_callback(database.close, _CLOSING)
         await database.start()
         address = await with_password(settings.address(), password)
         findings = await asyncio.to_thread(opening.inspect, address, SQL_FILES, extensions)

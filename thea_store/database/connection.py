@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import asyncpg
 from pydantic_core import from_json, to_json
 
 from thea_store.database.driver import connect_arguments
-from thea_store.database.failures import is_misconfigured, is_unavailable, unreachable
+from thea_store.database.failures import is_misconfigured, is_silent, is_unavailable, unreachable
+from thea_store.database.origin import cut_off_in_children
 from thea_store.errors import StoreError, StoreUnavailableError, UnsafeRoleError
 from thea_store.postgres.encoding import UTF8, wrong_encoding
 from thea_store.postgres.password import PasswordSource, with_password
@@ -24,12 +26,21 @@ from thea_store.postgres.url import DatabaseUrl
 
 __all__ = ["Connection", "Connector", "literal", "set_local"]
 
-# Seconds: one attempt at one host; the driver's own patience beyond the server's statement timeout.
-_ATTEMPT = 5.0
-_GRACE = 5.0
-_CATCH_UP = 5.0
+# Seconds. A server that works answers at once what costs it nothing: a new connection, `begin`, `set`, `rollback`. So
+# these have a bound of their own, at most this long and at least that long.
+_LONGEST_PROMPT = 5.0
+_SHORTEST_PROMPT = 1.0
+# The server ends a statement after the command timeout. The driver gives up this much later.
+_GRACE = 1.0
 # A refused connection is tried again for as long as a server takes to start.
 _STARTING = 10.0
+
+# Seconds: an idle connection is probed this early, then this often. A connection whose data or probes nobody
+# acknowledges for so long is dead: its host is gone, or a firewall has forgotten it.
+_PROBE_AFTER = 15
+_PROBE_EVERY = 5
+_PROBES = 3
+_UNACKNOWLEDGED = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +48,10 @@ class Connection:
     """A driver's connection and the tenant that its session carries; `None` is none, or not known."""
 
     raw: asyncpg.Connection[asyncpg.Record]
+    prompt: float = _LONGEST_PROMPT
+    """Seconds within which the server answers what costs it nothing."""
+    prompt_begin: float | None = _LONGEST_PROMPT
+    """The same for `begin`; `None` where a pooler may keep it waiting for as long as a statement."""
     tenant: str | None = None
     born: float = field(default_factory=time.monotonic)
     used: float = 0.0
@@ -48,14 +63,14 @@ class Connection:
         call cut short in between cannot leave a connection marked with the wrong one.
         """
         self.tenant = None
-        await self.raw.execute(f"set app.tenant_id = {literal(tenant_id)}")
+        await self.raw.execute(f"set app.tenant_id = {literal(tenant_id)}", timeout=self.prompt)
         self.tenant = tenant_id
 
     async def catch_up(self) -> None:
         """Wait until a call that was cut short is over, and the driver's cancel request through."""
         # The query that waits may be refused, by a failed transaction or by that very request.
         with contextlib.suppress(asyncpg.PostgresError):
-            await self.raw.execute("select 1", timeout=_CATCH_UP)
+            await self.raw.execute("select 1", timeout=self.prompt)
 
     async def fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         """The rows of one statement."""
@@ -82,21 +97,47 @@ class Connector:
     pooled: bool = False
     """Found out at the first connection: a pooler refuses start-up settings that it does not know."""
     answered_last: int = 0
+    answered: bool = False
+    """Whether it ever answered: while a store opens, a silent server is tried again like one that refuses."""
+    silent: bool = False
+    """Whether it kept silent the last time: then the next attempt is short."""
+
+    @property
+    def prompt(self) -> float:
+        """Seconds within which a server that works answers what costs it nothing."""
+        return max(_SHORTEST_PROMPT, min(_LONGEST_PROMPT, self.command_timeout / 2))
 
     async def __call__(self) -> Connection:
         """A new connection; `StoreUnavailableError` names the server that cannot be reached."""
         started = time.monotonic()
         for attempt in range(1000):
             try:
-                return Connection(await self._any_host())
+                raw = await self._any_host()
             except Exception as error:
+                self.silent = is_silent(error)
                 waited = time.monotonic() - started
-                if not _may_come_up(error) or waited > _STARTING:
+                if not self._may_come_up(error) or waited > _STARTING:
                     if isinstance(error, StoreError):
                         raise
                     raise unreachable(error, str(self.address)) from error
                 await asyncio.sleep(min(1.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))
+            else:
+                self.answered, self.silent = True, False
+                return Connection(raw, self.prompt, None if self.pooled else self.prompt)
         raise StoreUnavailableError(f"no PostgreSQL answers at {self.address}")
+
+    def _may_come_up(self, error: BaseException) -> bool:
+        # Refused, no socket yet, "the database system is starting up", no primary among the hosts yet.
+        if isinstance(error, StoreError) or is_misconfigured(error):
+            return False
+        if is_silent(error):
+            return not self.answered
+        return isinstance(error, (ConnectionError, FileNotFoundError)) or is_unavailable(error)
+
+    def _patience(self) -> float:
+        if not self.answered:
+            return _LONGEST_PROMPT
+        return _SHORTEST_PROMPT if self.silent else self.prompt
 
     async def _any_host(self) -> asyncpg.Connection[asyncpg.Record]:
         # The driver gives all hosts one timeout together, so that one silent host starves the rest.
@@ -173,14 +214,17 @@ class Connector:
         async def log_in(address: DatabaseUrl) -> asyncpg.Connection[asyncpg.Record]:
             return await asyncpg.connect(
                 **connect_arguments(address, server_settings),
-                timeout=float(patience or 0) or _ATTEMPT,
+                timeout=float(patience or 0) or self._patience(),
                 command_timeout=self.command_timeout + _GRACE,
                 statement_cache_size=statement_cache_size,
                 max_cached_statement_lifetime=0,
             )
 
         connection = await self._log_in(log_in, named)
+        connected = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+        cut_off_in_children(connection, connected)
         try:
+            _probe_when_idle(connected, min(_UNACKNOWLEDGED, max(self.command_timeout, _SHORTEST_PROMPT)))
             await connection.set_type_codec(
                 "jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary"
             )
@@ -208,6 +252,23 @@ class Connector:
         return {"target_session_attrs": "read-write"} if len(self.address.hosts) > 1 else {}
 
 
+def _probe_when_idle(connected: socket.socket, unacknowledged: float) -> None:
+    """Let the kernel notice a dead connection, also while nobody uses it; RFC 1122, 4.2.3.6, and RFC 5482."""
+    if connected.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {
+        "TCP_KEEPIDLE": _PROBE_AFTER,
+        "TCP_KEEPALIVE": _PROBE_AFTER,  # its name on macOS
+        "TCP_KEEPINTVL": _PROBE_EVERY,
+        "TCP_KEEPCNT": _PROBES,
+        "TCP_USER_TIMEOUT": round(unacknowledged * 1000),
+    }
+    for name, value in options.items():
+        if hasattr(socket, name):
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def _encode(value: object) -> bytes:
     # Times inside become ISO 8601. What JSON cannot hold was refused by the arguments' types.
     return b"\x01" + to_json(value)
@@ -219,10 +280,3 @@ def _decode(payload: bytes) -> Any:
         return from_json(payload[1:])
     except ValueError:
         return json.loads(payload[1:])
-
-
-def _may_come_up(error: BaseException) -> bool:
-    # Refused, no socket yet, "the database system is starting up", no primary among the hosts yet.
-    if isinstance(error, StoreError) or is_misconfigured(error):
-        return False
-    return isinstance(error, (ConnectionError, FileNotFoundError, TimeoutError)) or is_unavailable(error)

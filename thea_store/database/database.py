@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,10 +11,11 @@ from typing import Any, Literal, TypeVar
 
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, QueryLog, Row
-from thea_store.database.failures import answered, needs_new_connections, translate
+from thea_store.database.failures import answered, is_silent, needs_new_connections, translate
 from thea_store.database.pool import Pool, PoolFigures
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
+from thea_store.errors import PoolTimeoutError, StoreUnavailableError
 from thea_store.postgres.password import PasswordSource
 from thea_store.postgres.session import fixed_locally
 from thea_store.queries.arguments import Key, check, check_tenant
@@ -26,8 +28,6 @@ __all__ = ["Database", "Isolation"]
 T = TypeVar("T")
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
-
-_CLOSING = 10.0
 
 
 class Database(Executor):
@@ -49,7 +49,7 @@ class Database(Executor):
         if self._replicas is not None:
             await self._replicas.start()
 
-    async def close(self, patience: float = _CLOSING) -> None:
+    async def close(self, patience: float) -> None:
         """Wait up to `patience` seconds for running work, then end it. Idempotent."""
         deadline = time.monotonic() + patience
         try:
@@ -61,16 +61,30 @@ class Database(Executor):
             if self._replicas is not None:
                 await self._replicas.close(max(0.0, deadline - time.monotonic()))
 
-    async def ping(self) -> float:
-        """Milliseconds of one round trip to the server."""
+    def check_origin(self) -> None:
+        """`StoreError` where the caller is not in the process and on the event loop that opened the store."""
+        self._pool.check_origin()
+
+    async def ping(self, patience: float) -> float:
+        """Milliseconds of one round trip to the server; `StoreUnavailableError` within `patience` seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                # Half of the time for a connection that may be dead, so that another one can be tried.
+                return await repeat(lambda: self._ping_once(patience / 2))
+        except TimeoutError:
+            raise StoreUnavailableError(f"{self._connector.address}: no answer within {patience:g} s") from None
+        except PoolTimeoutError as error:
+            raise StoreUnavailableError(f"ping: {error}") from error
+
+    async def _ping_once(self, patience: float) -> float:
         connection = await self._pool.acquire(None)
         started = time.perf_counter()
         try:
-            await connection.raw.execute("select 1")
+            await connection.raw.execute("select 1", timeout=min(patience, connection.prompt))
         except BaseException as error:
             self._take_back(connection, error)
             if isinstance(error, Exception):
-                raise translate(error, "ping") from error
+                raise translate(error, "ping", prompt=True) from error
             raise
         took = time.perf_counter() - started
         self._pool.release(connection)
@@ -90,6 +104,7 @@ class Database(Executor):
         request_id: str | None = None,
     ) -> TransactionScope:
         """A transaction of this tenant, begun at the block's start; read-only ones go to a replica."""
+        self.check_origin()
         tenant = check_tenant(tenant_id)
         check("isolation", isolation, Isolation | None)
         check("read_only", read_only, bool)
@@ -140,7 +155,7 @@ class Database(Executor):
         except BaseException as error:
             self._take_back(connection, error)
             if isinstance(error, Exception):
-                raise translate(error, query.name, unknown=sent and query.writes) from error
+                raise translate(error, query.name, unknown=sent and query.writes, prompt=not sent) from error
             raise
         self._pool.release(connection)
         return rows
@@ -153,6 +168,8 @@ class Database(Executor):
     def _take_back(self, connection: Connection, error: BaseException) -> None:
         if needs_new_connections(error):
             self._pool.expire()
+        if is_silent(error):
+            self._pool.doubt()
         if connection.tenant is None:  # the SET was cut short, so whose connection it is nobody knows
             self._pool.end(connection)
         elif answered(error):
@@ -197,9 +214,11 @@ def _pool(settings: Settings, replica_url: str | None, password: PasswordSource 
     )
     pool = Pool(
         connector,
+        place=str(connector.address),
         size=settings.pool_size,
         overflow=settings.max_overflow,
         recycle=settings.pool_recycle,
         timeout=settings.pool_timeout,
+        standby=replica_url is not None,
     )
     return connector, pool

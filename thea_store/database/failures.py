@@ -24,8 +24,10 @@ from thea_store.errors import (
 __all__ = [
     "answered",
     "is_misconfigured",
+    "is_silent",
     "is_unavailable",
     "needs_new_connections",
+    "statement_failed",
     "takes_no_writes",
     "translate",
     "unreachable",
@@ -79,6 +81,11 @@ def is_unavailable(error: BaseException) -> bool:
     )
 
 
+def is_silent(error: BaseException) -> bool:
+    """Whether no answer came in time: the server hangs, or the network swallows what is sent."""
+    return isinstance(error, TimeoutError)
+
+
 def is_misconfigured(error: BaseException) -> bool:
     """Whether the TLS settings stop every attempt to connect: a certificate that is missing, or not trusted."""
     if isinstance(error, ssl.SSLError):
@@ -100,42 +107,73 @@ def unreachable(error: BaseException, place: str) -> StoreError:
             f"{place}: no connection with these TLS settings ({type(error).__name__}): check DATABASE_SSL_MODE, "
             "DATABASE_SSL_CA and the certificates in DATABASE_URL"
         )
+    if is_silent(error):
+        return StoreUnavailableError(
+            f"{place}: the server does not answer: look whether it hangs, whether a firewall is in the way, and "
+            "whether DATABASE_URL names the right host"
+        )
     return StoreUnavailableError(
         f"no PostgreSQL answers at {place} ({type(error).__name__}): start it, or correct DATABASE_URL"
     )
 
 
-def translate(error: BaseException, query: str, *, unknown: bool = False) -> StoreError:
+def translate(
+    error: BaseException, query: str, *, unknown: bool = False, prompt: bool = False, standby: bool = False
+) -> StoreError:
     """The library's error for a driver's, raised while `query` ran; `error` loses what may quote a value.
 
-    `unknown` says that the statement or commit may have been done if the server did not answer.
+    `unknown` says that the statement or commit may have been done if the server did not answer; `prompt`, that a
+    server which works would have answered at once, so that another connection is worth a try; `standby`, that it ran
+    on a standby.
     """
     _silence(error)
-    failure = _meaning(error, query, unknown=unknown)
+    failure = _meaning(error, query, unknown=unknown, standby=standby)
     undone = _state(error) in _UNDONE or isinstance(error, asyncpg.InvalidCachedStatementError)
-    lost = isinstance(failure, StoreUnavailableError) and is_unavailable(error)
-    failure.repeatable = undone or lost
+    lost = is_unavailable(error) or (prompt and is_silent(error))
+    failure.repeatable = undone or (lost and isinstance(failure, StoreUnavailableError))
     return failure
 
 
-def _meaning(error: BaseException, query: str, *, unknown: bool) -> StoreError:
+def _meaning(error: BaseException, query: str, *, unknown: bool, standby: bool) -> StoreError:
     if isinstance(error, asyncpg.DataError) and not _state(error).startswith("22P"):
         return InvalidArgumentError(query, "an argument does not fit its column's type")
     if answered(error):
         return _refused(error, query)
     if unknown:
         return OutcomeUnknownError(
-            f"{query}: the connection ended before the server's answer; the write may or may not be there: "
-            "read it back before trying again"
+            f"{query}: the server's answer did not come; the write may or may not be there: read it back before trying "
+            "again"
         )
-    if isinstance(error, TimeoutError):
-        return QueryTimeoutError(_TIMEOUT.format(query=query))
+    if is_silent(error):
+        return StoreUnavailableError(
+            f"{query}: the server did not answer in time: it hangs, or the network is silent; nothing was written: try "
+            "again"
+        )
     if is_unavailable(error):
-        return StoreUnavailableError(f"{query}: the connection to the server was lost; nothing was written: try again")
+        return StoreUnavailableError(f"{query}: {_lost(error, standby=standby)}; nothing was written: try again")
     return StoreError(f"{query}: the driver failed with {type(error).__name__}")
 
 
 _TIMEOUT = "{query}: took longer than DATABASE_COMMAND_TIMEOUT and was cancelled; nothing was written"
+
+# What the server says last, before it ends a connection itself.
+_ENDED = {
+    "25P03": "the server ended the connection, because the transaction was idle for too long "
+    "(idle_in_transaction_session_timeout)",
+    "25P04": "the server ended the connection, because the transaction took too long (transaction_timeout)",
+    "40001": "the standby ended the connection, because what was read there held back the replay of the primary's "
+    "changes (a recovery conflict: see hot_standby_feedback and max_standby_streaming_delay)",
+    "57P01": "the connection was ended by the server's operator, or the server is shutting down",
+    "57P05": "the server ended the connection, because it was idle for too long (idle_session_timeout)",
+}
+
+
+def _lost(error: BaseException, *, standby: bool) -> str:
+    if reason := _ENDED.get(_state(error.__cause__ or error)):
+        return reason
+    # The driver does not pass on what the server says between two statements.
+    hint = " (on a standby perhaps by a recovery conflict: see hot_standby_feedback)" if standby else ""
+    return f"the connection to the server was lost{hint}"
 
 
 def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR0911 - a line for each meaning
@@ -162,17 +200,35 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
         case "25006":
             return StoreUnavailableError(f"{query}: the server is read-only (a standby, or a read-only transaction)")
         case "25P02":
-            return StoreError(
-                f"{query}: an earlier statement of this transaction failed, so nothing more can be done in it: "
-                "wrap what may fail in tx.savepoint()"
-            )
+            return StoreError(statement_failed(query))
         case "42501":
             return StoreError(f"{query}: the login lacks a privilege: `grant thea_app to …`, then `thea-store doctor`")
         case "42P01" | "42703" | "42883" | "42804":
             return StoreError(f"{query}: the schema changed under the running service: run `thea-store check`")
     if state.startswith("22") or state == "54000":  # a document beyond what a value may hold
         return InvalidArgumentError(query, f"the server refuses a value (SQLSTATE {state})")
-    return StoreError(f"{query}: the server refuses it with SQLSTATE {state} ({type(error).__name__})")
+    return StoreError(f"{query}: {_trouble(error)}")
+
+
+def _trouble(error: BaseException) -> str:
+    """What is wrong with the server, where it is nothing that a caller can do about."""
+    state = _state(error)
+    match state[:2]:
+        case "53" if state == "53100":
+            return "the server's disk is full: make room there; nothing was written"
+        case "53":  # "insufficient resources": memory, files
+            return f"the server lacks resources (SQLSTATE {state}), its log says which; nothing was written"
+        case "58" | "XX":  # "system error" and "internal error": of the machine, or of PostgreSQL
+            return f"the server failed (SQLSTATE {state}), its log says why; nothing was written"
+    return f"the server refuses it with SQLSTATE {state} ({type(error).__name__})"
+
+
+def statement_failed(query: str) -> str:
+    """What is said of a transaction in which nothing more can be done."""
+    return (
+        f"{query}: an earlier statement of this transaction failed, so nothing more can be done in it: wrap what may "
+        "fail in tx.savepoint()"
+    )
 
 
 def _silence(error: BaseException) -> None:

@@ -1,29 +1,46 @@
 """The pool: connections kept warm, and one that already carries the tenant handed out first.
 
-asyncpg's own pool cannot prefer a connection, asks the server to reset each one at release, and
-awaits there. Here `release` is a plain function, so that no cancellation can come between the end of
-a call and the return of its connection; what is in doubt is settled by a task of the pool's.
+asyncpg's own pool cannot prefer a connection, asks the server to reset each one at release, and awaits there. Here
+`release` is a plain function, so that no cancellation can come between the end of a call and the return of its
+connection; what is in doubt is settled by a task of the pool's.
+
+A call takes an idle connection (`acquire`), or waits in line until one comes back or is opened, whichever is first:
+the pool's own tasks open connections, so that a call never waits for the server while a connection lies idle.
+
+    opening ──► in use ──► idle ──► in use …        release: the last message was answered
+       │          │  ▲       │
+       │          │  └─ settling ◄──┘               settle: a call was cut short, or (doubt) the server fell silent
+       ▼          ▼       │
+     ended ◄──────┴───────┘                         end: the tenant is not certain, too old, or no answer in time
+
+`_taken` counts the connections in all states but the last, and never exceeds the limit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import time
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from thea_store.database.connection import Connection
+from thea_store.database.failures import answered, is_silent
+from thea_store.database.origin import Origin
 from thea_store.errors import PoolTimeoutError, StoreError, StoreUnavailableError
 
 __all__ = ["Pool", "PoolFigures"]
 
-# Seconds: a connection in doubt gets this long to answer; an idle one beyond the pool's size stays
-# this long; and the janitor looks this often.
-_SETTLE = 5.0
+# Seconds: a connection that is closed may take this long to say goodbye; an idle one beyond the pool's size stays this
+# long; the janitor looks this often; and where the server takes no more connections, this is the pause.
+_GOODBYE = 5.0
 _LINGER = 60.0
 _SWEEP = 15.0
+_PAUSE = 1.0
 
 # After so many calls, what a tenant called before counts half.
 _FADE = 1000
@@ -44,38 +61,54 @@ class Pool:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Connection]],
+        connect: Callable[[], Coroutine[Any, Any, Connection]],
         *,
+        place: str,
         size: int,
         overflow: int,
         recycle: float,
         timeout: float,
+        standby: bool = False,
     ) -> None:
-        self._connect = connect
+        self._connect, self._place, self.standby = connect, place, standby
         self._size, self._limit = size, size + overflow
         self._recycle, self._timeout = recycle, timeout
         self._taken = 0  # connections that are open, being opened or being settled
+        self._opening = 0  # of these, those being opened
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, None] = OrderedDict()  # least recently used first
         self._by_tenant: defaultdict[str | None, dict[Connection, None]] = defaultdict(dict)
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        # The calls in line, each with the time since which it waits.
+        self._waiting: OrderedDict[asyncio.Future[Connection], float] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._openers: set[asyncio.Task[Connection]] = set()
         self._calls: Counter[str | None] = Counter()
         self._calls_until_fade = _FADE
         self._expired_before = 0.0
+        self._refusal: BaseException | None = None  # why the last connection could not be opened
         self._closed = False
         self._ended = False  # closed, and no longer waiting for running work
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._origin: Origin | None = None
         self._drained = asyncio.Event()
 
     async def start(self) -> None:
         """Open the first connection, raising what stops it; then the others in the background."""
-        self._loop = asyncio.get_running_loop()
+        self._origin = Origin.here()
         self.release(await self.acquire(None))
         self._spawn(self._sweep())
 
+    def check_origin(self) -> None:
+        """`StoreError` where the caller is not in the process and on the event loop that opened the store."""
+        if self._origin is not None:
+            self._origin.check()
+
+    def is_here(self) -> bool:
+        """Whether the caller is in the process and on the event loop that opened the store."""
+        return self._origin is None or self._origin.is_here()
+
     async def acquire(self, tenant_id: str | None) -> Connection:
         """A connection for this caller alone, one that carries the tenant where there is one."""
+        self.check_origin()
         if self._closed:
             raise StoreError("the store is closed")
         self._count(tenant_id)
@@ -86,9 +119,9 @@ class Pool:
             self._end(idle)
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._wait_or_open()
+                return await self._wait_in_line()
         except TimeoutError:
-            raise self._nothing_in_time() from None
+            raise self._nothing_in_time() from self._refusal
 
     def release(self, connection: Connection) -> None:
         """Take a connection back; one in doubt is settled or ended first, in the background."""
@@ -101,7 +134,8 @@ class Pool:
 
     def settle(self, connection: Connection) -> None:
         """Take back a connection whose last call was cut short."""
-        if self._closed or connection.raw.is_closed() or not self._has_loop():
+        # No task can settle what is destroyed after its loop, or in a forked child.
+        if self._closed or connection.raw.is_closed() or not self.is_here():
             self._end(connection)
         else:
             self._spawn(self._settle(connection))
@@ -114,18 +148,22 @@ class Pool:
         """Replace every connection before its next use: the server is no longer the right one."""
         self._expired_before = time.monotonic()
 
+    def doubt(self) -> None:
+        """Let every idle connection answer before its next use, because another one met with silence."""
+        for connection in list(self._idle):
+            self._forget(connection)
+            self.settle(connection)
+
     def figures(self) -> PoolFigures:
         """The pool's state now."""
-        waiting = sum(not future.done() for future in self._waiting)
-        return PoolFigures(self._taken, len(self._idle), waiting, self._limit)
+        return PoolFigures(self._taken, len(self._idle), len(self._waiting), self._limit)
 
     async def close(self, patience: float) -> None:
         """Wait up to `patience` seconds for the connections in use, then end them. Idempotent."""
         self._closed = True
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(StoreError("the store is closed"))
+        self._refuse(StoreError("the store is closed"))
+        for opener in self._openers:
+            opener.cancel()
         for connection in list(self._idle):
             self._forget(connection)
             self._spawn(self._say_goodbye(connection))
@@ -137,11 +175,12 @@ class Pool:
                         await self._drained.wait()
         finally:  # hard, also when the closing itself is cancelled
             self._ended = True
+            self._drained.set()
             for connection in list(self._open):
                 connection.raw.terminate()
             for task in self._tasks:
                 task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._openers, return_exceptions=True)
 
     # --- choosing ---------------------------------------------------------------------------------
 
@@ -149,8 +188,8 @@ class Pool:
         for wanted in (tenant_id, None):
             if of_tenant := self._by_tenant.get(wanted):
                 return next(reversed(of_tenant))
-        # The connection of the tenant that calls least, of these the one longest unused: of a hundred
-        # tenants by Zipf, 41 % of the calls then find their own among five connections, instead of 25 %.
+        # Evict the connection of the least active tenant; on ties, the least recently used one: of a hundred tenants by
+        # Zipf, 41 % of the calls then find their own among five connections, instead of 25 %.
         return min(self._idle, key=lambda connection: self._calls[connection.tenant], default=None)
 
     def _count(self, tenant_id: str | None) -> None:
@@ -164,54 +203,93 @@ class Pool:
         born = connection.born
         return connection.raw.is_closed() or born < self._expired_before or time.monotonic() - born > self._recycle
 
-    async def _wait_or_open(self) -> Connection:
-        if self._taken < self._limit:
-            self._taken += 1
-            return await self._open_one()
-        future: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+    # --- waiting and opening ----------------------------------------------------------------------
+
+    async def _wait_in_line(self) -> Connection:
+        future: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = time.monotonic()
+        self._open_for_the_waiting()
         try:
-            connection = await future
+            return await future
         except BaseException:  # GeneratorExit too, of a coroutine that is closed while it waits
+            self._waiting.pop(future, None)
             # The answer may have come in the same moment; then it belongs to the next in line.
             if not future.cancel() and not future.cancelled() and future.exception() is None:
-                given = future.result()
-                self.release(given) if given is not None else self._vacate()
+                self.release(future.result())
             raise
-        # `None` is a place in which to open one.
-        return connection if connection is not None else await self._open_one()
+
+    def _open_for_the_waiting(self) -> None:
+        """Open a connection for each call in line that has none coming yet, as far as there is room."""
+        while self._opening < len(self._waiting) and self._taken < self._limit and not self._closed:
+            self._open_one()
+
+    def _open_one(self) -> asyncio.Task[Connection]:
+        """Begin to open a connection, for the first in line."""
+        self._taken += 1
+        self._opening += 1
+        task = asyncio.create_task(self._connect(), name="thea_store pool")
+        self._openers.add(task)
+        task.add_done_callback(partial(self._opened, time.monotonic()))
+        return task
+
+    def _opened(self, started: float, task: asyncio.Task[Connection]) -> None:
+        self._openers.discard(task)
+        self._opening -= 1
+        if task.cancelled():
+            self._vacate()
+        elif (error := task.exception()) is not None:
+            self._vacate()
+            self._could_not_open(error, started)
+        elif self._ended:
+            task.result().raw.terminate()
+            self._vacate()
+        else:
+            self._refusal = None
+            self._open.add(task.result())
+            self.release(task.result())
+
+    def _could_not_open(self, error: BaseException, started: float) -> None:
+        self._refusal, reason = error, error.__cause__
+        if reason is not None and is_silent(reason):
+            self._refuse(error)
+        elif not self._open or reason is None or not answered(reason):
+            # Nobody answers. Who came after this attempt began has one of their own.
+            self._refuse(error, since=started)
+        if self._waiting and not self._closed:
+            # The server lives and takes no more connections: one that is in use may come back, or the server may take
+            # another one later.
+            asyncio.get_running_loop().call_later(_PAUSE, self._open_for_the_waiting)
+
+    def _refuse(self, error: BaseException, since: float | None = None) -> None:
+        """Fail the calls in line: all, or those that wait since then or longer."""
+        for future, waits_since in list(self._waiting.items()):
+            if since is None or waits_since <= since:
+                del self._waiting[future]
+                own = copy.copy(error)  # each with a traceback of its own
+                own.__cause__ = error.__cause__
+                future.set_exception(own)
 
     def _nothing_in_time(self) -> StoreError:
-        if len(self._open) < self._limit:  # there was a place, but nothing to put there
-            return StoreUnavailableError(
-                f"no connection could be opened in {self._timeout:g} s, because the server does not answer: start it, "
-                "or correct DATABASE_URL"
+        reason = self._refusal or f"{self._place} does not answer: start the server, or correct DATABASE_URL"
+        if not self._open:
+            return StoreUnavailableError(f"no connection could be opened in {self._timeout:g} s: {reason}")
+        if len(self._open) < self._limit:
+            return PoolTimeoutError(
+                f"no connection became free in {self._timeout:g} s: {len(self._open)} are in use, and no other could "
+                f"be opened: {reason}"
             )
         return PoolTimeoutError(
             f"no connection became free in {self._timeout:g} s: all {self._limit} are in use; shorten the "
             "transactions, or raise DATABASE_POOL_SIZE or DATABASE_MAX_OVERFLOW"
         )
 
-    async def _open_one(self) -> Connection:
-        try:
-            connection = await self._connect()
-            if self._ended:
-                connection.raw.terminate()
-                raise StoreError("the store is closed")
-        except BaseException:
-            self._vacate()
-            raise
-        self._open.add(connection)
-        return connection
-
     # --- giving back ------------------------------------------------------------------------------
 
     def _offer(self, connection: Connection) -> None:
-        while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(connection)
-                return
+        if self._waiting:
+            future, _ = self._waiting.popitem(last=False)
+            future.set_result(connection)
+            return
         connection.used = time.monotonic()
         self._idle[connection] = None
         self._by_tenant[connection.tenant][connection] = None
@@ -231,23 +309,13 @@ class Pool:
         self._vacate()
 
     def _vacate(self) -> None:
-        while self._waiting and not self._closed:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
         self._taken -= 1
         if self._closed and not self._taken:
             self._drained.set()
+        elif self.is_here():
+            self._open_for_the_waiting()
 
     # --- tasks of the pool ------------------------------------------------------------------------
-
-    def _has_loop(self) -> bool:
-        """Whether the pool's loop runs; it does not for what is destroyed after it."""
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name="thea_store pool")
@@ -256,10 +324,9 @@ class Pool:
 
     async def _settle(self, connection: Connection) -> None:
         try:
-            async with asyncio.timeout(_SETTLE):
-                await connection.catch_up()
-                if connection.raw.is_in_transaction():
-                    await connection.raw.execute("rollback")
+            await connection.catch_up()
+            if connection.raw.is_in_transaction():
+                await connection.raw.execute("rollback", timeout=connection.prompt)
         except BaseException as error:
             self._end(connection)
             if not isinstance(error, Exception):
@@ -269,7 +336,7 @@ class Pool:
 
     async def _say_goodbye(self, connection: Connection) -> None:
         try:
-            await connection.raw.close(timeout=_SETTLE)
+            await connection.raw.close(timeout=_GOODBYE)
         except Exception:  # noqa: BLE001 - it is going away; the reason does not matter
             connection.raw.terminate()
         finally:
@@ -277,7 +344,11 @@ class Pool:
 
     async def _sweep(self) -> None:
         while not self._closed:
-            await self._fill()
+            while self._taken < self._size and not self._closed:
+                opener = self._open_one()
+                await asyncio.wait([opener])
+                if opener.cancelled() or opener.exception() is not None:
+                    break  # a call that needs a connection will say why there is none
             await asyncio.sleep(_SWEEP)
             now = time.monotonic()
             for connection in list(self._idle):
@@ -285,12 +356,3 @@ class Pool:
                 if lingers or self._is_spent(connection):
                     self._forget(connection)
                     self._spawn(self._say_goodbye(connection))
-
-    async def _fill(self) -> None:
-        while self._taken < self._size and not self._closed:
-            self._taken += 1
-            try:
-                connection = await self._open_one()
-            except Exception:  # noqa: BLE001 - a call that needs a connection will say why there is none
-                return
-            self.release(connection)

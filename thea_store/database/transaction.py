@@ -1,17 +1,43 @@
-"""One transaction of one tenant, with savepoints."""
+"""One transaction of one tenant, with savepoints.
+
+The tenant travels with the message that begins the transaction, and ends with it.
+
+    begin ──► in step ──► out of step ──► in step …    a message goes out, and its answer comes
+                 │             │
+                 │             ▼ the call is cut short, or nothing answers
+                 │          doubtful ──► in step       only by undoing the savepoint that the call was made in
+                 ▼             ▼
+              commit       roll back                   the connection goes back to the pool, or is ended
+
+- *In step*: each message has its answer, and the next one can be sent.
+- *Doubtful*: a call may have been done or not. Then no call succeeds and nothing is committed.
+- *Failed*: the server refused a statement. It does nothing more, until the savepoint or the transaction is undone.
+
+A savepoint's own messages are never cut short: a cancellation is raised when their answer is there, at most a few
+seconds later. The message that releases a savepoint waits for the next call, because a block that has ended well has
+nothing to wait for; so there is no moment at which it could be cancelled and yet be kept.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from thea_store.database.connection import Connection
 from thea_store.database.executor import Executor, QueryLog, Row
-from thea_store.database.failures import answered, needs_new_connections, takes_no_writes, translate
+from thea_store.database.failures import (
+    answered,
+    is_silent,
+    needs_new_connections,
+    statement_failed,
+    takes_no_writes,
+    translate,
+)
 from thea_store.database.pool import Pool
 from thea_store.errors import StoreError, TenantMismatchError
 from thea_store.queries.arguments import check_tenant
@@ -39,7 +65,10 @@ class Transaction(Executor):
         self._read_only = read_only
         self._turn = asyncio.Lock()
         self._savepoints = 0
-        self._open_savepoints: list[int] = []
+        # The open savepoints, the innermost last, each with the task that began it, which this must not keep alive.
+        self._open_savepoints: dict[int, Callable[[], asyncio.Task[Any] | None]] = {}
+        self._left = ""  # the message that releases the savepoint which was left last
+        self._failed = False  # the server refused a statement, and so refuses all others
         self._wrote = False
         self._in_step = True  # the last message was answered, so that the next can be sent
         self._doubtful = False  # a call was cut short: it may have been done or not
@@ -53,7 +82,7 @@ class Transaction(Executor):
         connection = await pool.acquire(tenant_id)
         transaction = cls(pool, connection, tenant_id, query_log, read_only=read_only)
         try:
-            await transaction._command(message, "begin")
+            await transaction._command(message, "begin", connection.prompt_begin)
         except BaseException:
             transaction._give_back()
             raise
@@ -71,14 +100,18 @@ class Transaction(Executor):
 
     async def run(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
         """The rows of a query whose arguments were checked before."""
+        self._pool.check_origin()
         async with self._turn:
             self._check_open(query.name)
+            if self._left:
+                await _uninterrupted(self._release(query.name))
             self._wrote = self._wrote or query.writes
             with self._step(query.name):
                 return await self._connection.fetch(query.text, arguments)
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         """What `work` returns, run once in this very transaction."""
+        self._pool.check_origin()
         if check_tenant(tenant_id) != self._tenant_id:
             raise TenantMismatchError("this transaction belongs to another tenant")
         return await work(self)
@@ -90,16 +123,13 @@ class Transaction(Executor):
         While it is open, the calls of tasks that were not begun inside it are refused: they would be
         undone with it.
         """
-        self._savepoints += 1
-        number = self._savepoints
+        number = await self._enter_savepoint()
         name = f"thea_{number}"
-        await self._locked(f"savepoint {name}", "savepoint")
         outside = _around.get()
         _around.set((*outside, (self, number)))
-        self._open_savepoints.append(number)
         try:
             yield
-            await self._locked(f"release savepoint {name}", "savepoint")
+            await self._leave_savepoint(name)
         except GeneratorExit:  # the coroutine is closed, so nothing can be awaited; no later call succeeds
             self._doubtful = True
             raise
@@ -109,10 +139,40 @@ class Transaction(Executor):
         finally:
             _around.set(outside)
             # With those that another task left open inside this one.
-            self._open_savepoints = [one for one in self._open_savepoints if one < number]
+            self._open_savepoints = {one: task for one, task in self._open_savepoints.items() if one < number}
+
+    async def _enter_savepoint(self) -> int:
+        self._pool.check_origin()
+        async with self._turn:
+            self._check_open("savepoint")
+            self._savepoints += 1
+            number = self._savepoints
+            await _uninterrupted(self._begin_savepoint(f"thea_{number}"))
+            self._open_savepoints[number] = _reference(asyncio.current_task())
+            self._left = ""
+        return number
+
+    async def _begin_savepoint(self, name: str) -> None:
+        message = f"{self._left}; savepoint {name}" if self._left else f"savepoint {name}"
+        await self._command(message, "savepoint", self._connection.prompt)
+        self._left = f"release savepoint {name}"  # where the block is not entered, because it was cancelled meanwhile
+
+    async def _leave_savepoint(self, name: str) -> None:
+        """Keep what was done inside; the message that says so goes before the next one."""
+        self._pool.check_origin()
+        async with self._turn:
+            self._check_open("savepoint")
+            if self._failed:
+                raise StoreError(statement_failed("savepoint"))
+            self._left = f"release savepoint {name}"
+
+    async def _release(self, name: str) -> None:
+        await self._command(self._left, name, self._connection.prompt)
+        self._left = ""
 
     async def commit(self) -> None:
         """End the transaction; `OutcomeUnknownError` when the server's answer to a write got lost."""
+        self._pool.check_origin()
         async with self._last_turn():
             try:
                 self._check_open("commit")
@@ -130,10 +190,12 @@ class Transaction(Executor):
 
     async def roll_back(self) -> None:
         """End the transaction with nothing written; never raises for a lost connection."""
+        if not self._pool.is_here():  # the error that leaves the block says so, or is the caller's own
+            return
         async with self._last_turn():
             try:
                 if self._in_step and not self._connection.raw.is_closed():
-                    await self._command("rollback", "rollback")
+                    await self._command("rollback", "rollback", self._connection.prompt)
             except StoreError:
                 pass  # the server rolls back what has lost its connection
             finally:
@@ -143,23 +205,22 @@ class Transaction(Executor):
         """End the transaction as `roll_back` does, in the background, where nothing can be awaited any more."""
         self._give_back()
 
-    async def _locked(self, message: str, name: str) -> None:
-        async with self._turn:
-            self._check_open(name)
-            await self._command(message, name)
-
     async def _undo(self, message: str) -> None:
         """Undo a savepoint, whose calls may have been cut short; where that fails, no later call succeeds."""
         self._doubtful = True
+        if not self._pool.is_here():
+            return
         with suppress(StoreError):
             async with self._turn:
-                if self._over:  # another call's connection by now
-                    return
-                if not self._in_step:
-                    with self._step("savepoint"):
-                        await self._connection.catch_up()
-                await self._command(message, "savepoint")
-                self._doubtful = False
+                if not self._over:  # else it is another call's connection by now
+                    await _uninterrupted(self._undo_now(message))
+
+    async def _undo_now(self, message: str) -> None:
+        if not self._in_step:
+            with self._step("savepoint", prompt=True):
+                await self._connection.catch_up()
+        await self._command(message, "savepoint", self._connection.prompt)
+        self._doubtful, self._failed, self._left = False, False, ""
 
     @asynccontextmanager
     async def _last_turn(self) -> AsyncIterator[None]:
@@ -174,34 +235,39 @@ class Transaction(Executor):
         finally:
             self._turn.release()
 
-    async def _command(self, message: str, name: str) -> None:
-        with self._step(name):
-            await self._connection.raw.execute(message)
+    async def _command(self, message: str, name: str, patience: float | None) -> None:
+        """Send what costs the server nothing, and wait up to `patience` seconds, or as long as for a statement."""
+        with self._step(name, prompt=True):
+            await self._connection.raw.execute(message, timeout=patience)
 
     @contextmanager
-    def _step(self, name: str, *, unknown: bool = False) -> Iterator[None]:
+    def _step(self, name: str, *, unknown: bool = False, prompt: bool = False) -> Iterator[None]:
         """One message and its answer: out of step until the answer is there."""
         self._in_step = False
         try:
             yield
         except BaseException as error:
             self._in_step = answered(error)
+            self._failed = self._failed or self._in_step
             self._doubtful = self._doubtful or not self._in_step
             write_in_read_only = self._read_only and takes_no_writes(error)
             if needs_new_connections(error) and not write_in_read_only:
                 self._pool.expire()
+            if is_silent(error):
+                self._connection.raw.terminate()
+                self._pool.doubt()
             if isinstance(error, Exception):
                 if write_in_read_only:
                     raise StoreError(f"{name}: this transaction is read_only: begin one that is not") from error
-                raise translate(error, name, unknown=unknown) from error
+                standby = self._pool.standby
+                raise translate(error, name, unknown=unknown, prompt=prompt, standby=standby) from error
             raise
         self._in_step = True
 
     def _check_open(self, name: str) -> None:
         if self._over:
             raise StoreError(f"{name}: this transaction has ended; call the store's own repositories, or begin another")
-        mine = [number for transaction, number in _around.get() if transaction is self]
-        if mine[-1:] != self._open_savepoints[-1:]:
+        if self._is_of_another_task():
             raise StoreError(
                 f"{name}: another task has a savepoint open in this transaction, and may undo this call with it: "
                 "begin the tasks inside the savepoint, or give each its own transaction"
@@ -212,9 +278,38 @@ class Transaction(Executor):
                 "cancellation or timeout leave the block, or wrap what may be cut short in tx.savepoint()"
             )
 
+    def _is_of_another_task(self) -> bool:
+        """Whether the innermost savepoint was begun by a task that still runs, and not round this call."""
+        if not self._open_savepoints:
+            return False
+        number, began = next(reversed(self._open_savepoints.items()))
+        task = began()
+        # `wait_for` begins a task up to Python 3.11: a savepoint that was entered there belongs to whoever waited.
+        runs = task is not None and not task.done()
+        return runs and (self, number) not in _around.get()
+
     def _give_back(self) -> None:
         self._over = True
         if self._in_step:
             self._pool.release(self._connection)
         else:
             self._pool.settle(self._connection)
+
+
+def _reference(task: asyncio.Task[Any] | None) -> Callable[[], asyncio.Task[Any] | None]:
+    return weakref.ref(task) if task is not None else lambda: None
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Do this work, which takes a moment, to its end: a cancellation is raised after it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()  # the cancellation takes its place
+        raise cancelled
+    task.result()

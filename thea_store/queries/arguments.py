@@ -43,6 +43,7 @@ __all__ = [
     "Milliseconds",
     "Moment",
     "Name",
+    "Seconds",
     "Timezone",
     "check",
     "check_tenant",
@@ -111,6 +112,9 @@ Count = Annotated[int, Field(ge=0, le=_INT4)]
 """A 32-bit number that is not negative."""
 
 Milliseconds = Count
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A span of time, longer than none."""
 
 Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A probability, 0 to 1."""
