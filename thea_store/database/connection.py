@@ -221,13 +221,14 @@ class Connector:
             )
 
         connection = await self._log_in(log_in, named)
-        connected = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+        connected = _socket_of(connection)
         cut_off_in_children(connection, connected)
         try:
             _probe_when_idle(connected, min(_UNACKNOWLEDGED, max(self.command_timeout, _SHORTEST_PROMPT)))
-            await connection.set_type_codec(
-                "jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary"
-            )
+            async with asyncio.timeout(self._patience()):
+                await connection.set_type_codec(
+                    "jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary"
+                )
         except BaseException:
             connection.terminate()
             raise
@@ -250,6 +251,12 @@ class Connector:
         if self.standby:
             return {"target_session_attrs": "prefer-standby"}
         return {"target_session_attrs": "read-write"} if len(self.address.hosts) > 1 else {}
+
+
+def _socket_of(connection: asyncpg.Connection[asyncpg.Record]) -> socket.socket:
+    # There is no public way to it.
+    found: socket.socket = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001
+    return found
 
 
 def _probe_when_idle(connected: socket.socket, unacknowledged: float) -> None:
