@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.cancellation.arena import Arena
 from tests.support.aftermath import carries_what_its_pool_thinks
 from tests.support.calls import CALLS, Call
-from tests.support.stepping import Interruption, Moment, stopped
+from tests.support.stepping import Interruption, Moment, Stepped, stepped_through, stopped
 from tests.support.wire import Wire
 from thea_store import Settings, Store, StoreError, StoreTransaction, User
 from thea_store.testing import TestDatabase
@@ -209,6 +209,62 @@ async def test_an_undo_that_is_cancelled_while_it_waits_for_its_turn_lets_nothin
     assert stepped.made
     assert "cut short" in str(refused)
     assert arena.state(tenant) == before
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_savepoint_that_is_cut_short_anywhere_is_undone_and_the_transaction_goes_on(
+    single: Store, arena: Arena, *, again: bool, request: pytest.FixtureRequest
+) -> None:
+    states: dict[str, bool] = {}
+
+    async def run(stops: dict[int, Moment]) -> Stepped:
+        tenant = arena.copy().tenant
+
+        async def inside(tx: StoreTransaction) -> None:
+            async with tx.savepoint():
+                await tx.users.create(tenant, telegram_id=3)
+                async with tx.savepoint():
+                    await tx.users.create(tenant, telegram_id=4)
+            async with tx.savepoint():
+                await tx.users.create(tenant, telegram_id=5)
+
+        stepped, refused = await arena.between_two_writes(single, tenant, inside, stops)
+        assert refused is None
+        ids = {user.telegram_id async for user in single.users.iterate(tenant)} & {*range(1, 6)}
+        assert ids == {1, 2, 3, 4, 5} if not stepped.made else ids in ({1, 2}, {1, 2, 3, 4})
+        states[tenant] = bool(stepped.made)
+        return stepped
+
+    points = await stepped_through(run, again=again)
+    request.node.user_properties.append(("cancellation points", points))
+
+    assert points >= 2 * len(["savepoint", "create", "savepoint", "create", "release and savepoint", "create"])
+
+
+@pytest.mark.parametrize("form", ["timeout", "wait_for"])
+async def test_a_timeout_round_a_savepoint_leaves_a_transaction_that_goes_on(
+    single: Store, arena: Arena, form: str
+) -> None:
+    for turn in range(120):
+        tenant = arena.copy().tenant
+
+        async def part(tx: StoreTransaction, tenant: str = tenant) -> None:
+            async with tx.savepoint():
+                await tx.users.create(tenant, telegram_id=3)
+                await tx.users.create(tenant, telegram_id=4)
+
+        async with single.transaction(tenant) as tx:
+            await tx.users.create(tenant, telegram_id=1)
+            with contextlib.suppress(TimeoutError):
+                if form == "wait_for":
+                    await asyncio.wait_for(part(tx), turn * 0.00004)
+                else:
+                    async with asyncio.timeout(turn * 0.00004):
+                        await part(tx)
+            await tx.users.create(tenant, telegram_id=2)
+
+        ids = {user.telegram_id async for user in single.users.iterate(tenant)} & {*range(1, 5)}
+        assert ids in ({1, 2}, {1, 2, 3, 4})
 
 
 # --- calls of several statements ----------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ import asyncpg
 import psycopg
 import pytest
 
+from tests.support.wire import Wire
 from thea_store import (
     ConflictError,
     InvalidArgumentError,
@@ -44,6 +47,8 @@ def refusal(state: str) -> asyncpg.PostgresError:
         ("42501", StoreError, False),
         ("42703", StoreError, False),
         ("53100", StoreError, False),
+        ("53200", StoreError, False),
+        ("58030", StoreError, False),
         ("XX000", StoreError, False),
         ("57P01", StoreUnavailableError, True),
         ("08006", StoreUnavailableError, True),
@@ -121,6 +126,81 @@ async def test_queries_are_logged_by_name_and_never_with_a_value(
     assert any(level == "WARNING" and "slow query users.get_by_telegram_id" in text for level, text in lines)
     assert "471147" not in caplog.text
     assert "Secreta" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("53100", "the server's disk is full: make room there; nothing was written"),
+        ("53200", r"lacks resources \(SQLSTATE 53200\)"),
+        ("58030", r"the server failed \(SQLSTATE 58030\), its log says why"),
+        ("XX001", r"the server failed \(SQLSTATE XX001\), its log says why"),
+    ],
+)
+def test_what_is_the_servers_trouble_is_said_to_be(state: str, says: str) -> None:
+    assert re.search(says, str(translate(refusal(state), "notes.create")))
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("40001", "a recovery conflict: see hot_standby_feedback"),
+        ("25P03", "idle_in_transaction_session_timeout"),
+        ("57P01", "ended by the server's operator"),
+        ("57P05", "idle_session_timeout"),
+        ("XX000", "the connection to the server was lost"),
+    ],
+)
+async def test_what_the_server_said_last_is_the_reason_of_a_lost_connection(
+    thea_database: TestDatabase, tenant: str, state: str, says: str
+) -> None:
+    async with (
+        Ending(thea_database.app_url, state).listening() as wire,
+        Store.open(Settings(url=wire.url, ssl_mode="disable", pool_size=1, max_overflow=0)) as store,
+    ):
+        with pytest.raises(StoreUnavailableError, match=says) as caught:
+            async with store.transaction(tenant) as tx:
+                wire.ends = True
+                await tx.users.count(tenant)
+        wire.ends = False
+
+        assert caught.value.repeatable
+        assert await store.users.count(tenant) == 0
+
+
+class Ending(Wire):
+    """Answers in the server's place that it ends the connection, and ends it."""
+
+    ends = False
+
+    def __init__(self, url: str, state: str) -> None:
+        super().__init__(url)
+        fields = f"SFATAL\0VFATAL\0C{state}\0Mterminating connection\0\0".encode()
+        self._word = b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ending = asyncio.StreamReader()
+
+        async def pump() -> None:
+            while data := await reader.read(65536):
+                ending.feed_data(self._word if self.ends else data)
+                if self.ends:
+                    break
+            ending.feed_eof()
+
+        await asyncio.gather(pump(), super()._answer(ending, writer))
+
+
+async def test_a_lost_connection_to_a_standby_is_said_to_be_one(thea_database: TestDatabase, tenant: str) -> None:
+    """Between two statements the driver does not pass on what the server said."""
+    async with Wire(thea_database.app_url).listening() as wire:
+        settings = Settings(url=thea_database.app_url, replica_url=wire.url, ssl_mode="disable", pool_size=1)
+        async with Store.open(settings) as store:
+            with pytest.raises(StoreUnavailableError, match="recovery conflict"):
+                async with store.transaction(tenant, read_only=True) as tx:
+                    wire.cut()
+                    await asyncio.sleep(0.05)
+                    await tx.users.count(tenant)
 
 
 async def test_read_only_transactions_go_to_the_replica(thea_database: TestDatabase, tenant: str) -> None:

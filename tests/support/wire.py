@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Self
 
 from thea_store.postgres.url import DatabaseUrl
 
@@ -20,6 +21,7 @@ class Wire:
         self.url = ""
         self._server_spoke = True
         self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -36,8 +38,12 @@ class Wire:
         for writer in list(self._writers):
             writer.transport.abort()
 
+    def forget(self) -> None:
+        """Swallow all that passes through the connections of now, as a firewall does that has forgotten them."""
+        self._forgotten |= self._writers
+
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Wire]:
+    async def listening(self) -> AsyncIterator[Self]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         self.url = replace(self._target, hosts=(("127.0.0.1", port),)).render()
@@ -70,6 +76,8 @@ class Wire:
                 self.round_trips += 1
                 self._server_spoke = False
             self._heard.set()
+            if writer in self._forgotten:
+                continue
             writer.write(data)
             await writer.drain()
         writer.transport.abort()

@@ -35,9 +35,8 @@ from thea_store.errors import PoolTimeoutError, StoreError, StoreUnavailableErro
 
 __all__ = ["Pool", "PoolFigures"]
 
-# Seconds: a connection that is closed may take this long to say goodbye; an idle one beyond the pool's size stays this
-# long; the janitor looks this often; and where the server takes no more connections, this is the pause.
-_GOODBYE = 5.0
+# Seconds: an idle connection beyond the pool's size stays this long; the janitor looks this often; and where the server
+# takes no more connections, this is the pause.
 _LINGER = 60.0
 _SWEEP = 15.0
 _PAUSE = 1.0
@@ -336,7 +335,7 @@ class Pool:
 
     async def _say_goodbye(self, connection: Connection) -> None:
         try:
-            await connection.raw.close(timeout=_GOODBYE)
+            await connection.raw.close(timeout=connection.prompt)
         except Exception:  # noqa: BLE001 - it is going away; the reason does not matter
             connection.raw.terminate()
         finally:
