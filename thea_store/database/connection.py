@@ -137,7 +137,10 @@ class Connector:
     def _patience(self) -> float:
         if not self.answered:
             return _LONGEST_PROMPT
-        return _SHORTEST_PROMPT if self.silent else self.prompt
+        if self.silent:
+            return _SHORTEST_PROMPT
+        # A pooler may let a client wait until it has a server for it.
+        return max(_SHORTEST_PROMPT, self.command_timeout) if self.pooled else self.prompt
 
     async def _any_host(self) -> asyncpg.Connection[asyncpg.Record]:
         # The driver gives all hosts one timeout together, so that one silent host starves the rest.
@@ -189,7 +192,11 @@ class Connector:
         Then the connection ends.
         """
         try:
-            arrived, replication_role, encoding = await connection.fetchrow(STATE) or (False, "", "")
+            arrived, replication_role, encoding = await connection.fetchrow(STATE, timeout=self._patience()) or (
+                False,
+                "",
+                "",
+            )
             if encoding != UTF8:
                 raise StoreError(f"{self.address}: {wrong_encoding(encoding)}")
             if replication_role != "origin":
