@@ -145,7 +145,7 @@ async def closed_store() -> Store:
     """A store that has no connection to give."""
     settings = Settings(url="postgresql://nobody@127.0.0.1:1/none")
     database = Database(settings)
-    await database.close()
+    await database.close(patience=10)
     return Store(database, settings, AsyncExitStack())
 
 
