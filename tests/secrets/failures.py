@@ -238,7 +238,7 @@ async def a_serialization_failure(scene: Scene) -> None:
 
 @becomes(PoolTimeoutError)
 async def no_free_connection(scene: Scene) -> None:
-    async with scene.opened(pool_timeout=0.05) as store, store.transaction(scene.tenant):
+    async with scene.opened(pool_timeout=1) as store, store.transaction(scene.tenant):
         await scene.rename(store)
 
 
