@@ -237,11 +237,11 @@ class Pool:
         if task.cancelled():
             self._vacate()
         elif (error := task.exception()) is not None:
-            self._vacate()
+            self._give_up_place()
             self._could_not_open(error, started)
         elif self._ended:
             task.result().raw.terminate()
-            self._vacate()
+            self._give_up_place()
         else:
             self._refusal = None
             self._open.add(task.result())
@@ -308,11 +308,15 @@ class Pool:
         self._vacate()
 
     def _vacate(self) -> None:
+        """Give up a place, and use it for whoever waits in line."""
+        self._give_up_place()
+        if self.is_here():
+            self._open_for_the_waiting()
+
+    def _give_up_place(self) -> None:
         self._taken -= 1
         if self._closed and not self._taken:
             self._drained.set()
-        elif self.is_here():
-            self._open_for_the_waiting()
 
     # --- tasks of the pool ------------------------------------------------------------------------
 
