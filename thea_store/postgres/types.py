@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Collection
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel
@@ -66,7 +68,19 @@ def _is_one_of(name: str, takes: set[str]) -> bool:
     return name in takes or (takes is _JSON and name.partition("[")[0] in takes)
 
 
-def _names(annotation: Any) -> set[str]:  # noqa: PLR0911 - one line for each form of annotation
+def _names(annotation: Any) -> frozenset[str]:
+    try:
+        return _cached_names(annotation)
+    except TypeError:  # something in it has no hash
+        return frozenset(_each_name(annotation))
+
+
+@lru_cache(maxsize=1024)
+def _cached_names(annotation: Any) -> frozenset[str]:
+    return frozenset(_each_name(annotation))
+
+
+def _each_name(annotation: Any) -> Collection[str]:  # noqa: PLR0911 - one line for each form of annotation
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _names(arguments[0])

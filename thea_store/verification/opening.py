@@ -11,6 +11,8 @@ import selectors
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from thea_store.errors import MigrationRequiredError, QueryFileError, StoreError, StoreUnavailableError
@@ -27,6 +29,7 @@ from thea_store.verification.tenant_conditions import too_few_conditions
 if TYPE_CHECKING:
     from psycopg import Connection
     from psycopg.pq.abc import PGconn, PGresult
+    from pydantic import BaseModel
 
 __all__ = [
     "Column",
@@ -224,16 +227,19 @@ def _describe_until_failure(pg: PGconn, queries: Sequence[Query[Any]]) -> list[D
     described: list[Described] = []
     pg.enter_pipeline_mode()
     try:
-        for start in range(0, len(queries), _AHEAD):
-            chunk = queries[start : start + _AHEAD]
-            for query in chunk:
+        chunks = [queries[start : start + _AHEAD] for start in range(0, len(queries), _AHEAD)]
+        # While the answers to one chunk are read, the server works on the next.
+        for chunk, following in zip_longest([[], *chunks], chunks, fillvalue=()):
+            for query in following:
                 pg.send_prepare(b"", query.text.encode())
                 pg.send_describe_prepared(b"")
                 pg.pipeline_sync()
             _wait(pg, pg.flush)
             answers = [_answer(pg, query) for query in chunk]
             failed = next((place for place, answer in enumerate(answers) if answer.failure is not None), None)
-            if failed is not None:  # the server ignored all that came after it
+            if failed is not None:  # the server ignores all that comes after it
+                for query in following:
+                    _answer(pg, query)
                 return described + answers[: failed + 1]
             described += answers
     finally:
@@ -261,6 +267,8 @@ def _next(pg: PGconn) -> PGresult | None:
 
 
 def _wait(pg: PGconn, is_waiting: Callable[[], int]) -> None:
+    if not is_waiting():
+        return
     # libpq's own waiting would hold Python's lock, and with it every other thread.
     with selectors.DefaultSelector() as selector:
         selector.register(pg.socket, selectors.EVENT_READ)
@@ -341,10 +349,15 @@ def _fields(query: Query[Any], columns: Sequence[Column]) -> dict[str, Any] | st
     if record is None:
         return {} if not columns else f"it returns the column {columns[0].name}, but is claimed for none"
     if is_model(record):
-        return {name: field.rebuild_annotation() for name, field in record.model_fields.items()}
+        return _annotations(record)
     if len(columns) != 1:
         return f"it returns {len(columns)} columns, but is claimed for one value"
     return {columns[0].name: record}
+
+
+@cache
+def _annotations(record: type[BaseModel]) -> dict[str, Any]:
+    return {name: field.rebuild_annotation() for name, field in record.model_fields.items()}
 
 
 def _may_be_null(query: Query[Any], column: Column, not_null: frozenset[tuple[int, int]]) -> bool:
