@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Collection
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
@@ -46,6 +45,15 @@ def spelled(oid: int) -> str:
 
 def fits(oid: int, annotation: Any) -> bool:
     """Whether every value of this type has a place in the annotation, null apart."""
+    try:
+        return _fits(oid, annotation)
+    except TypeError:  # something in the annotation has no hash
+        return _fits.__wrapped__(oid, annotation)
+
+
+# Variants of a query repeat the same columns and parameters.
+@lru_cache(maxsize=1024)
+def _fits(oid: int, annotation: Any) -> bool:
     if oid not in _TYPES:
         return False
     takes = _TYPES[oid][1]
@@ -68,19 +76,7 @@ def _is_one_of(name: str, takes: set[str]) -> bool:
     return name in takes or (takes is _JSON and name.partition("[")[0] in takes)
 
 
-def _names(annotation: Any) -> frozenset[str]:
-    try:
-        return _cached_names(annotation)
-    except TypeError:  # something in it has no hash
-        return frozenset(_each_name(annotation))
-
-
-@lru_cache(maxsize=1024)
-def _cached_names(annotation: Any) -> frozenset[str]:
-    return frozenset(_each_name(annotation))
-
-
-def _each_name(annotation: Any) -> Collection[str]:  # noqa: PLR0911 - one line for each form of annotation
+def _names(annotation: Any) -> set[str]:  # noqa: PLR0911 - one line for each form of annotation
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _names(arguments[0])
