@@ -327,7 +327,17 @@ class Messages(Repository[Message]):
         """The newest messages with this intent, of one user or of all; empty when there are none."""
         check("intent", intent, Key)
         check("limit", limit, Limit)
-        return (await self.get_all(tenant_id, intent=intent, user_id=user_id, limit=limit)).items
+        asked = self._asked({"intent": intent, "user_id": user_id})
+        return await self._db.fetch_all(
+            COMMON.get_all,
+            tenant_id,
+            **asked,
+            newest_first=True,
+            include_deleted=False,
+            after_at=None,
+            after_id=None,
+            limit=limit,
+        )
 
     async def get_statistics(self, tenant_id: str, user_id: int | None = None) -> MessageStatistics:
         """The totals of one user's messages, or of all."""
