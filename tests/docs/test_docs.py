@@ -22,6 +22,8 @@ from thea_store import Settings, StoreError
 from thea_store.cli.commands import app
 from thea_store.testing import TestDatabase
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -223,3 +225,16 @@ def test_the_navigation_has_every_page_once() -> None:
     shown = re.findall(r"^ +- .+: (\S+\.md)$", CONFIG, re.MULTILINE)
 
     assert sorted(shown) == sorted(str(page.relative_to(DOCS)) for page in PAGES)
+
+
+def test_the_test_in_the_readme_runs_as_it_is_pasted(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    section = (ROOT / "README.md").read_text().partition("## Tests of your service")[2]
+    source = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
+    pytester.path.joinpath("test_notes.py").write_text(source)
+
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+
+    result.assert_outcomes(passed=1)

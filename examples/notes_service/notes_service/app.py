@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from thea_store import Store
 
-from notes_service import errors, health, notes, reminders
+from notes_service import errors, health, notes, reminders, users
 
 __all__ = ["create_app"]
 
@@ -21,6 +21,7 @@ def create_app(store: Store | None = None) -> FastAPI:
     """
     app = FastAPI(title="Notes and reminders", lifespan=_own_store if store is None else None)
     app.state.store = store
+    app.include_router(users.router)
     app.include_router(notes.router)
     app.include_router(reminders.router)
     app.include_router(health.router)
