@@ -25,8 +25,9 @@ async def test_a_note_is_kept(client: AsyncClient, user_id: int, thea_store: Sto
 async def test_notes_come_in_pages(client: AsyncClient, user_id: int) -> None:
     for content in ("one", "two", "three"):
         await keep(client, user_id, content, tags=["all"])
-    first = (await client.get("/notes", params={"user_id": user_id, "tags": "all", "limit": 2})).json()
-    rest = (await client.get("/notes", params={"user_id": user_id, "cursor": first["next_cursor"]})).json()
+    question: dict[str, str | int] = {"user_id": user_id, "tags": "all"}
+    first = (await client.get("/notes", params={**question, "limit": 2})).json()
+    rest = (await client.get("/notes", params={**question, "cursor": first["next_cursor"]})).json()
 
     assert [note["content"] for note in first["items"]] == ["three", "two"]
     assert ([note["content"] for note in rest["items"]], rest["next_cursor"]) == (["one"], None)
