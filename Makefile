@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage test-15 test-docker proofs mutants pool-mutants explore fuzz lint types docs examples bench bench-search check clean \
-  schema-docs release-manifest wheel
+  schema-docs reference release-manifest wheel
 
 PYTHON ?= python3
 VENV := .venv
@@ -83,7 +83,10 @@ bench: $(STAMP) ## Compare the store with asyncpg's pool, SQLAlchemy and COPY, e
 bench-search: $(STAMP) ## Search in a tenant of a million notes, against the owner without row security
 	@$(BIN)/python bench/search.py $(ARGS)
 
-schema-docs: $(STAMP) ## Write docs/schema.md anew, from the migrations on an embedded PostgreSQL
+reference: $(STAMP) ## Write docs/reference/plain.md anew, from the docstrings
+	@$(BIN)/python tools/reference.py
+
+schema-docs: reference ## Write docs/schema.md anew too, from the migrations on an embedded PostgreSQL
 	@mkdir -p docs
 	@DATABASE_URL=embedded: $(BIN)/thea-store schema > docs/schema.md.new && mv docs/schema.md.new docs/schema.md || { rm -f docs/schema.md.new; exit 1; }
 

@@ -21,6 +21,7 @@ from tests.support.pages import examples_of, try_page
 from thea_store import Settings, StoreError
 from thea_store.cli.commands import app
 from thea_store.testing import TestDatabase
+from tools import reference
 
 pytest_plugins = ["pytester"]
 
@@ -238,3 +239,11 @@ def test_the_test_in_the_readme_runs_as_it_is_pasted(
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
 
     result.assert_outcomes(passed=1)
+
+
+def test_the_plain_reference_says_what_the_docstrings_say() -> None:
+    plain = (DOCS / "reference" / "plain.md").read_text()
+
+    assert plain == reference.rendered(), "run `make reference`"
+    assert not re.search(r"^:::", plain, re.MULTILINE)
+    assert {name for name in thea_store.__all__ if f"`{name}`" not in plain} == {"__version__"}
