@@ -73,8 +73,18 @@ types: $(STAMP) ## mypy --strict and pyright
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 
+# What draws the pictures comes along with the built pages, so that they show without a network.
+MERMAID := 12.3.0
+.cache/mermaid-$(MERMAID).min.js:
+	@mkdir -p .cache
+	@npm pack --silent --pack-destination .cache mermaid@$(MERMAID) >/dev/null
+	@tar -xzOf .cache/mermaid-$(MERMAID).tgz package/dist/mermaid.min.js > $@.new && mv $@.new $@
+
 docs: $(STAMP) ## Build the pages into build/docs; a warning is an error
 	@$(BIN)/zensical build --strict --clean
+	@$(MAKE) --silent .cache/mermaid-$(MERMAID).min.js \
+	  && cp .cache/mermaid-$(MERMAID).min.js build/docs/assets/mermaid.min.js \
+	  || echo "Without npm, a browser fetches what draws the pictures from the network."
 
 bench: $(STAMP) ## Compare the store with asyncpg's pool, SQLAlchemy and COPY, each in one run
 	@$(BIN)/python bench/single.py $(ARGS)

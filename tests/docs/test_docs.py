@@ -204,6 +204,15 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
 
     assert built.returncode == 0, built.stdout + built.stderr
 
+    # What draws the pictures lies beside the pages (`make docs` puts it there): nothing is fetched for them.
+    pages = {page: page.read_text() for page in (tmp_path / "build" / "docs").rglob("*.html")}
+    with_pictures = [text for text in pages.values() if 'class="mermaid"' in text]
+    assert with_pictures
+    assert all('src="../assets/mermaid.min.js"' in text for text in with_pictures)
+    assert not any(
+        re.search(r'<(script|img|link)\b[^>]*(src|href)="https?://(?!thea)', text) for text in pages.values()
+    )
+
 
 @pytest.mark.parametrize(
     ("defects", "complaint"),
