@@ -23,6 +23,7 @@ from thea_store.postgres.encoding import UTF8, wrong_encoding
 from thea_store.postgres.password import PasswordSource, with_password
 from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE, literal, start_up_settings
 from thea_store.postgres.url import DatabaseUrl
+from thea_store.queries.binding import Json
 
 __all__ = ["Connection", "Connector", "literal", "set_local"]
 
@@ -285,7 +286,7 @@ def _probe_when_idle(connected: socket.socket, unacknowledged: float) -> None:
 
 def _encode(value: object) -> bytes:
     # Times inside become ISO 8601. What JSON cannot hold was refused by the arguments' types.
-    return b"\x01" + to_json(value)
+    return b"\x01" + (value if isinstance(value, Json) else to_json(value))
 
 
 def _decode(payload: bytes) -> Any:

@@ -19,7 +19,7 @@ from thea_store.errors import PoolTimeoutError, StoreUnavailableError
 from thea_store.postgres.password import PasswordSource
 from thea_store.postgres.session import fixed_locally
 from thea_store.queries.arguments import Key, check, check_tenant
-from thea_store.queries.binding import bind
+from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
 from thea_store.settings import Settings
 
@@ -137,7 +137,7 @@ class Database(Executor):
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         tenant = check_tenant(tenant_id)
-        bound = bind(query, tenant, values)
+        bound = await bind_in_turns(query, tenant, values)
         run = self._on_sticky if self._sticky else self._in_transaction
         started = time.perf_counter()
         rows = await repeat(lambda: run(bound.query, tenant, bound.arguments))

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from thea_store.errors import NotFoundError
-from thea_store.queries.binding import read
+from thea_store.queries.binding import read, read_in_turns
 from thea_store.queries.file import Query
 
 __all__ = ["Executor", "QueryLog", "Row"]
@@ -50,7 +50,7 @@ class Executor(ABC):
 
     async def fetch_all(self, query: Query[R], tenant_id: str, /, **values: object) -> list[R]:
         """All records, in the query's order; empty when there are none."""
-        return read(query, await self._rows(query, tenant_id, values))
+        return await read_in_turns(query, await self._rows(query, tenant_id, values))
 
     async def fetch_optional(self, query: Query[R], tenant_id: str, /, **values: object) -> R | None:
         """The only record, or `None`."""

@@ -41,7 +41,7 @@ from thea_store.database.failures import (
 from thea_store.database.pool import Pool
 from thea_store.errors import StoreError, TenantMismatchError
 from thea_store.queries.arguments import check_tenant
-from thea_store.queries.binding import bind
+from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
 
 __all__ = ["Transaction"]
@@ -91,7 +91,7 @@ class Transaction(Executor):
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         if check_tenant(tenant_id) != self._tenant_id:
             raise TenantMismatchError(f"{query.name}: this transaction belongs to another tenant")
-        bound = bind(query, tenant_id, values)
+        bound = await bind_in_turns(query, tenant_id, values)
         started = time.perf_counter()
         try:
             return await self.run(bound.query, bound.arguments)

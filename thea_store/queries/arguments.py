@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any
@@ -156,27 +156,51 @@ Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 # --- JSON ---------------------------------------------------------------------------------------
 
-_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# What a document may hold, so that no call works on one for long: some 40 ms.
+_JSON_VALUES, _JSON_CHARACTERS = 50_000, 1_000_000
+_NUMBERS = (int, float, bool, type(None))
+
+
+def _check_size(document: object) -> None:
+    """ValueError where the document is too large, or has a NUL in a text; it stops looking there."""
+    values, characters, waiting = 0, 0, [document]
+    while waiting:
+        value = waiting.pop()
+        values += 1
+        if type(value) in _NUMBERS:
+            continue
+        if isinstance(value, str):
+            texts: Iterable[str] = (value,)
+        elif isinstance(value, dict):
+            texts = [key for key in value if isinstance(key, str)]
+            waiting.extend(value.values())
+        else:
+            texts = ()
+            waiting.extend(value if isinstance(value, list) else ())
+        characters += sum(map(len, texts))
+        if values + len(waiting) > _JSON_VALUES or characters > _JSON_CHARACTERS:
+            raise ValueError(f"must be JSON of up to {_JSON_VALUES} values and {_JSON_CHARACTERS} characters")
+        if any("\0" in text for text in texts):
+            raise ValueError("must not contain a NUL character")
 
 
 def _is_storable_json(value: object, is_json: ValidatorFunctionWrapHandler) -> Any:
+    _check_size(value)
     # The place of a fault is not told, since a document's keys are data.
     try:
         checked = is_json(value)
-        text = json.dumps(checked, allow_nan=False)
+        json.dumps(checked, allow_nan=False, ensure_ascii=False)
         to_json([{"": checked}])  # Unicode text, and no deeper than a column of a row may be
     except (ValueError, RecursionError):
         raise ValueError("must be JSON: text keys, Unicode text, finite numbers, not nested deeply") from None
-    if _ESCAPED_NUL.search(text):
-        raise ValueError("must not contain a NUL character")
     return checked
 
 
 JsonObject = Annotated[dict[str, JsonValue], WrapValidator(_is_storable_json)]
-"""A JSON object."""
+"""A JSON object of up to 50,000 values and a million characters."""
 
 JsonContainer = Annotated[dict[str, JsonValue] | list[JsonValue], WrapValidator(_is_storable_json)]
-"""A JSON object or array."""
+"""A JSON object or array of up to 50,000 values and a million characters."""
 
 
 def split_patch(argument: str, patch: object) -> tuple[dict[str, Any], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, get_type_hints
 
 from typing_extensions import TypeVar
@@ -237,8 +238,15 @@ def _place(row: Stored) -> tuple[datetime, int]:
     return row.created_at, row.id
 
 
+# So that no call copies, checks and sends rows for long.
+_MOST_ROWS = 100_000
+
+
 def listed(rows: object) -> list[Any]:
-    """The rows as a list; `InvalidArgumentError` where they are not many."""
+    """The rows as a list; `InvalidArgumentError` where they are no rows, or too many for one call."""
     if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
         raise InvalidArgumentError("rows", "must be a list of mappings")
-    return list(rows)
+    found = list(islice(rows, _MOST_ROWS + 1))
+    if len(found) > _MOST_ROWS:
+        raise InvalidArgumentError("rows", f"must be up to {_MOST_ROWS} rows: write fewer at once")
+    return found
