@@ -135,5 +135,5 @@ if not TYPE_CHECKING:  # else type checkers would take any name for an export
         value = globals()[name] = getattr(import_module(_MODULES[name]), name)
         return value
 
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+    # There is no `__dir__` that lists what is not loaded yet. freezegun loads all that a module lists, with a class of
+    # its own in the place of datetime, of which pydantic cannot make records.

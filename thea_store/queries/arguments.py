@@ -130,8 +130,7 @@ LAST_MOMENT = datetime(9997, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 def _in_utc(moment: datetime) -> datetime:
     """The moment as a plain datetime in UTC, also of a subclass (of pendulum, freezegun), whose arithmetic differs."""
     try:
-        offset = moment.utcoffset()
-        assert offset is not None  # noqa: S101 - AwareDatetime has seen to it
+        offset = moment.utcoffset() or timedelta()
         # `replace` of a plain one, since freezegun takes the name `datetime` for its own.
         local = FIRST_MOMENT.replace(
             year=moment.year,
@@ -282,6 +281,8 @@ def _is_branch(part: str) -> bool:
 def _reason(detail: ErrorDetails) -> str:
     if detail["type"] == "value_error":
         return str(detail.get("ctx", {}).get("error"))
+    if detail["type"] == "datetime_object_invalid":  # its message tells what the timezone's code raised
+        return "must be a datetime whose timezone works"
     if detail["type"] == "extra_forbidden":
         return "is no argument of this call"
     message = detail["msg"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Required
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, with_config
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationInfo, with_config
 from typing_extensions import TypedDict
 
 from thea_store.assistant.recurrence.lines import read_lines
@@ -181,9 +181,11 @@ class EventFilters(TypedDict, total=False):
 # --- what is written ----------------------------------------------------------------------------
 
 
+# These are built at the first call. AwareDatetime stands for datetime, because freezegun takes that name for a class of
+# its own, which pydantic does not know.
 @with_config(ConfigDict(extra="forbid"))
 class _Derived(TypedDict, total=False):
-    series_end: datetime | None
+    series_end: AwareDatetime | None
     """A moment after the last occurrence; `None` where there may be no last one."""
     location_key: str | None
     """The location as `get_by_location` compares it."""
@@ -196,8 +198,8 @@ class StoredChanges(_Derived, total=False):
 
     title: str
     description: str | None
-    start_datetime: datetime
-    end_datetime: datetime | None
+    start_datetime: AwareDatetime
+    end_datetime: AwareDatetime | None
     location: str | None
     event_type: str
     category: str | None
@@ -222,7 +224,7 @@ class Move(TypedDict):
     """What a claim makes of an event: what was claimed, and when to look at it again."""
 
     id: int
-    reminded_until: datetime | None
-    reminded: list[datetime]
-    reminded_at: list[datetime]
-    next_reminder_at: datetime | None
+    reminded_until: AwareDatetime | None
+    reminded: list[AwareDatetime]
+    reminded_at: list[AwareDatetime]
+    next_reminder_at: AwareDatetime | None

@@ -474,7 +474,9 @@ def _bounded(argument: str) -> Iterator[None]:
 
 def _now(now: datetime | None) -> datetime:
     moment: datetime | None = check("now", now, Moment | None)
-    return moment or datetime.now(UTC)
+    # Plain, also where a test froze the clock.
+    present: datetime = check("now", datetime.now(UTC), Moment)
+    return moment or present
 
 
 def _window(start: datetime, end: datetime) -> tuple[datetime, datetime]:
