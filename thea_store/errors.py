@@ -18,6 +18,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidReferenceError",
     "InvalidTenantError",
+    "IsolationError",
     "MigrationError",
     "MigrationRequiredError",
     "NotFoundError",
@@ -139,6 +140,19 @@ class UnsafeSchemaError(StoreError):
         lines = "\n".join(f"  {lack}" for lack in lacks)
         super().__init__(f"{len(lacks)} lack(s) of tables that must keep tenants apart:\n{lines}")
         self.lacks = tuple(lacks)
+
+
+class IsolationError(StoreError):
+    """An extension does not keep tenants apart; `report` says where, and what to do."""
+
+    def __init__(self, report: Any) -> None:
+        lines = "\n".join(f"  {sentence}" for sentence in report.sentences())
+        super().__init__(f"{len(report.faults)} fault(s) of isolation:\n{lines}")
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made anew of its report, which is the only argument."""
+        return type(self), (self.report,)
 
 
 class ExtensionError(StoreError):

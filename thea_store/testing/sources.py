@@ -27,19 +27,19 @@ _VARIABLE = "THEA_TEST_DATABASE_URL"
 _RISKS = ("fsync", "synchronous_commit", "full_page_writes")
 
 
-def start_server(resources: ExitStack, extensions: Sequence[Extension] = ()) -> TestServer:
+def start_server(resources: ExitStack, extensions: Sequence[Extension] = (), kind: str | None = None) -> TestServer:
     """The server that the environment names, or the first that can be had; ended with `resources`.
 
-    Its databases have the tables of `extensions`, and of those that are found without being named. `StoreError` when
-    there is no server, or it cannot be used.
+    `kind` is what THEA_TEST_SERVER says where it is not given. Its databases have the tables of `extensions`, and of
+    those that are found without being named. `StoreError` when there is no server, or it cannot be used.
     """
     lineages = [extension.lineage for extension in discover(extensions, extensions_setting())]
-    if url := os.environ.get(_VARIABLE):
+    if kind is None and (url := os.environ.get(_VARIABLE)):
         try:
             return TestServer(url, lasting=True, lineages=lineages)
         except ValueError as error:
             raise SettingsError(_VARIABLE, str(error)) from None
-    match os.environ.get("THEA_TEST_SERVER", ""):
+    match os.environ.get("THEA_TEST_SERVER", "") if kind is None else kind:
         case "":
             return TestServer(_container(resources, required=False) or _embedded(resources, None), lineages=lineages)
         case "embedded":

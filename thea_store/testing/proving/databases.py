@@ -1,0 +1,165 @@
+"""Two databases, one of which has a tenant alone, and the other the same tenant and a twin of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from thea_store.database.connection import Connector
+from thea_store.postgres.url import DatabaseUrl
+from thea_store.testing.proving.arguments import Rows
+from thea_store.testing.proving.conditions import Catalog
+from thea_store.testing.proving.rows import Table, tables_of
+from thea_store.testing.server import TestDatabase
+
+__all__ = ["FIRST_DRAWN", "MINE", "OTHERS", "Databases", "World", "catalog_of", "databases"]
+
+# Whoever compares names loosely takes one for the other: they differ in their case.
+MINE, OTHERS = "Twin", "twin"
+
+# Where ids begin that are drawn after the making, so that they are known as such.
+FIRST_DRAWN = 10**12
+
+Fill = Callable[[TestDatabase, str], None]
+"""Makes the rows of a tenant in a database; called for each tenant."""
+
+
+class World(NamedTuple):
+    """One of the databases, by the service's login and by one that row security does not bind (asyncpg connections)."""
+
+    service: Any
+    superuser: Any
+
+
+@dataclass(frozen=True)
+class Databases:
+    """Both, and what is in them."""
+
+    alone: World
+    shared: World
+    database: TestDatabase
+    """The one that is shared."""
+    catalog: Catalog
+    tables: Sequence[Table]
+    mine: Rows
+    others: Rows
+    digest: str
+    """The statement that gives one text for all that a tenant has."""
+    untouched: str
+    """The twin's."""
+    began: datetime
+    """When all was made."""
+
+
+@asynccontextmanager
+async def databases(
+    new_database: Callable[[], TestDatabase], schemas: Sequence[str], shared_tables: Sequence[str], fill: Fill
+) -> AsyncIterator[Databases]:
+    """Both, filled by `fill`, with the tables of these schemas."""
+    alone, shared, maintenance = new_database(), new_database(), new_database()
+    fill(alone, MINE)
+    with psycopg.connect(maintenance.superuser_url, autocommit=True) as connection:
+        for statement in ("drop database {0}", "create database {0} template {1}"):
+            names = sql.Identifier(shared.name), sql.Identifier(alone.name)
+            connection.execute(sql.SQL(statement).format(*names))
+    fill(shared, OTHERS)
+    for database in (alone, shared):
+        _restart_sequences(database, schemas)
+    async with AsyncExitStack() as resources:
+        first, second = [await _world(database, resources) for database in (alone, shared)]
+        yield await _looked_at(first, second, shared, schemas, shared_tables)
+
+
+def _restart_sequences(database: TestDatabase, schemas: Sequence[str]) -> None:
+    with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+        found = connection.execute(
+            "select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+            " where n.nspname = any(%s) and c.relkind = 'S'",
+            [list(schemas)],
+        ).fetchall()
+        for names in found:
+            restart = sql.SQL("alter sequence {}.{} restart with {}")
+            connection.execute(restart.format(*map(sql.Identifier, names), sql.Literal(FIRST_DRAWN)))
+
+
+async def _world(database: TestDatabase, resources: AsyncExitStack) -> World:
+    made = []
+    for url in (database.app_url, database.superuser_url):
+        connection = (await Connector(DatabaseUrl.parse(url), command_timeout=30, direct_only=True)()).raw
+        resources.push_async_callback(connection.close)
+        made.append(connection)
+    return World(*made)
+
+
+async def _looked_at(
+    alone: World, shared: World, database: TestDatabase, schemas: Sequence[str], shared_tables: Sequence[str]
+) -> Databases:
+    with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+        connection.execute("set search_path = ''")
+        tables, catalog = tables_of(connection, schemas), catalog_of(connection, schemas, shared_tables)
+    digest = _digest(tables)
+    mine, others = [await _rows(shared.superuser, tables, tenant) for tenant in (MINE, OTHERS)]
+    return Databases(
+        alone=alone,
+        shared=shared,
+        database=database,
+        catalog=catalog,
+        tables=tables,
+        mine=mine,
+        others=others,
+        digest=digest,
+        untouched=str(await shared.superuser.fetchval(digest, OTHERS)),
+        began=await shared.superuser.fetchval("select clock_timestamp()"),
+    )
+
+
+_RELATIONS = """
+select c.oid::regclass::text
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = any(%s) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  and exists (select from pg_catalog.pg_attribute where attrelid = c.oid and attname = 'tenant_id')
+"""
+_FUNCTIONS = """
+select n.nspname || '.' || p.proname, pg_catalog.pg_get_functiondef(p.oid)
+from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where n.nspname = any(%s) and p.prosecdef and p.proargnames[1] = 'p_tenant'
+"""
+
+
+def catalog_of(
+    connection: psycopg.Connection[Any], schemas: Sequence[str], shared_tables: Sequence[str] = ()
+) -> Catalog:
+    """What these schemas have for a query."""
+    relations = connection.execute(_RELATIONS, [list(schemas)]).fetchall()
+    functions = connection.execute(_FUNCTIONS, [list(schemas)]).fetchall()
+    return Catalog(
+        tables=frozenset(name for (name,) in relations),
+        shared=frozenset(shared_tables),
+        functions=dict(functions),
+        schemas=frozenset(schemas),
+    )
+
+
+async def _rows(superuser: Any, tables: Sequence[Table], tenant: str) -> Rows:
+    rows = {}
+    for table in tables:
+        # In the order of making; the ids of the audit log are in none.
+        ordered = f"select * from {table.name} t where tenant_id = $1 order by to_jsonb(t) ->> 'at', id"  # noqa: S608 - the catalog's own name
+        rows[table.name] = [dict(row) for row in await superuser.fetch(ordered, tenant)]
+    return Rows(rows, {table.name: table.parents for table in tables}, {table.name: table.unique for table in tables})
+
+
+def _digest(tables: Sequence[Table]) -> str:
+    rows = " union all ".join(
+        f"select '{table.name}' || t::text from {table.name} t where tenant_id = $1"  # noqa: S608 - as above
+        for table in tables
+    )
+    return f"select md5(string_agg(line, chr(10) order by line)) from ({rows}) as of_all (line)"  # noqa: S608
