@@ -107,7 +107,8 @@ class Attacker:
 
     def _their_row(self, name: sql.Composed) -> str | None:
         asked = sql.SQL(
-            "select (to_jsonb(t) || jsonb_build_object('id', 999999999999))::text from {} t where tenant_id = {} limit 1"
+            "select (to_jsonb(t) || jsonb_build_object('id', 999999999999))::text from {} t"
+            " where tenant_id = {} limit 1"
         )
         row = self._connection.execute(asked.format(name, sql.Literal(OTHERS))).fetchone()
         return None if row is None else str(row[0])
