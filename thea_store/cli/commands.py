@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from thea_store.migrator import Lineage
     from thea_store.settings import Settings
     from thea_store.telegram.importer import ImportReport
+    from thea_store.testing import Report
     from thea_store.verification.opening import Findings
 
 __all__ = ["app", "main"]
@@ -68,6 +69,8 @@ app = typer.Typer(
 )
 imports = typer.Typer(help="Bring data into the store.", no_args_is_help=True)
 app.add_typer(imports, name="import")
+new = typer.Typer(help="Write an extension, an aggregate, a query or a migration here.", no_args_is_help=True)
+app.add_typer(new, name="new")
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - an option's callback
@@ -291,6 +294,86 @@ def schema(
         typer.echo(to_mermaid(found) if mermaid else to_markdown(found), nl=False)
 
 
+_OfExtension = Annotated[str, typer.Option("--extension", metavar="E", help="The extension that it belongs to.")]
+
+
+@new.command("extension")
+def new_extension(name: Annotated[str, typer.Argument(help="The package, and the PostgreSQL schema.")]) -> None:
+    """Write the package of an extension into the current directory."""
+    from thea_store.cli.new import new_extension as write  # noqa: PLC0415
+
+    _tell_files(write(name))
+    typer.echo(f"Next: thea-store new aggregate NAME --extension {name} --column title:text --hangs-on users")
+
+
+@new.command("aggregate")
+def new_aggregate(
+    name: Annotated[str, typer.Argument(help="The table, the module and the file of its queries: tasks.")],
+    extension: _OfExtension,
+    column: Annotated[
+        list[str],
+        typer.Option("--column", metavar="NAME:TYPE", help="A column, as title:text or 'due_at:timestamptz?'."),
+    ],
+    hangs_on: Annotated[
+        list[str] | None,
+        typer.Option("--hangs-on", metavar="TABLE", help="What its rows are deleted with: users, or one of its own."),
+    ] = None,
+) -> None:
+    """Add an aggregate to an extension: its table, queries, repository and tests."""
+    from thea_store.cli.new import new_aggregate as write  # noqa: PLC0415
+
+    _tell_files(write(name, extension, column, hangs_on or []))
+
+
+@new.command("query")
+def new_query(
+    name: Annotated[str, typer.Argument(help="The query and the method: overdue.")],
+    extension: _OfExtension,
+    aggregate: Annotated[str, typer.Option("--aggregate", metavar="A", help="The aggregate that it belongs to.")],
+) -> None:
+    """Add a query to an aggregate: the statement, its method and a test, to be changed."""
+    from thea_store.cli.new import new_query as write  # noqa: PLC0415
+
+    _tell_files(write(name, extension, aggregate))
+
+
+@new.command("migration")
+def new_migration(
+    name: Annotated[str, typer.Argument(help="What it does: add_priority.")], extension: _OfExtension
+) -> None:
+    """Write the next migration of an extension, and its way back, to be filled in."""
+    from thea_store.cli.new import new_migration as write  # noqa: PLC0415
+
+    _tell_files(write(name, extension))
+
+
+def _tell_files(files: Sequence[Path]) -> None:
+    for path in files:
+        typer.echo(path)
+
+
+@app.command()
+def prove(
+    extension: Annotated[
+        str | None, typer.Option("--extension", metavar="NAME", help="This one alone, of all that are found.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Prove that each query and table of the extensions keeps tenants apart, on a throwaway server."""
+    from thea_store.cli.output import print_json, print_proof  # noqa: PLC0415
+
+    reports = _prove(extension)
+    if as_json:
+        print_json({"proofs": [report.as_json() for report in reports]})
+    else:
+        for report in reports:
+            print_proof(report)
+    if faults := sum(len(report.faults) for report in reports):
+        _say(f"{faults} fault(s) of isolation")
+        raise typer.Exit(_FAILED)
+
+
 # --- their work ---------------------------------------------------------------------------------
 
 
@@ -389,12 +472,44 @@ async def _embedded(url: str, resources: AsyncExitStack) -> EmbeddedPostgres | N
     return await resources.enter_async_context(EmbeddedPostgres(url.removeprefix(EMBEDDED) or None))
 
 
-def _extensions(settings: Settings) -> Sequence[Extension]:
+def _prove(name: str | None) -> list[Report]:
+    from thea_store.errors import IsolationError  # noqa: PLC0415
+    from thea_store.settings import extensions_setting  # noqa: PLC0415
+    from thea_store.testing import prove  # noqa: PLC0415
+
+    reports = []
+    for extension in _chosen(name, extensions_setting()):
+        try:
+            reports.append(prove(extension))
+        except IsolationError as error:
+            reports.append(error.report)
+    return reports
+
+
+def _chosen(name: str | None, setting: str) -> Sequence[Extension]:
+    """The extensions that are found, or the one of this name, which may also be a package of this directory."""
+    found = {extension.name: extension for extension in _found(setting)}
+    if name is not None and name not in found:
+        found |= {extension.name: extension for extension in _found(f"{name}:{name.upper()}")}
+    if name is not None and name not in found:
+        raise InvalidArgumentError("--extension", f"there is no extension {name}; found: {', '.join(found) or 'none'}")
+    if not found:
+        raise InvalidArgumentError(
+            "--extension", "no extension is found: name one, set DATABASE_EXTENSIONS, or install its distribution"
+        )
+    return [found[name]] if name is not None else list(found.values())
+
+
+def _found(setting: str) -> Sequence[Extension]:
     from thea_store.extensions import discover  # noqa: PLC0415
 
     if "" not in sys.path:  # as with `python -m`: an extension may stand in the current directory
         sys.path.insert(0, "")
-    return discover((), settings.extensions or "")
+    return discover((), setting)
+
+
+def _extensions(settings: Settings) -> Sequence[Extension]:
+    return _found(settings.extensions or "")
 
 
 def _lineages(settings: Settings) -> list[Lineage]:

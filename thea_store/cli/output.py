@@ -23,6 +23,7 @@ from thea_store.queries.query import TENANT
 from thea_store.telegram.importer import ImportReport, TelegramImport
 from thea_store.telegram.message import named_chat
 from thea_store.telegram.skipped import Place
+from thea_store.testing.proving.report import Report
 from thea_store.verification.opening import Described, Findings
 
 if TYPE_CHECKING:
@@ -199,3 +200,15 @@ def print_findings(findings: Sequence[Finding]) -> None:
         console.print(f"{state} {finding.check:<{width}}  {escape(finding.found)}", soft_wrap=True)
         if finding.fix is not None:
             console.print(f"{'fix:':>{width + 9}}  {escape(finding.fix)}", soft_wrap=True)
+
+
+def print_proof(report: Report) -> None:
+    """Print what was proven of an extension, and each fault."""
+    name = ", ".join(report.extensions)
+    verdict = "isolated" if report.is_isolated else f"{len(report.faults)} fault(s)"
+    typer.echo(f"{name:<15}{verdict}")
+    typer.echo(f"{'looked at':<15}{report.queries} queries, {report.tables} tables")
+    typer.echo(f"{'tried':<15}{report.calls} calls with a lock taken away, {report.attacks} attacks with free SQL")
+    typer.echo(f"{'controls':<15}{report.controls} proofs failed where their subject was broken on purpose")
+    for sentence in report.sentences():
+        typer.echo(f"  {sentence}")

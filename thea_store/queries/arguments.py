@@ -32,9 +32,11 @@ from thea_store.errors import InvalidArgumentError, InvalidTenantError
 __all__ = [
     "FIRST_MOMENT",
     "LAST_MOMENT",
+    "BigInteger",
     "Confidence",
     "Count",
     "Id",
+    "Integer",
     "JsonContainer",
     "JsonObject",
     "Key",
@@ -43,6 +45,7 @@ __all__ = [
     "Milliseconds",
     "Moment",
     "Name",
+    "Number",
     "Seconds",
     "Timezone",
     "check",
@@ -115,6 +118,15 @@ Milliseconds = Count
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A span of time, longer than none."""
+
+Integer = Annotated[int, Field(ge=-_INT4 - 1, le=_INT4)]
+"""A 32-bit number, for a column `integer`."""
+
+BigInteger = Id
+"""A 64-bit number, for a column `bigint`."""
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+"""A number with a fraction, neither infinite nor NaN, for a column `double precision`."""
 
 Confidence = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A probability, 0 to 1."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, get_type_hints
 
+from pydantic import ConfigDict, with_config
 from typing_extensions import TypeVar
 
 from thea_store.database import Executor
@@ -15,9 +16,9 @@ from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import Id, Limit, Moment, check
 from thea_store.queries.file import Query, SqlFile
 from thea_store.repositories.paging import read_page
-from thea_store.repositories.records import Page, Record, Stored
+from thea_store.repositories.records import Batches, Page, Paging, Record, Stored
 
-__all__ = ["Common", "Home", "Page", "Record", "Repository", "Stored", "common", "listed"]
+__all__ = ["Batches", "Common", "Home", "Page", "Paging", "Record", "Repository", "Stored", "common", "listed"]
 
 R = TypeVar("R", bound="Stored")
 N = TypeVar("N", bound=Mapping[str, Any], default=Mapping[str, Any])
@@ -62,6 +63,8 @@ def common(
     Which filters lead to variants of `get_all` and `count` is said in the SQL file, by `-- variants:`.
     """
     asked = get_type_hints(filters, include_extras=True)
+    for written in (rows, changes):
+        _refuse_other_keys(written)
     return Common(
         sql=sql,
         get_by_id=sql.query("get_by_id", record, id=Id),
@@ -85,6 +88,12 @@ def common(
         changes=frozenset(get_type_hints(changes)),
         filters=frozenset(asked),
     )
+
+
+def _refuse_other_keys(written: Any) -> None:
+    """Let a typed dictionary refuse keys that it does not have, where it does not say otherwise itself."""
+    if not hasattr(written, "__pydantic_config__"):
+        with_config(ConfigDict(extra="forbid"))(written)
 
 
 class Repository(Generic[R, N]):
@@ -111,29 +120,13 @@ class Repository(Generic[R, N]):
             """The row with the given fields changed; `None` is a value. `NotFoundError` when there is none."""
             return await self._update(tenant_id, id, changes)
 
-        async def get_all(
-            self,
-            tenant_id: str,
-            *,
-            newest_first: bool = True,
-            limit: int = 50,
-            cursor: str | None = None,
-            include_deleted: bool = False,
-            **filters: object,
-        ) -> Page[R]:
+        async def get_all(self, tenant_id: str, /, **asked: object) -> Page[R]:
             """A page of rows by the time they were made, from after `cursor`; empty past the end."""
-            return await self._page(
-                tenant_id,
-                filters,
-                newest_first=newest_first,
-                limit=limit,
-                cursor=cursor,
-                include_deleted=include_deleted,
-            )
+            return await self._get_all(tenant_id, asked)
 
-        def iterate(self, tenant_id: str, *, batch_size: int = 500, **filters: object) -> AsyncIterator[R]:
+        def iterate(self, tenant_id: str, /, **asked: object) -> AsyncIterator[R]:
             """All rows that the filters ask for, the oldest first; no connection is held between batches."""
-            return self._iterate(tenant_id, filters, batch_size)
+            return self._iterate_all(tenant_id, asked)
 
         async def count(self, tenant_id: str, **filters: object) -> int:
             """How many rows the filters ask for."""
@@ -196,6 +189,23 @@ class Repository(Generic[R, N]):
             return await self._db.fetch_one(self.common.update, tenant_id, id=id, changes=changes)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(error.argument.removeprefix("changes."), error.reason) from error.__cause__
+
+    async def _get_all(self, tenant_id: str, asked: Mapping[str, Any]) -> Page[R]:
+        """A page of rows; `asked` are the filters and what `Paging` has."""
+        filters = {name: value for name, value in asked.items() if name not in Paging.__annotations__}
+        return await self._page(
+            tenant_id,
+            filters,
+            newest_first=asked.get("newest_first", True),
+            limit=asked.get("limit", 50),
+            cursor=asked.get("cursor"),
+            include_deleted=asked.get("include_deleted", False),
+        )
+
+    def _iterate_all(self, tenant_id: str, asked: Mapping[str, Any]) -> AsyncIterator[R]:
+        """All rows, the oldest first; `asked` are the filters and what `Batches` has."""
+        filters = {name: value for name, value in asked.items() if name not in Batches.__annotations__}
+        return self._iterate(tenant_id, filters, asked.get("batch_size", 500))
 
     async def _page(
         self,

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict
 
-__all__ = ["Page", "Record", "Stored"]
+__all__ = ["Batches", "Page", "Paging", "Record", "Stored"]
 
 T = TypeVar("T")
 
@@ -36,3 +37,21 @@ class Page(Record, Generic[T], frozen=True):
 
     items: list[T]
     next_cursor: str | None
+
+
+class Paging(TypedDict, total=False):
+    """How `get_all` goes through the rows, beside its filters."""
+
+    newest_first: bool
+    limit: int
+    """From 1 to 1000; 50 where it is not given."""
+    cursor: str | None
+    """The `next_cursor` of the page before."""
+    include_deleted: bool
+
+
+class Batches(TypedDict, total=False):
+    """How `iterate` goes through the rows, beside its filters."""
+
+    batch_size: int
+    """Rows of one statement, from 1 to 1000; 500 where it is not given."""

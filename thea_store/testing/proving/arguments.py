@@ -71,7 +71,12 @@ def argument_sets(query: Query[Any], of_file: Sequence[Query[Any]], mine: Rows, 
     new = [{name: row[name] for name in row if name not in mine.keys.get(table, ())} for row in (foreign[0], own[0])]
     wide = [_values(query, row, wide=True) for row in (*foreign, *own)]
     narrow = [_values(query, row, wide=False) for row in (*foreign, *own, *mixed, *new)]
-    return list(_distinct([*wide, *narrow]))
+    # A page goes on from a place before all rows, or after them.
+    turned = [
+        {name: _LATE if value == _EARLY and name.startswith("after") else value for name, value in values.items()}
+        for values in (*wide, *narrow)
+    ]
+    return list(_distinct([*wide, *narrow, *turned]))
 
 
 def _table(query: Query[Any], of_file: Sequence[Query[Any]], rows: Rows) -> str:

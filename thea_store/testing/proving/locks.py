@@ -107,7 +107,7 @@ class TwoLocks:
         try:
             if not locks.row_security:
                 await self._weaken(connection, query)
-            rows = await connection.fetch(text, *bind(query, locks.argument, values))
+            rows = await connection.fetch(text, *bind(query, locks.argument, values).arguments)
             if world is self._of.shared and await self._digest(connection) != self._of.untouched:
                 return "the other tenant is changed"
         except Exception as error:

@@ -1,7 +1,8 @@
 """Rows for any table that keeps tenants, made of what the catalog says of it.
 
 Two tenants get the same rows, texts and keys alike, so that only the tenant and the ids tell them apart: a query that
-forgets the tenant finds the other's. Each table gets two rows that are there and one that is deleted.
+forgets the tenant finds the other's. Each table gets two rows that are there, one that is deleted, and one
+that is deleted with its parent.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Values = dict[str, Any]
 
 LONG_AGO = datetime(2020, 5, 4, 9, 0, tzinfo=UTC)
 _KEPT = frozenset({"tenant_id", "id", "created_at", "updated_at", "deleted_at", "deleted_with"})
-_ROWS = 3
+# Two rows that are there, one that is deleted, and one that is deleted with its parent.
+_DELETED, _WITH_PARENT, _ROWS = 2, 3, 4
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")
 
@@ -131,10 +133,11 @@ def fill(connection: Connection[Any], tables: Sequence[Table], tenant: str) -> N
         ids[table.name] = []
         for number in range(_ROWS):
             ids[table.name].append(_insert(connection, table, tenant, number, ids))
-    for table in reversed(tables):
+    for table in tables:
         if "deleted_at" in table.all_columns:
             hide = sql.SQL("update {} set deleted_at = now() where tenant_id = %s and id = %s and deleted_at is null")
-            connection.execute(hide.format(_identifier(table.name)), [tenant, ids[table.name][-1]])
+            for number in (_DELETED, _WITH_PARENT):
+                connection.execute(hide.format(_identifier(table.name)), [tenant, ids[table.name][number]])
 
 
 def _insert(
@@ -163,12 +166,12 @@ def _insert(
 def _attempts(table: Table, number: int, ids: Mapping[str, Sequence[int]]) -> Iterator[Values]:
     """All columns given, each from its likeliest value on; then the necessary ones alone."""
     choices = {column.name: list(_values(table, column, number)) for column in table.columns}
-    references = {
-        name: ids[parent][number] if len(ids.get(parent, ())) > number else None
-        for name, parent in table.parents.items()
-        if name not in _KEPT
-    }
-    for only in (False, True):
+    for only, parent_of_it in ((False, 0 if number == _DELETED else number), (False, number), (True, number)):
+        references = {
+            name: ids[parent][parent_of_it] if len(ids.get(parent, ())) > parent_of_it else None
+            for name, parent in table.parents.items()
+            if name not in _KEPT
+        }
         wanted = [
             column.name
             for column in table.columns
