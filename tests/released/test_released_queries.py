@@ -12,11 +12,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.released.promises import broken, edited
 from thea_store import __version__
+from thea_store.admin.manifest import Manifest, Promise, broken, edited
 from thea_store.migrator import available
 from thea_store.testing import TestDatabase
-from tools.manifest import Manifest, Promise, known, of_this_checkout, out, still_served, write
+from tools.manifest import known, of_this_checkout, out, still_served, write
 
 MANIFESTS = {manifest.version: manifest for manifest in known()}
 SERVED = [*still_served(MANIFESTS, __version__), __version__]

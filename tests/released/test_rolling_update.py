@@ -13,9 +13,10 @@ import pytest
 import pytest_asyncio
 
 from thea_store import Settings, Store, StoreTransaction, __version__
+from thea_store.admin.manifest import Manifest
 from thea_store.migrator import available, migrate
 from thea_store.testing import TestDatabase
-from tools.manifest import Manifest, known, still_served
+from tools.manifest import known, still_served
 
 MANIFESTS = {manifest.version: manifest for manifest in known()}
 SERVED = [*still_served(MANIFESTS, __version__), __version__]

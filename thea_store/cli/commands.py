@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from thea_store.embedded import EmbeddedPostgres
     from thea_store.extensions import Extension
     from thea_store.migrator import Lineage
+    from thea_store.postgres.url import DatabaseUrl
     from thea_store.settings import Settings
     from thea_store.telegram.importer import ImportReport
     from thea_store.testing import Report
@@ -240,13 +241,41 @@ def migrate(
 
 
 @app.command()
-def check(*, as_json: AsJson = False) -> None:
-    """Hold every query of the library against the live schema."""
+def manifest(
+    extension: Annotated[
+        str | None, typer.Option("--extension", metavar="NAME", help="This one alone, of all that are found.")
+    ] = None,
+) -> None:
+    """Write down what each query of the extensions asks of the schema, for `check --offline`."""
+    for path, text in asyncio.run(_manifests(extension)).items():
+        path.write_text(text, "utf-8")
+        typer.echo(path)
+
+
+@app.command()
+def check(
+    *,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Compare the extensions with their manifests; asks no server.")
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="Can processes of this old manifest go on with this schema?"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold every query of the library and of the extensions against the live schema."""
+    if offline and against:
+        raise typer.BadParameter("asks a server, which --offline does not", param_hint="--against")
+    if offline or against is not None:
+        sentences = _differences() if against is None else asyncio.run(_broken(against))
+        _tell_sentences(sentences, as_json=as_json)
+        return
     from thea_store.cli.output import check_as_json, print_check, print_json  # noqa: PLC0415
     from thea_store.verification.opening import mismatches  # noqa: PLC0415
 
-    findings = asyncio.run(_check())
-    problems = [*findings.lacks, *mismatches(findings)]
+    findings, unbound = asyncio.run(_check())
+    problems = list(dict.fromkeys([*findings.lacks, *mismatches(findings), *unbound]))
     if as_json:
         print_json(check_as_json(findings, problems))
     else:
@@ -414,7 +443,8 @@ async def _migrate(tell: Callable[[str, float], None], *, dry_run: bool, back: d
         return await asyncio.to_thread(migrator.migrate, url, lineages=lineages, dry_run=dry_run, on_progress=tell)
 
 
-async def _check() -> Findings:
+async def _check() -> tuple[Findings, list[str]]:
+    """What the server says of every query, and where queries of extensions do not say which tenant they mean."""
     from thea_store import migrator  # noqa: PLC0415
     from thea_store.store import SQL_FILES  # noqa: PLC0415
     from thea_store.verification.opening import inspect, require_migrated  # noqa: PLC0415
@@ -426,8 +456,97 @@ async def _check() -> Findings:
             await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
         address = settings.address(server.app_url if server else None)
         findings = await asyncio.to_thread(inspect, address, SQL_FILES, extensions)
+        unbound = await asyncio.to_thread(_unbound, address, extensions)
     require_migrated(findings.server, address, lineages)
-    return findings
+    return findings, unbound
+
+
+def _unbound(address: DatabaseUrl, extensions: Sequence[Extension]) -> list[str]:
+    if not extensions:
+        return []
+    from thea_store.postgres.operator import connect  # noqa: PLC0415
+    from thea_store.verification.tenant_rule import catalog_of, findings  # noqa: PLC0415
+    from thea_store.verification.tree import is_available  # noqa: PLC0415
+
+    if not is_available():
+        _say("the conditions of each statement are counted, not read: for that, pip install 'thea-store[prove]'")
+        return []
+    schemas = ["thea", *(extension.name for extension in extensions)]
+    shared = [table for extension in extensions for table in extension.shared_tables]
+    with connect(address) as connection:
+        connection.execute("set search_path = ''")
+        catalog = catalog_of(connection, schemas, shared)
+    queries = [query for extension in extensions for file in extension.sql_files for query in file.claimed]
+    return [sentence for query in queries for sentence in findings(query, catalog)]
+
+
+def _tell_sentences(sentences: Sequence[str], *, as_json: bool) -> None:
+    from thea_store.cli.output import print_json  # noqa: PLC0415
+
+    if as_json:
+        print_json({"problems": list(sentences)})
+    else:
+        typer.echo("\n".join(sentences) or "all fit")
+    if sentences:
+        _say(f"{len(sentences)} problem(s)")
+        raise typer.Exit(_FAILED)
+
+
+async def _manifests(name: str | None) -> dict[Path, str]:
+    from thea_store.admin.manifest import manifest_of, path_of  # noqa: PLC0415
+    from thea_store.migrator import available  # noqa: PLC0415
+    from thea_store.settings import extensions_setting  # noqa: PLC0415
+
+    written = {}
+    async with AsyncExitStack() as resources:
+        chosen = _chosen(name, extensions_setting())
+        url = await _migrated(chosen, resources)
+        for extension in chosen:
+            own = [each for each in available(lineages=[extension.lineage]) if each.lineage == extension.name]
+            made = await asyncio.to_thread(manifest_of, url, extension.sql_files, own, own[-1].id)
+            written[path_of(extension)] = made.as_text()
+    return written
+
+
+async def _migrated(extensions: Sequence[Extension], resources: AsyncExitStack) -> str:
+    """The service's URL of a throwaway server that has all migrations."""
+    from thea_store import migrator  # noqa: PLC0415
+    from thea_store.embedded import EmbeddedPostgres  # noqa: PLC0415
+
+    server = await resources.enter_async_context(EmbeddedPostgres())
+    lineages = [extension.lineage for extension in extensions]
+    await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
+    return server.app_url
+
+
+def _differences() -> list[str]:
+    from thea_store.admin.manifest import differences, path_of, read  # noqa: PLC0415
+    from thea_store.migrator import available  # noqa: PLC0415
+    from thea_store.settings import extensions_setting  # noqa: PLC0415
+
+    found = []
+    for extension in _chosen(None, extensions_setting()):
+        migrations = {each.id: each.checksum for each in available(lineages=[extension.lineage])}
+        queries = [query for file in extension.sql_files for query in file.claimed]
+        found += differences(read(path_of(extension)), queries, migrations)
+        found += [sentence for file in extension.sql_files for sentence in file.unclaimed()]
+    return found
+
+
+async def _broken(path: Path) -> list[str]:
+    from thea_store.admin.manifest import broken, edited, read  # noqa: PLC0415
+    from thea_store.migrator import available  # noqa: PLC0415
+
+    old = read(path)
+    settings = _settings()
+    lineages = _lineages(settings)
+    async with AsyncExitStack() as resources:
+        if settings.url.startswith("embedded:"):
+            url = await _migrated(_extensions(settings), resources)
+        else:
+            url = settings.address().render()
+        migrations = {each.id: each.checksum for each in available(lineages=lineages)}
+        return [*await asyncio.to_thread(broken, old, url), *edited(old, migrations)]
 
 
 async def _examine() -> list[Finding]:

@@ -22,7 +22,10 @@ _NUMBER = re.compile(r"\.(\d{4})\.")
 def new_extension(name: str) -> list[Path]:
     """Write the package of an extension into the current directory; the files that it consists of."""
     checked_name("NAME", name)
-    Extension(name, migrations=Path(name))  # which knows the names that are reserved
+    try:
+        Extension(name, migrations=Path(name))  # which knows the names that are reserved
+    except ExtensionError as error:
+        raise InvalidArgumentError("NAME", str(error)) from None
     package = Path(name)
     if package.exists():
         raise InvalidArgumentError("NAME", f"{package}/ is there already: choose another name, or add aggregates to it")

@@ -14,11 +14,11 @@ from psycopg import sql
 from thea_store.database.connection import Connector
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing.proving.arguments import Rows
-from thea_store.testing.proving.conditions import Catalog
 from thea_store.testing.proving.rows import Table, tables_of
 from thea_store.testing.server import TestDatabase
+from thea_store.verification.tenant_rule import Catalog, catalog_of
 
-__all__ = ["FIRST_DRAWN", "MINE", "OTHERS", "Databases", "World", "catalog_of", "databases"]
+__all__ = ["FIRST_DRAWN", "MINE", "OTHERS", "Databases", "World", "databases"]
 
 # Whoever compares names loosely takes one for the other: they differ in their case.
 MINE, OTHERS = "Twin", "twin"
@@ -116,35 +116,6 @@ async def _looked_at(
         digest=digest,
         untouched=str(await shared.superuser.fetchval(digest, OTHERS)),
         began=await shared.superuser.fetchval("select clock_timestamp()"),
-    )
-
-
-_RELATIONS = """
-select c.oid::regclass::text
-from pg_catalog.pg_class c
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = any(%s) and c.relkind in ('r', 'p', 'v', 'm', 'f')
-  and exists (select from pg_catalog.pg_attribute where attrelid = c.oid and attname = 'tenant_id')
-"""
-_FUNCTIONS = """
-select n.nspname || '.' || p.proname, pg_catalog.pg_get_functiondef(p.oid)
-from pg_catalog.pg_proc p
-join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where n.nspname = any(%s) and p.prosecdef and p.proargnames[1] = 'p_tenant'
-"""
-
-
-def catalog_of(
-    connection: psycopg.Connection[Any], schemas: Sequence[str], shared_tables: Sequence[str] = ()
-) -> Catalog:
-    """What these schemas have for a query."""
-    relations = connection.execute(_RELATIONS, [list(schemas)]).fetchall()
-    functions = connection.execute(_FUNCTIONS, [list(schemas)]).fetchall()
-    return Catalog(
-        tables=frozenset(name for (name,) in relations),
-        shared=frozenset(shared_tables),
-        functions=dict(functions),
-        schemas=frozenset(schemas),
     )
 
 

@@ -17,8 +17,7 @@ from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
 from thea_store.settings import extensions_setting
 from thea_store.testing.proving.attacks import WEAKENINGS, Attacker, open_relations
-from thea_store.testing.proving.conditions import conditions, findings
-from thea_store.testing.proving.databases import OTHERS, Databases, catalog_of, databases
+from thea_store.testing.proving.databases import OTHERS, Databases, databases
 from thea_store.testing.proving.locks import Locks, TwoLocks
 from thea_store.testing.proving.report import Fault, Report
 from thea_store.testing.proving.rows import Table, fill, tables_of
@@ -26,6 +25,7 @@ from thea_store.testing.server import TestDatabase
 from thea_store.testing.sources import start_server
 from thea_store.verification.opening import inspect, mismatches
 from thea_store.verification.protection import lacks_of
+from thea_store.verification.tenant_rule import catalog_of, conditions, findings
 
 __all__ = ["prove"]
 

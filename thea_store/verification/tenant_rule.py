@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
-from thea_store.testing.proving.tree import (
+from thea_store.verification.tree import (
     LEVELS,
     Node,
     Source,
@@ -28,7 +28,10 @@ from thea_store.testing.proving.tree import (
     tenant_parameter,
 )
 
-__all__ = ["Catalog", "Condition", "called", "conditions", "findings", "names", "without"]
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+__all__ = ["Catalog", "Condition", "called", "catalog_of", "conditions", "findings", "names", "without"]
 
 _OPERAND = re.compile(r"\$\d+|[\w.]+")
 
@@ -53,6 +56,33 @@ class Condition:
 
     start: int
     end: int
+
+
+_RELATIONS = """
+select c.oid::regclass::text
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = any(%s) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  and exists (select from pg_catalog.pg_attribute where attrelid = c.oid and attname = 'tenant_id')
+"""
+_FUNCTIONS = """
+select n.nspname || '.' || p.proname, pg_catalog.pg_get_functiondef(p.oid)
+from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where n.nspname = any(%s) and p.prosecdef and p.proargnames[1] = 'p_tenant'
+"""
+
+
+def catalog_of(connection: Connection[Any], schemas: Sequence[str], shared_tables: Sequence[str] = ()) -> Catalog:
+    """What these schemas have for a query."""
+    relations = connection.execute(_RELATIONS, [list(schemas)]).fetchall()
+    functions = connection.execute(_FUNCTIONS, [list(schemas)]).fetchall()
+    return Catalog(
+        tables=frozenset(name for (name,) in relations),
+        shared=frozenset(shared_tables),
+        functions=dict(functions),
+        schemas=frozenset(schemas),
+    )
 
 
 def called(query: Query[Any]) -> set[str]:

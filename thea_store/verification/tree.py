@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from thea_store.errors import StoreError
@@ -18,6 +19,7 @@ __all__ = [
     "column",
     "compared",
     "conjuncts",
+    "is_available",
     "is_parameter",
     "name_of",
     "nodes",
@@ -57,6 +59,11 @@ class Node:
 
 Source = tuple[Any, Sequence[Any]]
 """What stands in a `from`, and the conditions that are AND-ed over its rows."""
+
+
+def is_available() -> bool:
+    """Whether the parser is installed, which is an extra."""
+    return find_spec("pgparse") is not None
 
 
 @cache

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import errors
 
-from thea_store.postgres.types import spelled
+from thea_store.admin.manifest.records import DECLARED, SAID, Connection, Manifest, Promise, connected, omitted
+from thea_store.postgres.types import is_model, spelled
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source
 from thea_store.verification.opening import Described, Findings, describe
-from tools.manifest import DECLARED, SAID, Connection, Manifest, Promise, connected, omitted
+
+__all__ = ["broken", "differences", "edited"]
+
+
+def differences(manifest: Manifest, queries: Sequence[Query[Any]], migrations: Mapping[str, str]) -> list[str]:
+    """A sentence for each thing in which the code and its manifest differ; asks no server."""
+    found = []
+    for query in queries:
+        promise = manifest.queries.get(query.name)
+        if promise is None:
+            found.append(f"{query.source}: {query.name} is new: `thea-store manifest` asks a server about it")
+        elif promise.text != query.text:
+            found.append(f"{query.source}: {query.name} was changed: `thea-store manifest` asks a server about it")
+        else:
+            found += [f"{query.source}: {query.name}: {misfit}" for misfit in _misfits(query, promise)]
+    gone = manifest.queries.keys() - {query.name for query in queries}
+    found += [f"{name} is in the manifest, but in no code any more: `thea-store manifest`" for name in sorted(gone)]
+    return [*found, *edited(manifest, migrations)]
+
+
+def _misfits(query: Query[Any], promise: Promise) -> list[str]:
+    record = query.record
+    fields = set(record.model_fields) if is_model(record) else None
+    if fields is None or fields == promise.columns.keys():
+        return []
+    name = getattr(record, "__name__", "its record")
+    return [
+        *(f"the column {column} has no field in {name}" for column in promise.columns if column not in fields),
+        *(f"{name}.{field} has no column" for field in sorted(fields - promise.columns.keys())),
+    ]
 
 
 def broken(manifest: Manifest, url: str) -> list[str]:
@@ -25,7 +56,7 @@ def broken(manifest: Manifest, url: str) -> list[str]:
             for problem in [
                 *_problems(promise, found, findings),
                 *_forbidden(connection, promise),
-                *_required(connection, promise),
+                *_required(connection, found.query, promise),
             ]
         ]
 
@@ -87,8 +118,8 @@ def _forbidden(connection: Connection, promise: Promise) -> Iterator[str]:
     connection.execute("deallocate promised")
 
 
-def _required(connection: Connection, promise: Promise) -> Iterator[str]:
+def _required(connection: Connection, query: Query[Any], promise: Promise) -> Iterator[str]:
     """The columns that an insert must give by now, and this one does not."""
-    for column in omitted(connection, promise.text):
+    for column in omitted(connection, query):
         if column not in promise.omits:
             yield f"the column {column} must be given by now, which it does not"

@@ -1,0 +1,150 @@
+"""`thea-store new` writes an extension that passes everything as it stands, and refuses to lose what is there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Run
+
+PROGRAM = Path(sys.executable).parent
+TASKS = ["--column", "title:text", "--column", "due_at:timestamptz?", "--column", "done:boolean", "--hangs-on", "users"]
+
+
+@pytest.fixture
+def planner(run: Run, tmp_path: Path) -> Iterator[Path]:
+    """The current directory, with an extension and its aggregate."""
+    assert run("new", "extension", "planner").exit_code == 0
+    assert run("new", "aggregate", "tasks", "--extension", "planner", *TASKS).exit_code == 0
+    yield tmp_path
+    for name in [name for name in sys.modules if name.split(".")[0] == "planner"]:
+        del sys.modules[name]
+
+
+def files(directory: Path) -> set[str]:
+    return {
+        str(path.relative_to(directory))
+        for path in directory.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name != ".gitkeep"
+    }
+
+
+def program(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A program of the virtual environment, run where a service's author would."""
+    command = [str(PROGRAM / arguments[0]), *arguments[1:]]
+    variables = {"PATH": str(PROGRAM), "HOME": str(directory), "THEA_TEST_SERVER": "embedded", **environment}
+    return subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
+
+
+def test_it_writes_the_packages_files(planner: Path) -> None:
+    assert files(planner) == {
+        "conftest.py",
+        "planner/__init__.py",
+        "planner/py.typed",
+        "planner/tasks.py",
+        "planner/sql/tasks.sql",
+        "planner/migrations/planner.0001.schema.sql",
+        "planner/migrations/planner.0001.schema.rollback.sql",
+        "planner/migrations/planner.0002.tasks.sql",
+        "planner/migrations/planner.0002.tasks.rollback.sql",
+        "tests/test_planner_isolation.py",
+        "tests/test_tasks.py",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(planner: Path, run: Run) -> None:
+    more = ["--column", "name:text", "--column", "tags:text[]", "--column", "data:jsonb", "--column", "key:uuid?"]
+    columns = [*more, "--column", "rank:integer", "--column", "weight:float?", "--column", "day:date?"]
+    assert (
+        run(
+            "new", "aggregate", "appointment_requests", "--extension", "planner", *columns, "--hangs-on", "tasks"
+        ).exit_code
+        == 0
+    )
+    assert run("new", "aggregate", "categories", "--extension", "planner", "--column", "name:text").exit_code == 0
+    assert run("new", "query", "overdue", "--extension", "planner", "--aggregate", "tasks").exit_code == 0
+    assert run("new", "migration", "add_color", "--extension", "planner").exit_code == 0
+    setting = {"DATABASE_EXTENSIONS": "planner:PLANNER", "DATABASE_URL": "embedded:"}
+
+    for arguments in (
+        ["ruff", "check", "--isolated", "."],
+        ["ruff", "format", "--isolated", "--check", "."],
+        ["mypy", "--strict", "planner", "tests", "conftest.py"],
+        ["pyright", "planner"],
+        ["pytest", "-q", "-p", "no:cacheprovider"],
+        ["thea-store", "check"],
+        ["thea-store", "prove", "--extension", "planner"],
+        ["thea-store", "manifest"],
+        ["thea-store", "check", "--offline"],
+        ["thea-store", "check", "--against", "planner/manifest.json"],
+    ):
+        done = program(planner, *arguments, **setting)
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+
+def test_the_proof_finds_a_condition_that_was_taken_out(planner: Path, run: Run) -> None:
+    queries = planner / "planner" / "sql" / "tasks.sql"
+    whole = "where tenant_id = :tenant_id\n  and id = :id\n  and deleted_at is null;"
+    text = queries.read_text().replace(whole, "where id = :id and :tenant_id::text is not null;", 1)
+    queries.write_text(text)
+
+    result = run("prove", "--extension", "planner", "--json")
+    [proof] = json.loads(result.stdout)["proofs"]
+
+    assert result.exit_code == 1
+    assert {fault["name"] for fault in proof["faults"]} == {"tasks.get_by_id"}
+    assert "a condition for each table" in {fault["rule"] for fault in proof["faults"]}
+    assert "sql/tasks.sql:" in proof["faults"][0]["found"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["extension", "planner"], "is there already"),
+        (["extension", "Planner"], "write lower-case letters"),
+        (["extension", "thea"], "cannot be an extension's name"),
+        (["extension", "select"], "no word of SQL"),
+        (["aggregate", "tasks", "--extension", "planner", "--column", "title:text"], "is there already"),
+        (["aggregate", "more", "--extension", "nowhere", "--column", "title:text"], "run `thea-store new extension"),
+        (["aggregate", "more", "--extension", "planner", "--column", "title"], "write name:type"),
+        (["aggregate", "more", "--extension", "planner", "--column", "title:money"], "is no type that this knows"),
+        (["aggregate", "more", "--extension", "planner", "--column", "tenant_id:text"], "that every table has"),
+        (["aggregate", "more", "--extension", "planner", "--column", "order:text"], "a word of SQL"),
+        (["aggregate", "more", "--extension", "planner", "--column", "a:text", "--column", "a:text"], "is there twice"),
+        (["aggregate", "more", "--extension", "planner", "--column", "a:text", "--hangs-on", "trees"], "test_trees.py"),
+        (["query", "get_by_id", "--extension", "planner", "--aggregate", "tasks"], "choose another name"),
+        (["query", "more", "--extension", "planner", "--aggregate", "trees"], "has no record"),
+        (["migration", "Add Color", "--extension", "planner"], "write lower-case letters"),
+    ],
+)
+def test_what_it_cannot_write_is_refused_and_nothing_changes(
+    planner: Path, run: Run, arguments: list[str], complaint: str
+) -> None:
+    before = {name: (planner / name).read_bytes() for name in files(planner)}
+
+    result = run("new", *arguments)
+
+    assert result.exit_code == 2
+    assert complaint in result.output
+    assert {name: (planner / name).read_bytes() for name in files(planner)} == before
+
+
+def test_offline_the_code_is_compared_with_what_was_written_down(planner: Path, run: Run) -> None:
+    setting = {"DATABASE_EXTENSIONS": "planner:PLANNER"}
+    missing = run("check", "--offline", **setting)
+    assert run("manifest", **setting).exit_code == 0
+    same = run("check", "--offline", **setting)
+    migration = planner / "planner" / "migrations" / "planner.0002.tasks.sql"
+    migration.write_text(migration.read_text() + "\n-- More.\n")
+    edited = run("check", "--offline", **setting)
+
+    assert (missing.exit_code, same.exit_code, edited.exit_code) == (1, 0, 1)
+    assert "write one with `thea-store manifest`" in missing.output
+    assert "planner.0002.tasks of planner.0002.tasks: the migration was edited" in edited.output
