@@ -133,23 +133,19 @@ SQL = SqlFile("{aggregate.name}", Path(__file__).parent / "sql")
 
 
 class {record}(Stored, frozen=True):
-    """One {aggregate.one.replace("_", " ")}."""
-{_body(fields)}
+    """One {aggregate.one.replace("_", " ")}."""{_body(fields)}
 
 
 class New{record}(TypedDict, total=False):
-    """What a new {aggregate.one.replace("_", " ")} consists of."""
-{_body(new)}
+    """What a new {aggregate.one.replace("_", " ")} consists of."""{_body(new)}
 
 
 class {record}Changes(TypedDict, total=False):
-    """What `update` may change."""
-{_body(changes)}
+    """What `update` may change."""{_body(changes)}
 
 
 class {record}Filters(TypedDict, total=False):
-    """What `get_all`, `iterate` and `count` may ask for; `None` asks for nothing."""
-{_body(filters)}
+    """What `get_all`, `iterate` and `count` may ask for; `None` asks for nothing."""{_body(filters)}
 
 
 class {record}Pages({record}Filters, Paging, total=False):
@@ -417,7 +413,8 @@ def _wrapped(indent: str, head: str, parts: Sequence[str], tail: str) -> str:
 
 
 def _body(lines: Iterable[str]) -> str:
-    return "".join(f"\n    {line}" for line in lines)
+    text = "".join(f"\n    {line}" for line in lines)
+    return text and f"\n{text}"
 
 
 def _imports(needs: set[str], own: str = "") -> str:
