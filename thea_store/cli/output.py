@@ -210,5 +210,9 @@ def print_proof(report: Report) -> None:
     typer.echo(f"{'looked at':<15}{report.queries} queries, {report.tables} tables")
     typer.echo(f"{'tried':<15}{report.calls} calls with a lock taken away, {report.attacks} attacks with free SQL")
     typer.echo(f"{'controls':<15}{report.controls} proofs failed where their subject was broken on purpose")
+    for name in report.unshown:
+        typer.echo(
+            f"  {name} reaches no other tenant without its locks either: rows of your own may show that it could"
+        )
     for sentence in report.sentences():
         typer.echo(f"  {sentence}")

@@ -37,6 +37,8 @@ class Report:
     controls: int
     """How many of these proofs were shown to fail where their subject is broken on purpose."""
     faults: tuple[Fault, ...] = field(default=())
+    unshown: tuple[str, ...] = field(default=())
+    """Queries that reach nobody else without both locks either: for the rows of this proof, or for any."""
 
     @property
     def is_isolated(self) -> bool:

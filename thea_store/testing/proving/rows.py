@@ -26,8 +26,10 @@ Values = dict[str, Any]
 
 LONG_AGO = datetime(2020, 5, 4, 9, 0, tzinfo=UTC)
 _KEPT = frozenset({"tenant_id", "id", "created_at", "updated_at", "deleted_at", "deleted_with"})
-# Two rows that are there, one that is deleted, and one that is deleted with its parent.
+# Two rows that are there, one that is deleted, and one that is deleted with its parent. Then come rows without
+# children: for each of some columns one in which it alone is null, or true.
 _DELETED, _WITH_PARENT, _ROWS = 2, 3, 4
+_MOST_ROWS = 16
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?")
 
@@ -132,7 +134,10 @@ def fill(connection: Connection[Any], tables: Sequence[Table], tenant: str) -> N
     for table in tables:
         ids[table.name] = []
         for number in range(_ROWS):
-            ids[table.name].append(_insert(connection, table, tenant, number, ids))
+            ids[table.name].append(_insert(connection, table, tenant, _Row(number), ids))
+        odd = [column.name for column in table.columns if not column.is_required or column.type == "boolean"]
+        for number, name in enumerate(["", *odd][: _MOST_ROWS - _ROWS], _ROWS):
+            ids[table.name].append(_insert(connection, table, tenant, _Row(number, name), ids))
     for table in tables:
         if "deleted_at" in table.all_columns:
             hide = sql.SQL("update {} set deleted_at = now() where tenant_id = %s and id = %s and deleted_at is null")
@@ -140,11 +145,20 @@ def fill(connection: Connection[Any], tables: Sequence[Table], tenant: str) -> N
                 connection.execute(hide.format(_identifier(table.name)), [tenant, ids[table.name][number]])
 
 
+@dataclass(frozen=True)
+class _Row:
+    """Which row of a table is to be made."""
+
+    number: int
+    odd: str = ""
+    """The column that is null, or true, in this row alone."""
+
+
 def _insert(
-    connection: Connection[Any], table: Table, tenant: str, number: int, ids: Mapping[str, Sequence[int]]
+    connection: Connection[Any], table: Table, tenant: str, row_wanted: _Row, ids: Mapping[str, Sequence[int]]
 ) -> int:
     last: psycopg.Error | None = None
-    for values in _attempts(table, number, ids):
+    for values in _attempts(table, row_wanted, ids):
         named = {"tenant_id": tenant, **values}
         statement = sql.SQL("insert into {} ({}) values ({}) returning id").format(
             _identifier(table.name),
@@ -163,15 +177,14 @@ def _insert(
     ) from last
 
 
-def _attempts(table: Table, number: int, ids: Mapping[str, Sequence[int]]) -> Iterator[Values]:
-    """All columns given, each from its likeliest value on; then the necessary ones alone."""
-    choices = {column.name: list(_values(table, column, number)) for column in table.columns}
-    for only, parent_of_it in ((False, 0 if number == _DELETED else number), (False, number), (True, number)):
-        references = {
-            name: ids[parent][parent_of_it] if len(ids.get(parent, ())) > parent_of_it else None
-            for name, parent in table.parents.items()
-            if name not in _KEPT
-        }
+def _attempts(table: Table, row: _Row, ids: Mapping[str, Sequence[int]]) -> Iterator[Values]:
+    """All columns given, each from its likeliest value on, under each parent that will do; then the necessary alone."""
+    choices = {column.name: list(_values(table, column, row.number)) for column in table.columns}
+    for name in [name for name in choices if name == row.odd]:
+        choices[name] = [value for value in choices[name] if value is True] or [None]
+    parents = [row.number] if row.number in {0, 1, _WITH_PARENT} else [0, 1, 4, 5, 6, row.number]
+    for only, parent in [*((False, each) for each in parents), *((True, each) for each in parents)]:
+        references = _references(table, parent, ids)
         wanted = [
             column.name
             for column in table.columns
@@ -180,6 +193,22 @@ def _attempts(table: Table, number: int, ids: Mapping[str, Sequence[int]]) -> It
         for depth in range(max((len(choices[name]) for name in wanted), default=1)):
             chosen = {name: choices[name][min(depth, len(choices[name]) - 1)] for name in wanted}
             yield {name: value for name, value in (chosen | references).items() if value is not None}
+
+
+def _another(number: int) -> int:
+    """The number of another row that is there."""
+    return {0: 1, 1: 0}.get(number, number + 1 if number >= _ROWS else 0)
+
+
+def _references(table: Table, number: int, ids: Mapping[str, Sequence[int]]) -> Values:
+    """The parents' rows of this number; of a table that is referred to twice, another row the second time."""
+    found: Values = {}
+    for name, parent in table.parents.items():
+        again = parent in [table.parents[other] for other in found]
+        chosen = _another(number) if again else number
+        if name not in _KEPT:
+            found[name] = ids[parent][chosen] if len(ids.get(parent, ())) > chosen else None
+    return found
 
 
 def _values(table: Table, column: Column, number: int) -> Iterator[Any]:

@@ -1,0 +1,3 @@
+select thea.unprotect('planner.tasks');
+
+drop table planner.tasks;

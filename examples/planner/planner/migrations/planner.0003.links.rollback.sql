@@ -1,0 +1,3 @@
+select thea.unprotect('planner.links');
+
+drop table planner.links;
