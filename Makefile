@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage test-15 test-docker proofs mutants pool-mutants explore fuzz lint types docs examples bench bench-search check clean \
-  schema-docs reference release-manifest wheel
+  schema-docs reference release-manifest wheel constraints matrix
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,10 +12,10 @@ WORKERS ?= 2
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(STAMP) ## Replay a conversation onto an embedded PostgreSQL, through the public API
@@ -55,7 +55,7 @@ fuzz: $(STAMP) ## A million texts through the SQL reader and PostgreSQL's own (n
 EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
 
 $(VENV)/.installed-%: examples/%/pyproject.toml $(STAMP)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable 'examples/$*[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable 'examples/$*[dev]'
 	@touch $@
 
 examples: $(EXAMPLES:%=$(VENV)/.installed-%) ## The tests of each service in examples/, as its author would run them
@@ -108,6 +108,15 @@ release-manifest: $(STAMP) ## Write anew what this version asks of the schema, a
 
 wheel: $(STAMP) ## Build the sdist and the wheel from it, and try both kinds of installation elsewhere
 	@.ci/wheel
+
+constraints: ## Write constraints.txt anew: the newest versions that the project takes
+	@rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	@build/constraints/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	@{ echo "# The exact versions of a development installation. \`make constraints\` writes them anew, from a new environment."; \
+		build/constraints/bin/python -m pip freeze --disable-pip-version-check | grep -v ' @ '; } > constraints.txt
+
+matrix: ## The tests on the Pythons and servers that are here, along the diagonal (nightly)
+	@tools/matrix
 
 clean: ## Remove what was made here
 	@rm -rf $(VENV) dist build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache

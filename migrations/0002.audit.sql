@@ -268,7 +268,8 @@ begin atomic
       and (not w.required or w.name = 'tenant_id' or a.atthasdef or a.attidentity <> '')
   )
   union all
-  select format('`tenant_id` has the non-deterministic collation %s, for which different tenants are equal: drop it', c.collname)
+  select format('`tenant_id` has the non-deterministic collation %s, for which different tenants are equal: drop it',
+    c.collname)
   from pg_catalog.pg_attribute a
   join pg_catalog.pg_collation c on c.oid = a.attcollation
   where a.attrelid = target
@@ -296,7 +297,8 @@ begin atomic
     and contype = 'x'
     and conexclop[1] <> 'pg_catalog.=(text,text)'::regoperator
   union all
-  select format('the foreign key %s does not begin with tenant_id on both sides: `foreign key (tenant_id, …) references %s (tenant_id, id)`',
+  select format('the foreign key %s does not begin with tenant_id on both sides: '
+    '`foreign key (tenant_id, …) references %s (tenant_id, id)`',
     k.conname, k.confrelid::regclass)
   from pg_catalog.pg_constraint k
   left join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = k.conkey[1]
@@ -305,14 +307,16 @@ begin atomic
     and k.contype = 'f'
     and (a.attname, b.attname) is distinct from ('tenant_id', 'tenant_id')
   union all
-  select format('the foreign key %s leads to %s, which is not protected: protect that table first', conname, confrelid::regclass)
+  select format('the foreign key %s leads to %s, which is not protected: protect that table first',
+    conname, confrelid::regclass)
   from pg_catalog.pg_constraint
   where conrelid = target
     and contype = 'f'
     and confrelid <> target
     and not thea.is_protected(confrelid)
   union all
-  select format('the foreign key %s would set columns to null or a default, tenant_id among them: make it `on delete cascade`', conname)
+  select format('the foreign key %s would set columns to null or a default, tenant_id among them: '
+    'make it `on delete cascade`', conname)
   from pg_catalog.pg_constraint
   where conrelid = target
     and contype = 'f'
@@ -422,8 +426,10 @@ begin
       'AFTER UPDATE OF deleted_at',
       format('WHEN (((old.deleted_at IS NULL) <> (new.deleted_at IS NULL))) EXECUTE FUNCTION thea.cascade_deletion(%s)',
         (select string_agg(quote_literal(a.argument), ', ' order by a.place)
-         from unnest(array[full_name, parent.reference, thea.short_name(parent.parent)] || thea.without_pair(parents, parent.parent, parent.reference))
-           with ordinality as a (argument, place))));
+         from unnest(
+             array[full_name, parent.reference, thea.short_name(parent.parent)]
+               || thea.without_pair(parents, parent.parent, parent.reference)
+           ) with ordinality as a (argument, place))));
   end loop;
 
   execute format('alter table %s enable row level security', full_name);
