@@ -38,7 +38,8 @@ comment on index thea.message_history_user_id_idx is 'messages.get_all+user_id+n
   'messages.get_all+user_id, messages.count+user_id, messages.get_statistics+user_id';
 
 create index message_history_created_at_idx on thea.message_history (tenant_id, created_at, id);
-comment on index thea.message_history_created_at_idx is 'messages.get_all+newest_first, messages.get_all, messages.analyze_performance, messages.delete_old';
+comment on index thea.message_history_created_at_idx is 'messages.get_all+newest_first, messages.get_all, '
+  'messages.analyze_performance, messages.delete_old';
 
 create index message_history_intent_detected_idx on thea.message_history (tenant_id, intent_detected, created_at, id)
   where intent_detected is not null;

@@ -90,8 +90,8 @@ where tenant_id = :tenant_id
 order by start_datetime, id;
 
 -- name: in_range
--- What may happen within a span of time, with the timezone that it is worked out in: the first single events that begin in it or
--- are running in it, and the recurring ones that may not have ended before it.
+-- What may happen within a span of time, with the timezone that it is worked out in: the first single events that
+-- begin in it or are running in it, and the recurring ones that may not have ended before it.
 with chosen as (
   (
     select id
@@ -216,7 +216,8 @@ insert into thea.events as e (
 select
   :tenant_id, (select id from owner), r.title, r.description, r.start_datetime, r.end_datetime, r.location,
   coalesce(r.event_type, 'event'), r.category, coalesce(r.status, 'scheduled'), r.reminder_minutes,
-  r.recurrence_rule, r.all_day, coalesce((select timezone from owner), 'UTC'), r.external_id, r.extra_data, r.location_key,
+  r.recurrence_rule, r.all_day, coalesce((select timezone from owner), 'UTC'), r.external_id, r.extra_data,
+  r.location_key,
   case when r.recurrence_rule is not null then coalesce(r.series_end, 'infinity') end,
   r.start_datetime - make_interval(mins => r.reminder_minutes)
 from jsonb_to_record(:row) as r (
@@ -252,7 +253,8 @@ set title = excluded.title,
   -- again; what was claimed of it stands in `reminded`.
   reminded_until = case
     when excluded.recurrence_rule is null and e.start_datetime <> excluded.start_datetime then null
-    when row(e.start_datetime, e.recurrence_rule) is distinct from row(excluded.start_datetime, excluded.recurrence_rule)
+    when row(e.start_datetime, e.recurrence_rule)
+      is distinct from row(excluded.start_datetime, excluded.recurrence_rule)
       then least(e.reminded_until, greatest(e.reminded_at[cardinality(e.reminded_at)], excluded.created_at))
     when 'reminder_minutes' = any(:given) and e.reminder_minutes is distinct from excluded.reminder_minutes
       and e.reminded_until is not null

@@ -128,7 +128,8 @@ from rows from (
     created_at timestamptz
   )
 ) with ordinality as r (
-  user_id, conversation_id, message_id, user_message, bot_response, intent_detected, entities_extracted, confidence_score, processing_time_ms, created_at, place
+  user_id, conversation_id, message_id, user_message, bot_response, intent_detected, entities_extracted,
+  confidence_score, processing_time_ms, created_at, place
 )
 order by r.place
 returning

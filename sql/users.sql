@@ -67,7 +67,8 @@ limit :limit;
 -- name: create_many
 -- The new users, in the order of the rows; an error when a Telegram id is taken.
 insert into thea.users (
-  tenant_id, telegram_id, username, first_name, last_name, language_code, timezone, is_active, preferences, last_activity
+  tenant_id, telegram_id, username, first_name, last_name, language_code, timezone, is_active, preferences,
+  last_activity
 )
 select
   :tenant_id, r.telegram_id, r.username, r.first_name, r.last_name, r.language_code,

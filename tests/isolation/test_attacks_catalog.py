@@ -80,7 +80,7 @@ BODIES = {
     "keep_dates": "d6f4989eb569",
     "marked": "84cef927f819",
     "note_query": "d72b7358dee3",
-    "protect": "f219ac5db8d6",
+    "protect": "191e19ab859b",
     "search_notes": "c01559054076",
     "tagged_notes": "6fbb8256740a",
     "touch": "a773deb8919d",
