@@ -67,15 +67,21 @@ class Links(Repository[Link, NewLink]):
         """Make a new one. `InvalidReferenceError` when what it hangs on does not exist."""
         return await self._create(tenant_id, fields)
 
-    async def update(self, tenant_id: str, id: int, /, **changes: Unpack[LinkChanges]) -> Link:
+    async def update(
+        self, tenant_id: str, id: int, /, **changes: Unpack[LinkChanges]
+    ) -> Link:
         """Change the given fields; `None` is a value. `NotFoundError` when there is none."""
         return await self._update(tenant_id, id, changes)
 
-    async def get_all(self, tenant_id: str, /, **asked: Unpack[LinkPages]) -> Page[Link]:
+    async def get_all(
+        self, tenant_id: str, /, **asked: Unpack[LinkPages]
+    ) -> Page[Link]:
         """Give a page by the time they were made, from after `cursor`; empty past the end."""
         return await self._get_all(tenant_id, asked)
 
-    def iterate(self, tenant_id: str, /, **asked: Unpack[LinkBatches]) -> AsyncIterator[Link]:
+    def iterate(
+        self, tenant_id: str, /, **asked: Unpack[LinkBatches]
+    ) -> AsyncIterator[Link]:
         """Go through all, the oldest first; no connection is held between batches."""
         return self._iterate_all(tenant_id, asked)
 

@@ -85,15 +85,21 @@ class Tasks(Repository[Task, NewTask]):
         """Make a new one. `InvalidReferenceError` when what it hangs on does not exist."""
         return await self._create(tenant_id, fields)
 
-    async def update(self, tenant_id: str, id: int, /, **changes: Unpack[TaskChanges]) -> Task:
+    async def update(
+        self, tenant_id: str, id: int, /, **changes: Unpack[TaskChanges]
+    ) -> Task:
         """Change the given fields; `None` is a value. `NotFoundError` when there is none."""
         return await self._update(tenant_id, id, changes)
 
-    async def get_all(self, tenant_id: str, /, **asked: Unpack[TaskPages]) -> Page[Task]:
+    async def get_all(
+        self, tenant_id: str, /, **asked: Unpack[TaskPages]
+    ) -> Page[Task]:
         """Give a page by the time they were made, from after `cursor`; empty past the end."""
         return await self._get_all(tenant_id, asked)
 
-    def iterate(self, tenant_id: str, /, **asked: Unpack[TaskBatches]) -> AsyncIterator[Task]:
+    def iterate(
+        self, tenant_id: str, /, **asked: Unpack[TaskBatches]
+    ) -> AsyncIterator[Task]:
         """Go through all, the oldest first; no connection is held between batches."""
         return self._iterate_all(tenant_id, asked)
 
@@ -101,9 +107,13 @@ class Tasks(Repository[Task, NewTask]):
         """Say how many there are."""
         return await self._count(tenant_id, filters)
 
-    async def get_ready(self, tenant_id: str, user_id: int, *, limit: int = 50) -> list[Task]:
+    async def get_ready(
+        self, tenant_id: str, user_id: int, *, limit: int = 50
+    ) -> list[Task]:
         """Give a user's tasks that wait for no other one, the most urgent first."""
-        return await self._db.fetch_all(GET_READY, tenant_id, user_id=user_id, limit=limit)
+        return await self._db.fetch_all(
+            GET_READY, tenant_id, user_id=user_id, limit=limit
+        )
 
     async def complete(self, tenant_id: str, id: int) -> Task:
         """Mark a task as done. `ConflictError` while it needs one that is not done."""
@@ -112,6 +122,10 @@ class Tasks(Repository[Task, NewTask]):
             raise ConflictError("the task needs another one that is not done yet")
         return done or await self._db.fetch_one(COMPLETE, tenant_id, id=id)
 
-    async def claim_reminders(self, tenant_id: str, *, now: datetime, limit: int = 100) -> list[Task]:
+    async def claim_reminders(
+        self, tenant_id: str, *, now: datetime, limit: int = 100
+    ) -> list[Task]:
         """Give the tasks whose reminder is due, each to exactly one of many workers."""
-        return await self._db.fetch_all(CLAIM_REMINDERS, tenant_id, now=now, limit=limit)
+        return await self._db.fetch_all(
+            CLAIM_REMINDERS, tenant_id, now=now, limit=limit
+        )

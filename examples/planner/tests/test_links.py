@@ -33,7 +33,9 @@ async def _add(store: Store, tenant: str, telegram_id: int = 1) -> Link:
     return await Links(store).create(tenant, task_id=task.id, needs_id=needed.id)
 
 
-async def test_one_that_is_made_is_found_again(thea_store: Store, thea_tenant: str) -> None:
+async def test_one_that_is_made_is_found_again(
+    thea_store: Store, thea_tenant: str
+) -> None:
     made = await _add(thea_store, thea_tenant)
 
     assert await Links(thea_store).get_by_id(thea_tenant, made.id) == made
@@ -50,10 +52,14 @@ async def test_another_tenant_gets_nothing(thea_store: Store, thea_tenant: str) 
     assert not await Links(thea_store).exists(other, made.id)
 
 
-async def test_a_change_is_kept_and_audited(thea_store: Store, thea_tenant: str) -> None:
+async def test_a_change_is_kept_and_audited(
+    thea_store: Store, thea_tenant: str
+) -> None:
     made = await _add(thea_store, thea_tenant)
     async with thea_store.transaction(thea_tenant, actor="user:7") as tx:
-        changed = await Links(tx).update(thea_tenant, made.id, reason="Sin pan no hay cena")
+        changed = await Links(tx).update(
+            thea_tenant, made.id, reason="Sin pan no hay cena"
+        )
     log = await thea_store.audit.get_for(thea_tenant, "planner.links", made.id)
 
     assert changed.reason == "Sin pan no hay cena"
@@ -61,7 +67,9 @@ async def test_a_change_is_kept_and_audited(thea_store: Store, thea_tenant: str)
     assert (log[-1].actor, log[-1].action) == ("user:7", "update")
 
 
-async def test_one_that_is_deleted_is_gone_until_it_is_restored(thea_store: Store, thea_tenant: str) -> None:
+async def test_one_that_is_deleted_is_gone_until_it_is_restored(
+    thea_store: Store, thea_tenant: str
+) -> None:
     made = await _add(thea_store, thea_tenant)
     await Links(thea_store).delete(thea_tenant, made.id)
 

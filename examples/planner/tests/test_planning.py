@@ -26,7 +26,9 @@ async def _tasks(store: Store, tenant: str, *titles: str) -> list[Task]:
     return await Tasks(store).create_many(tenant, rows)
 
 
-async def test_a_task_is_ready_when_what_it_needs_is_done(thea_store: Store, thea_tenant: str) -> None:
+async def test_a_task_is_ready_when_what_it_needs_is_done(
+    thea_store: Store, thea_tenant: str
+) -> None:
     shop, cook = await _tasks(thea_store, thea_tenant, "Comprar", "Cocinar")
     tasks = Tasks(thea_store)
     await Links(thea_store).create(thea_tenant, task_id=cook.id, needs_id=shop.id)
@@ -38,7 +40,9 @@ async def test_a_task_is_ready_when_what_it_needs_is_done(thea_store: Store, the
     assert (await tasks.complete(thea_tenant, cook.id)).done
 
 
-async def test_a_deleted_task_holds_up_nothing_until_it_is_restored(thea_store: Store, thea_tenant: str) -> None:
+async def test_a_deleted_task_holds_up_nothing_until_it_is_restored(
+    thea_store: Store, thea_tenant: str
+) -> None:
     shop, cook = await _tasks(thea_store, thea_tenant, "Comprar", "Cocinar")
     tasks = Tasks(thea_store)
     await Links(thea_store).create(thea_tenant, task_id=cook.id, needs_id=shop.id)
@@ -50,7 +54,9 @@ async def test_a_deleted_task_holds_up_nothing_until_it_is_restored(thea_store: 
     assert [task.id for task in ready] == [shop.id]
 
 
-async def test_a_link_is_there_once_and_of_ones_own_tasks(thea_store: Store, thea_tenant: str) -> None:
+async def test_a_link_is_there_once_and_of_ones_own_tasks(
+    thea_store: Store, thea_tenant: str
+) -> None:
     shop, cook = await _tasks(thea_store, thea_tenant, "Comprar", "Cocinar")
     links = Links(thea_store)
     await links.create(thea_tenant, task_id=cook.id, needs_id=shop.id)
@@ -61,7 +67,9 @@ async def test_a_link_is_there_once_and_of_ones_own_tasks(thea_store: Store, the
         await Tasks(thea_store).complete(f"{thea_tenant}-other", shop.id)
 
 
-async def test_each_reminder_goes_to_one_of_many_workers(thea_store: Store, thea_tenant: str) -> None:
+async def test_each_reminder_goes_to_one_of_many_workers(
+    thea_store: Store, thea_tenant: str
+) -> None:
     user_id = await _user(thea_store, thea_tenant)
     tasks = Tasks(thea_store)
     rows = [
@@ -81,7 +89,9 @@ async def test_each_reminder_goes_to_one_of_many_workers(thea_store: Store, thea
     assert await tasks.claim_reminders(thea_tenant, now=NOON) == []
 
 
-async def test_notes_and_tasks_are_written_together_or_not_at_all(thea_store: Store, thea_tenant: str) -> None:
+async def test_notes_and_tasks_are_written_together_or_not_at_all(
+    thea_store: Store, thea_tenant: str
+) -> None:
     user_id = await _user(thea_store, thea_tenant)
     with pytest.raises(ZeroDivisionError):
         async with thea_store.transaction(thea_tenant, actor="user:7") as tx:

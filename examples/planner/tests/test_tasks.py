@@ -25,7 +25,9 @@ async def _add(store: Store, tenant: str, telegram_id: int = 1) -> Task:
     )
 
 
-async def test_one_that_is_made_is_found_again(thea_store: Store, thea_tenant: str) -> None:
+async def test_one_that_is_made_is_found_again(
+    thea_store: Store, thea_tenant: str
+) -> None:
     made = await _add(thea_store, thea_tenant)
 
     assert made.title == "Comprar pan"
@@ -43,7 +45,9 @@ async def test_another_tenant_gets_nothing(thea_store: Store, thea_tenant: str) 
     assert not await Tasks(thea_store).exists(other, made.id)
 
 
-async def test_a_change_is_kept_and_audited(thea_store: Store, thea_tenant: str) -> None:
+async def test_a_change_is_kept_and_audited(
+    thea_store: Store, thea_tenant: str
+) -> None:
     made = await _add(thea_store, thea_tenant)
     async with thea_store.transaction(thea_tenant, actor="user:7") as tx:
         changed = await Tasks(tx).update(thea_tenant, made.id, title="Llamar a Ana")
@@ -54,7 +58,9 @@ async def test_a_change_is_kept_and_audited(thea_store: Store, thea_tenant: str)
     assert (log[-1].actor, log[-1].action) == ("user:7", "update")
 
 
-async def test_one_that_is_deleted_is_gone_until_it_is_restored(thea_store: Store, thea_tenant: str) -> None:
+async def test_one_that_is_deleted_is_gone_until_it_is_restored(
+    thea_store: Store, thea_tenant: str
+) -> None:
     made = await _add(thea_store, thea_tenant)
     await Tasks(thea_store).delete(thea_tenant, made.id)
 
@@ -66,7 +72,9 @@ async def test_one_that_is_deleted_is_gone_until_it_is_restored(thea_store: Stor
     assert await Tasks(thea_store).count(thea_tenant) == 0
 
 
-async def test_it_is_hidden_and_restored_with_its_user(thea_store: Store, thea_tenant: str) -> None:
+async def test_it_is_hidden_and_restored_with_its_user(
+    thea_store: Store, thea_tenant: str
+) -> None:
     made = await _add(thea_store, thea_tenant)
     await thea_store.users.delete(thea_tenant, made.user_id)
 
