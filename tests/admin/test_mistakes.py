@@ -164,6 +164,14 @@ MISTAKES = [
         "alter table thea.users add constraint grown check (telegram_id > 0)",
         "the constraint grown of thea.users is not one that the migrations made",
     ),
+    (
+        (
+            "create or replace function thea.tenant() returns text language sql stable parallel safe return coalesce("
+            "nullif(current_setting('app.back_door', true), ''), nullif(current_setting('app.tenant_id', true), ''))"
+        ),
+        "the function thea.tenant() is not as the migrations made it",
+    ),
+    ("grant truncate on thea.notes to thea_search", "the right to truncate on thea.notes to thea_search is not one"),
     ("grant thea_search to {role}", "is a member of thea_search"),
     ("grant select on thea.users to thea_search", "the right to select on thea.users to thea_search is not one"),
     (

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from tests.isolation.attacks import (  # noqa: F401 - fixtures
     Scene,
@@ -14,6 +16,10 @@ from tests.isolation.attacks import (  # noqa: F401 - fixtures
     scene_fixture,
     untouched_fixture,
 )
+from thea_store.migrator import migrate
+from thea_store.testing import TestDatabase
+
+NewDatabase = Callable[..., TestDatabase]
 
 CREATED = [
     "table {s}.mine (id int)",
@@ -231,6 +237,19 @@ def test_nothing_is_kept_in_a_session_for_the_next_tenant(attacker: Connection[A
     body = {"temporary table": "(id int)", "temporary view": "as select 1"}.get(kind, "")
 
     refused(attacker, f"create {kind} mine {body}", match="temporary")
+
+
+def test_it_is_the_first_migration_that_takes_temporary_tables_away(thea_new_database: NewDatabase) -> None:
+    database = thea_new_database(migrated=False)
+    keep = "create temporary table mine (id int)"
+    with psycopg.connect(database.app_url) as connection:
+        connection.execute(keep)
+    migrate(database.migrator_url)
+
+    with psycopg.connect(database.app_url) as connection:
+        with pytest.raises(errors.InsufficientPrivilege, match="temporary"):
+            connection.execute(keep)
+        connection.rollback()
 
 
 @pytest.mark.parametrize("theme", BEYOND)

@@ -19,16 +19,16 @@ from yoyo import default_migration_table, internalmigrations
 from yoyo.backends import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
-from thea_store.errors import MigrationError, StoreUnavailableError
+from thea_store.errors import MigrationError
 from thea_store.migrator import statements
 from thea_store.migrator.blockers import watch
 from thea_store.migrator.connection import connection_parameters
-from thea_store.migrator.failures import bookkeeping, failed, location, one_line
+from thea_store.migrator.failures import bookkeeping, failed, location
 from thea_store.migrator.files import Migration
 from thea_store.migrator.losses import losses
 from thea_store.migrator.splitting import Statement
 from thea_store.postgres.encoding import UTF8, wrong_encoding
-from thea_store.postgres.operator import forget_login, is_refused_by_pooler
+from thea_store.postgres.operator import forget_login, is_refused_by_pooler, unreachable
 from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE
 
 __all__ = ["Backend"]
@@ -76,9 +76,7 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
             forget_login(error)
             if is_refused_by_pooler(error):
                 raise MigrationError(f"{address}: {_POOLER}") from error
-            raise StoreUnavailableError(
-                f"cannot connect to {address}: {one_line(error)}; check the URL, and that the server runs"
-            ) from error
+            raise unreachable(error, address) from error
         try:
             self._require_fit(str(address))
         except BaseException:

@@ -18,11 +18,12 @@ from thea_store.errors import StoreUnavailableError
 from thea_store.postgres.session import fixed_locally, start_up_options
 from thea_store.postgres.url import DatabaseUrl
 
-__all__ = ["UnreachableError", "connect", "forget_login", "is_refused_by_pooler", "read_only"]
+__all__ = ["UnreachableError", "connect", "forget_login", "is_refused_by_pooler", "read_only", "unreachable"]
 
 _PATIENCE = "5"
 _POOLER_SAYS = "unsupported startup parameter"
 
+_NO_DATABASE = "there is no such database"
 # Of the texts of libpq, PostgreSQL and PgBouncer, in which alone a refused connection tells its reason.
 _REASONS = {
     r"password|SCRAM|SASL|auth failed|authentication failed": (
@@ -39,7 +40,7 @@ _REASONS = {
     ),
     r"not permitted to log in": ("the login may not log in", "`alter role … login`"),
     r'database "" does not exist|no such database': (
-        "there is no such database",
+        _NO_DATABASE,
         "correct its name in the URL, or create it: `create database …`",
     ),
     r"permission denied for database": ("the login may not connect", "`grant connect on database … to …`"),
@@ -56,6 +57,10 @@ _REASONS = {
         "wait a moment and run again",
     ),
     r"is read-only|hot standby": ("none of the hosts is a primary", "promote one, or add the primary to the URL"),
+    r"does not support SSL|SSL (is )?not (enabled|supported)|SSL was required": (
+        "the server speaks no TLS",
+        "switch `ssl` on in postgresql.conf, or where the network is trusted set DATABASE_SSL_MODE=prefer",
+    ),
     r"SSL|certificate|TLS": ("no TLS connection comes about", "check DATABASE_SSL_MODE and DATABASE_SSL_CA"),
     r"resolve|translate host name|Name or service|name resolution": (
         "the host's name is not known",
@@ -98,8 +103,7 @@ def connect(
         connection = _connect(url, "" if as_it_comes else start_up_options(statement_timeout="30s"))
     except (psycopg.Error, OSError, ValueError) as error:
         forget_login(error)
-        found, fix = _reason(str(error))
-        raise UnreachableError(f"{address}: {found}", fix) from error
+        raise unreachable(error, address) from error
     connection.read_only = True
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     connection.deferrable = False
@@ -141,6 +145,15 @@ def read_only(connection: Connection[Any]) -> Iterator[None]:
     with connection.transaction():
         connection.execute(fixed_locally(search_path="pg_catalog", statement_timeout="10s").encode())
         yield
+
+
+def unreachable(error: Exception, address: DatabaseUrl) -> UnreachableError:
+    """The error of a connection that could not be made, with the reason and the remedy in the library's own words."""
+    found, fix = _reason(str(error))
+    if found == _NO_DATABASE and address.database is None:
+        found = "the URL names no database, and there is none with the name of the login"
+        fix = "write the database's name behind the host: postgresql://…/thea"
+    return UnreachableError(f"{address}: {found}", fix)
 
 
 def _reason(text: str) -> tuple[str, str]:

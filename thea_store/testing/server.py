@@ -112,8 +112,8 @@ class TestServer:
 
     def _create(self, connection: Connection[Any], name: str, template: str) -> None:
         do(connection, f"create database {name} template {template} owner {MIGRATOR} strategy {self._strategy}")
-        # A template's privileges are not copied.
-        do(connection, f"revoke temporary on database {name} from public")
+        if template != "template0":  # a template's privileges are not copied; the first migration takes them elsewhere
+            do(connection, f"revoke temporary on database {name} from public")
 
     def _drop(self, name: str) -> None:
         with self._connected() as connection:

@@ -14,9 +14,11 @@ __all__ = ["CHECKS"]
 _ROLES = """
 select w.name, r.oid is not null, coalesce(r.rolsuper, false), coalesce(r.rolbypassrls, false),
   array(
+    -- The direct ones: what these lead to ends with them.
     select o.rolname::text
-    from pg_roles o
-    where o.oid <> r.oid and w.name in ('thea_app', 'thea_readonly') and pg_has_role(r.oid, o.oid, 'member')
+    from pg_auth_members m join pg_roles o on o.oid = m.roleid
+    where m.member = r.oid and w.name in ('thea_app', 'thea_readonly')
+    group by o.rolname
     order by 1
   )
 from (values ('thea_owner'), ('thea_app'), ('thea_readonly'), ('thea_maintenance')) as w (name)

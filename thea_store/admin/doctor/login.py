@@ -56,8 +56,9 @@ def _cure(power: Power) -> str:
 
 _MEMBER = """
 select current_user::text, pg_has_role(current_user, g.oid, 'member'), pg_has_role(current_user, g.oid, 'usage')
-from pg_roles g
-where g.rolname = 'thea_app'
+from pg_roles g join pg_roles r on r.rolname = current_user
+-- To the server a superuser is a member of every role, without a membership.
+where g.rolname = 'thea_app' and not r.rolsuper
 """
 
 
