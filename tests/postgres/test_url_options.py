@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
@@ -14,6 +15,7 @@ from psycopg.pq import Conninfo
 from tests.support.logins import guarded_login
 from thea_store import Settings, SettingsError, Store, StoreUnavailableError
 from thea_store.database.driver import connect_arguments
+from thea_store.migrator.connection import connection_parameters
 from thea_store.postgres import operator
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
@@ -122,12 +124,19 @@ def test_asyncpg_is_given_a_password_with_any_sign_as_it_is() -> None:
     assert parameters.password == "a+b+c&"
 
 
+def _of_libpq(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
 async def test_options_reach_the_server_by_both_drivers(thea_database: TestDatabase) -> None:
     address = DatabaseUrl.parse(thea_database.app_url).with_options(
         options="-c work_mem=4321kB", fallback_application_name="acme"
     )
     settings = Settings(url=address.render(), pool_size=1)
-    with operator.connect(settings.address()) as connection:
+    for as_it_comes in (False, True):
+        with operator.connect(settings.address(), as_it_comes=as_it_comes) as connection:
+            assert connection.execute("show work_mem").fetchone() == ("4321kB",)
+    with psycopg.connect(**_of_libpq(connection_parameters(settings.address().render())[1])) as connection:
         assert connection.execute("show work_mem").fetchone() == ("4321kB",)
     async with Store.open(settings) as store:
         pooled = await store._database._pool.acquire(None)

@@ -42,6 +42,6 @@ def connection_parameters(url: str) -> tuple[DatabaseUrl, dict[str, Any]]:
         "application_name": APPLICATION_NAME,
         "client_encoding": "utf8",
         "prepare_threshold": None,
-        "options": _SETTINGS,
+        "options": f"{parameters.get('options', '')} {_SETTINGS}".strip(),  # the last of two that differ counts
     }
     return address, {**_WATCH, **parameters, **ours}

@@ -98,9 +98,11 @@ def connect(
     options = {"application_name": application_name, "connect_timeout": _PATIENCE}
     if len(address.hosts) > 1:
         options["target_session_attrs"] = "prefer-standby" if standby else "read-write"
-    url = address.with_options(**options).render()
+    own, rest = address.with_options(**options).without_option("options")
     try:
-        connection = _connect(url, "" if as_it_comes else start_up_options(statement_timeout="30s"))
+        connection = _connect(
+            rest.render(), own or "", "" if as_it_comes else start_up_options(statement_timeout="30s")
+        )
     except (psycopg.Error, OSError, ValueError) as error:
         forget_login(error)
         raise unreachable(error, address) from error
@@ -110,7 +112,8 @@ def connect(
     return connection
 
 
-def _connect(url: str, options: str) -> Connection[Any]:
+def _connect(url: str, own: str, ours: str) -> Connection[Any]:
+    """Connect with the URL's own start-up options, and with ours after them, so that ours count."""
     try:
         return psycopg.connect(
             url,
@@ -119,13 +122,13 @@ def _connect(url: str, options: str) -> Connection[Any]:
             prepare_threshold=None,
             # Else the driver gives bytes for the text of a database in SQL_ASCII.
             client_encoding="utf8",
-            options=options,
+            options=f"{own} {ours}".strip(),
         )
     except psycopg.OperationalError as error:
-        if not options or not is_refused_by_pooler(error):
+        if not ours or not is_refused_by_pooler(error):
             raise
         forget_login(error)
-    return _connect(url, "")
+    return _connect(url, own, "")
 
 
 def is_refused_by_pooler(error: psycopg.Error) -> bool:
