@@ -163,16 +163,17 @@ begin
       using new.deleted_at, this, new.tenant_id, new.id;
     return null;
   end if;
+  -- Those that this very delete hid have its time; what an earlier one hid, before the row began anew, stays hidden.
   for other in 3 .. tg_nargs - 1 by 2 loop
-    execute format('update %s c set deleted_with = %L from %s p'
-      ' where c.tenant_id = $1 and c.%I = $2 and c.deleted_with = $3'
+    execute format('update %s c set deleted_with = %L, deleted_at = p.deleted_at from %s p'
+      ' where c.tenant_id = $1 and c.%I = $2 and c.deleted_with = $3 and c.deleted_at = $4'
       ' and p.tenant_id = $1 and p.id = c.%I and p.deleted_at is not null',
       children, regexp_replace(tg_argv[other], '^thea\.', ''), tg_argv[other], reference, tg_argv[other + 1])
-      using new.tenant_id, new.id, this;
+      using new.tenant_id, new.id, this, old.deleted_at;
   end loop;
   execute format('update %s set deleted_at = null, deleted_with = null'
-    ' where tenant_id = $1 and %I = $2 and deleted_with = $3', children, reference)
-    using new.tenant_id, new.id, this;
+    ' where tenant_id = $1 and %I = $2 and deleted_with = $3 and deleted_at = $4', children, reference)
+    using new.tenant_id, new.id, this, old.deleted_at;
   return null;
 end
 $$;

@@ -13,6 +13,7 @@ create table thea.conversations (
   is_active boolean not null default true,
   started_at timestamptz not null default now(),
   last_activity timestamptz not null default now(),
+  last_message_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   deleted_at timestamptz,
@@ -23,8 +24,11 @@ create table thea.conversations (
   constraint conversations_context_data_check check (jsonb_typeof(context_data) = 'object')
 );
 
+comment on column thea.conversations.last_message_at is
+  'the time of the last message that arrived, which the next one must be later than; unlike last_activity, no service sets it';
+
 comment on constraint conversations_session_id_key on thea.conversations
-  is 'conversations.get_by_session_id, conversations.open, messages.get_context_window';
+  is 'conversations.get_by_session_id, conversations.open, messages.get_context_window, messages.add';
 
 -- A user may have thousands of conversations: pages of them by their time, and the few that are open.
 create index conversations_user_id_idx on thea.conversations (tenant_id, user_id, created_at, id);
@@ -43,4 +47,4 @@ comment on index thea.conversations_last_activity_idx is 'conversations.get_inac
 create index conversations_created_at_idx on thea.conversations (tenant_id, created_at, id);
 comment on index thea.conversations_created_at_idx is 'conversations.get_all+newest_first, conversations.get_all';
 
-select thea.protect('thea.conversations', quiet => array['last_activity', 'last_message_id']);
+select thea.protect('thea.conversations', quiet => array['last_activity', 'last_message_id', 'last_message_at']);

@@ -3,8 +3,8 @@
 -- Why: every exchange with its machine-learning metadata. It is the largest table: each index is
 -- narrow and starts with what its query gives.
 --
--- `message_id` is the channel's own number of a message, unique within one chat at most, so it is
--- no key here.
+-- `message_id` is the channel's own number of a message. It is unique within a conversation, so that an update
+-- which the channel delivers twice is one message.
 
 create table thea.message_history (
   tenant_id text not null,
@@ -46,9 +46,15 @@ create index message_history_intent_detected_idx on thea.message_history (tenant
 comment on index thea.message_history_intent_detected_idx is 'messages.get_all+intent+newest_first, '
   'messages.get_all+intent, messages.count+intent';
 
-create index message_history_message_id_idx on thea.message_history (tenant_id, conversation_id, message_id)
-  where message_id is not null;
-comment on index thea.message_history_message_id_idx is 'messages.import_many';
+-- What is deleted does not count: a number may come again after its message, or the whole session, was deleted.
+create unique index message_history_message_id_key on thea.message_history (tenant_id, conversation_id, message_id)
+  where message_id is not null and deleted_at is null;
+comment on index thea.message_history_message_id_key is 'messages.add, messages.get_by_message_id, messages.import_many';
+
+-- An import leaves deleted messages deleted.
+create index message_history_deleted_message_id_idx on thea.message_history (tenant_id, conversation_id, message_id)
+  where message_id is not null and deleted_at is not null;
+comment on index thea.message_history_deleted_message_id_idx is 'messages.import_many';
 
 select thea.protect('thea.message_history');
 

@@ -90,13 +90,24 @@ order by last_activity, id
 limit :limit;
 
 -- name: close_inactive
--- The ids of the conversations that were closed, because they had no activity since the given moment.
+-- The ids of the conversations of one batch that were closed, the longest silent first.
 update thea.conversations
 set is_active = false
 where tenant_id = :tenant_id
-  and is_active
-  and deleted_at is null
-  and last_activity < :since
+  and id = any (array(
+    select locked.id
+    from (
+      select id
+      from thea.conversations
+      where tenant_id = :tenant_id
+        and is_active
+        and deleted_at is null
+        and last_activity < :since
+      order by last_activity, id
+      limit :batch_size
+      for no key update
+    ) locked
+  ))
 returning id;
 
 -- name: create_many
@@ -146,19 +157,36 @@ returning
   c.tenant_id, c.id, c.user_id, c.session_id, c.current_state, c.context_data, c.last_message_id,
   c.is_active, c.started_at, c.last_activity, c.created_at, c.updated_at, c.deleted_at;
 
--- name: get_deleted_id
--- The id of the deleted conversation of this session and user, locked until the end of the transaction; no
--- row when there is none, or when the user is deleted.
-select c.id
-from thea.conversations c
-join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
+-- name: begin_anew
+-- The id of the user's conversation of this session, which is deleted and now idle, open, with an empty context;
+-- no row when it is not deleted, or when the user is.
+with owner as (
+  select locked.id
+  from (
+    select id
+    from thea.users
+    where tenant_id = :tenant_id
+      and id = :user_id
+      and deleted_at is null
+    for share
+  ) locked
+)
+update thea.conversations c
+set current_state = 'idle',
+  context_data = '{}',
+  last_message_id = null,
+  is_active = true,
+  started_at = greatest(now(), c.deleted_at + interval '1 microsecond'),
+  last_activity = now(),
+  -- No longer the time at which its messages were hidden, so that a restore of it does not bring them back.
+  deleted_at = c.deleted_at + interval '1 microsecond'
+from owner
 where c.tenant_id = :tenant_id
   and c.session_id = :session_id
   -- Not `=`, so that the session's key leads to the row: the user may have thousands.
-  and c.user_id is not distinct from :user_id
+  and c.user_id is not distinct from owner.id
   and c.deleted_at is not null
-for share of u
-for update of c;
+returning c.id;
 
 -- name: import_many
 -- The ids of the conversations that were new. They are closed, since an imported chat is of the past until
@@ -169,10 +197,12 @@ from jsonb_to_recordset(:rows) as r (
   telegram_id bigint, session_id text, started_at timestamptz, last_activity timestamptz
 )
 join thea.users u on u.tenant_id = :tenant_id and u.telegram_id = r.telegram_id and u.deleted_at is null
+-- `offset 0`: one by one, never by reading all conversations.
 where not exists (
   select from thea.conversations c
   where c.tenant_id = :tenant_id
     and c.session_id = r.session_id
+  offset 0
 )
 order by r.session_id
 for share of u
@@ -264,7 +294,8 @@ returning
 -- name: delete
 -- The id of the conversation, which is hidden with its messages; no row when there was none.
 update thea.conversations
-set deleted_at = now()
+-- After the time at which it began anew, if that was in this transaction: its messages are told apart by it.
+set deleted_at = greatest(now(), started_at)
 where tenant_id = :tenant_id
   and id = :id
   and deleted_at is null

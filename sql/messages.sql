@@ -98,17 +98,47 @@ select
 from newest
 order by created_at, id;
 
+-- name: get_by_message_id
+-- The message of this session that has the channel's number; no row when there is none or it was deleted.
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from thea.message_history
+where tenant_id = :tenant_id
+  and conversation_id = (
+    select id
+    from thea.conversations
+    where tenant_id = :tenant_id
+      and session_id = :session_id
+      and deleted_at is null
+  )
+  and message_id = :message_id
+  and deleted_at is null;
+
 -- name: create_many
 -- The new messages, in the order of the rows; an error when a user or a conversation is missing.
-with parents as (
-  select c.id, c.user_id
-  from thea.conversations c
-  join thea.users u on u.tenant_id = :tenant_id and u.id = c.user_id and u.deleted_at is null
-  where c.tenant_id = :tenant_id
-    and c.id in (select conversation_id from jsonb_to_recordset(:rows) as (conversation_id bigint))
-    and c.deleted_at is null
-  for share of u
-  for share of c
+with owners as (
+  select id
+  from (
+    select id
+    from thea.users
+    where tenant_id = :tenant_id
+      and id in (select user_id from jsonb_to_recordset(:rows) as (user_id bigint))
+      and deleted_at is null
+    for share
+  ) locked
+),
+parents as (
+  select id, user_id
+  from (
+    select id, user_id
+    from thea.conversations
+    where tenant_id = :tenant_id
+      and id in (select conversation_id from jsonb_to_recordset(:rows) as (conversation_id bigint))
+      and user_id in (select id from owners)
+      and deleted_at is null
+    for share
+  ) locked
 )
 insert into thea.message_history (
   tenant_id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
@@ -119,7 +149,8 @@ select
   r.user_id,
   case when (r.conversation_id, r.user_id) in (select id, user_id from parents) then r.conversation_id end,
   r.message_id, r.user_message, r.bot_response, r.intent_detected, r.entities_extracted, r.confidence_score,
-  r.processing_time_ms, coalesce(r.created_at, now())
+  -- Not the time at which the transaction began, because other messages may have arrived since then.
+  r.processing_time_ms, coalesce(r.created_at, clock_timestamp())
 from rows from (
   jsonb_to_recordset(:rows) as (
     user_id bigint, conversation_id bigint, message_id bigint, user_message text, bot_response text,
@@ -137,9 +168,43 @@ returning
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
 
 -- name: add
--- The new message, at the end of its session, which is made where there is none and opened where it was
--- closed; no row when it is deleted or another user's.
-with owner as (
+-- The new message, at the end of its session, which is made where there is none and opened where it was closed;
+-- or the message that has this `message_id` in it already, with the answer if it had none. No row when the session
+-- is deleted or another user's, or when somebody made it or added this message at the same moment.
+with present as (
+  select
+    tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+    entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+  from thea.message_history
+  where tenant_id = :tenant_id
+    and conversation_id = (
+      select id
+      from thea.conversations
+      where tenant_id = :tenant_id
+        and session_id = :session_id
+        -- Not `=`, so that the session's key leads to the row: the user may have thousands.
+        and user_id is not distinct from :user_id
+        and deleted_at is null
+    )
+    and message_id = :message_id
+    and deleted_at is null
+  -- So that it is read as it is now, also where another writer has just changed it.
+  for no key update
+),
+answered as (
+  update thea.message_history m
+  set bot_response = :bot_response
+  from present p
+  where m.tenant_id = :tenant_id
+    and m.id = p.id
+    and p.bot_response is null
+    and :bot_response::text is not null
+  returning
+    m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
+    m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,
+    m.updated_at, m.deleted_at
+),
+owner as (
   select (
     select id
     from thea.users
@@ -148,41 +213,103 @@ with owner as (
       and deleted_at is null
     for share
   ) as id
+  where not exists (select from present)
 ),
 -- The conversation remembers the message, so the message's id is drawn before either is written.
 next_message as (
   select nextval('thea.message_history_id_seq') as id
+  from owner
 ),
-conversation as (
-  insert into thea.conversations as c (tenant_id, user_id, session_id, last_message_id)
-  select :tenant_id, owner.id, :session_id, coalesce(:message_id, next_message.id)
-  from owner, next_message
-  on conflict (tenant_id, session_id) do update
-  set last_message_id = excluded.last_message_id,
-    last_activity = greatest(c.last_activity, excluded.last_activity),
+-- The message's time is drawn while the conversation is locked, and is later than that of every other message
+-- in it: so the order of time is the order of arrival, also where the transaction began earlier.
+place as (
+  select
+    locked.id,
+    locked.user_id,
+    greatest(
+      clock_timestamp(),
+      locked.last_message_at + interval '1 microsecond',
+      -- A message that was given a time to come.
+      newest.created_at + interval '1 microsecond'
+    ) as created_at
+  from (
+    select id, user_id, last_message_at
+    from thea.conversations
+    where tenant_id = :tenant_id
+      and session_id = :session_id
+      and user_id is not distinct from (select id from owner)
+      and deleted_at is null
+    for no key update
+  ) locked
+  left join lateral (
+    select m.created_at
+    from thea.message_history m
+    where m.tenant_id = :tenant_id
+      and m.conversation_id = locked.id
+    order by m.created_at desc, m.id desc
+    limit 1
+  ) newest on true
+),
+opened as (
+  insert into thea.conversations (tenant_id, user_id, session_id, last_message_id, last_activity, last_message_at)
+  select :tenant_id, owner.id, :session_id, coalesce(:message_id, next_message.id), moment.at, moment.at
+  from owner, next_message, (select clock_timestamp() as at) moment
+  where not exists (select from place)
+  on conflict (tenant_id, session_id) do nothing
+  returning id, user_id, last_message_at as created_at
+),
+added as (
+  insert into thea.message_history (
+    tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+    entities_extracted, confidence_score, processing_time_ms, created_at
+  )
+  overriding system value
+  select
+    :tenant_id, next_message.id, c.user_id, c.id, :message_id, :user_message, :bot_response, :intent_detected,
+    :entities_extracted, :confidence_score, :processing_time_ms, c.created_at
+  from next_message, (
+    select id, user_id, created_at from place
+    union all
+    select id, user_id, created_at from opened
+  ) c
+  on conflict (tenant_id, conversation_id, message_id) where message_id is not null and deleted_at is null do nothing
+  returning
+    tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+    entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+),
+moved as (
+  update thea.conversations c
+  set last_message_id = coalesce(a.message_id, a.id),
+    last_message_at = a.created_at,
+    last_activity = greatest(c.last_activity, a.created_at),
     is_active = true
-  where c.user_id = excluded.user_id
-    and c.deleted_at is null
-  returning c.id, c.user_id
+  from added a
+  where c.tenant_id = :tenant_id
+    and c.id = a.conversation_id
 )
-insert into thea.message_history (
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms
-)
-overriding system value
 select
-  :tenant_id, next_message.id, conversation.user_id, conversation.id, :message_id, :user_message, :bot_response,
-  :intent_detected, :entities_extracted, :confidence_score, :processing_time_ms
-from conversation, next_message
-returning
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from added
+union all
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from answered
+union all
+select
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+from present
+where not exists (select from answered);
 
 -- name: prune
--- The ids of the messages that were removed for good: all of the conversation but the newest.
+-- The ids of the messages that were removed for good: all of the conversation but the newest, and none that is
+-- as new as the given one.
 delete from thea.message_history m
 where m.tenant_id = :tenant_id
   and m.conversation_id = :conversation_id
+  and (m.created_at, m.id) < (:created_at, :id)
   and (m.created_at, m.id) < (
     select k.created_at, k.id
     from thea.message_history k
@@ -257,45 +384,58 @@ where tenant_id = :tenant_id
 -- The ids of the messages of one batch that were removed for good, the oldest first.
 delete from thea.message_history
 where tenant_id = :tenant_id
-  and id in (
-    select id
-    from thea.message_history
-    where tenant_id = :tenant_id
-      and created_at < :older_than
-    order by created_at, id
-    limit :batch_size
-  )
+  -- An array is looked up by the primary key; a join might read the whole table for each batch.
+  and id = any (array(
+    select locked.id
+    from (
+      select id
+      from thea.message_history
+      where tenant_id = :tenant_id
+        and created_at < :older_than
+      order by created_at, id
+      limit :batch_size
+      for update
+    ) locked
+  ))
 returning id;
+
+-- name: plan_for_sizes
+-- One row; the statements of this transaction are then planned for the tables as they are now.
+-- tenant: none, it reads no table.
+-- not null: plan_cache_mode
+-- writes: a setting of the transaction.
+select set_config('plan_cache_mode', 'force_custom_plan', true) as plan_cache_mode;
 
 -- name: import_many
 -- The exchanges that were new, and those that got their answer or more of it; none for one that is there
 -- already, or was deleted. The caller has locked their conversations.
 -- not null: conversation_id, message_id, is_new
 with given as materialized (
-  select r.conversation_id, r.message_id, r.user_message, r.bot_response, r.created_at, r.place
+  select
+    r.conversation_id, r.message_id, r.user_message, r.bot_response, r.created_at, r.place,
+    s.id as stored_id, s.bot_response as stored_response, s.deleted_at
   from rows from (
     jsonb_to_recordset(:rows) as (
       conversation_id bigint, message_id bigint, user_message text, bot_response text, created_at timestamptz
     )
   ) with ordinality as r (conversation_id, message_id, user_message, bot_response, created_at, place)
-),
-spans as (
-  select conversation_id, min(message_id) as lowest, max(message_id) as highest
-  from given
-  group by conversation_id
-),
--- One index scan for each conversation, whatever the planner believes of a table that it has no statistics of.
-stored as materialized (
-  select m.id, m.conversation_id, m.message_id, m.bot_response, m.deleted_at
-  from spans s
-  cross join lateral (
-    select k.id, k.conversation_id, k.message_id, k.bot_response, k.deleted_at
+  -- Each exchange is looked up by itself, through the key: joined as sets, they might be compared each with each.
+  left join lateral (
+    select k.id, k.bot_response, k.deleted_at
     from thea.message_history k
     where k.tenant_id = :tenant_id
-      and k.conversation_id = s.conversation_id
-      and k.message_id between s.lowest and s.highest
-    offset 0
-  ) m
+      and k.conversation_id = r.conversation_id
+      and k.message_id = r.message_id
+      and k.deleted_at is null
+    union all
+    select k.id, k.bot_response, k.deleted_at
+    from thea.message_history k
+    where k.tenant_id = :tenant_id
+      and k.conversation_id = r.conversation_id
+      and k.message_id = r.message_id
+      and k.deleted_at is not null
+    limit 1
+  ) s on true
 ),
 added as (
   insert into thea.message_history (
@@ -312,11 +452,7 @@ added as (
     ),
     g.conversation_id, g.message_id, g.user_message, g.bot_response, g.created_at
   from given g
-  where not exists (
-    select from stored s
-    where s.conversation_id = g.conversation_id
-      and s.message_id = g.message_id
-  )
+  where g.stored_id is null
   order by g.place
   returning conversation_id, message_id
 ),
@@ -324,19 +460,18 @@ answered as (
   update thea.message_history m
   set bot_response = n.bot_response
   from (
-    select s.id, g.bot_response
-    from given g
-    join stored s on s.conversation_id = g.conversation_id and s.message_id = g.message_id
-    where s.deleted_at is null
+    select stored_id, bot_response
+    from given
+    where deleted_at is null
       -- Answers are only ever appended: another beginning is not the chat's, and is left alone.
       and (
-        s.bot_response is null and g.bot_response is not null
-        or starts_with(g.bot_response, s.bot_response || chr(10))
+        stored_response is null and bot_response is not null
+        or starts_with(bot_response, stored_response || chr(10))
       )
     offset 0
   ) n
   where m.tenant_id = :tenant_id
-    and m.id = n.id
+    and m.id = n.stored_id
   returning m.conversation_id, m.message_id
 )
 select conversation_id, message_id, true as is_new

@@ -106,14 +106,17 @@ returning
 
 -- name: get_or_create_from_telegram
 -- The user with this Telegram id, made where there is none; profile fields that are given replace what
--- was there. No row when the user is deleted.
+-- was there, also by null. No row when the user is deleted.
 insert into thea.users as u (tenant_id, telegram_id, username, first_name, last_name, language_code)
-values (:tenant_id, :telegram_id, :username, :first_name, :last_name, :language_code)
+values (
+  :tenant_id, :telegram_id, :profile::jsonb ->> 'username', :profile ->> 'first_name', :profile ->> 'last_name',
+  :profile ->> 'language_code'
+)
 on conflict (tenant_id, telegram_id) do update
-set username = coalesce(excluded.username, u.username),
-  first_name = coalesce(excluded.first_name, u.first_name),
-  last_name = coalesce(excluded.last_name, u.last_name),
-  language_code = coalesce(excluded.language_code, u.language_code)
+set username = case when :profile ? 'username' then excluded.username else u.username end,
+  first_name = case when :profile ? 'first_name' then excluded.first_name else u.first_name end,
+  last_name = case when :profile ? 'last_name' then excluded.last_name else u.last_name end,
+  language_code = case when :profile ? 'language_code' then excluded.language_code else u.language_code end
 where u.deleted_at is null
 returning
   u.tenant_id, u.id, u.telegram_id, u.username, u.first_name, u.last_name, u.language_code,
@@ -148,87 +151,87 @@ for update;
 
 -- name: update_last_activity
 -- The user, active at the given moment or now; an earlier moment than the last one changes nothing.
-update thea.users
-set last_activity = greatest(last_activity, coalesce(:at, now()))
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is null
+update thea.users u
+set last_activity = greatest(u.last_activity, moment.at)
+from (select coalesce(:at, now()) as at) moment
+where u.tenant_id = :tenant_id
+  and u.id = :id
+  and u.deleted_at is null
 returning
-  tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
-  preferences, last_activity, created_at, updated_at, deleted_at;
+  u.tenant_id, u.id, u.telegram_id, u.username, u.first_name, u.last_name, u.language_code, u.timezone, u.is_active,
+  u.preferences, u.last_activity, u.created_at, u.updated_at, u.deleted_at;
 
 -- name: get_with
--- The user with the newest of what hangs on them, as many of each as asked for; no row when there is none.
--- not null: user, events, notes, conversations, messages
+-- The user, and the newest of what hangs on them, as many of each as asked for, each as a document beside the name
+-- of its kind; without the user when there is none. Each is a row of its own, because one document of all of them
+-- might be larger than a document can be.
+-- not null: kind, document
 select
-  jsonb_build_object(
-    'tenant_id', tenant_id, 'id', id, 'telegram_id', telegram_id, 'username', username,
-    'first_name', first_name, 'last_name', last_name, 'language_code', language_code,
-    'timezone', timezone, 'is_active', is_active, 'preferences', preferences, 'last_activity',
-    last_activity, 'created_at', created_at, 'updated_at', updated_at, 'deleted_at', deleted_at
-  ) as "user",
-  to_jsonb(array(
-    select to_jsonb(r)
-    from (
-      select
-        tenant_id, id, user_id, title, description, start_datetime, end_datetime, location,
-        event_type, category, status, reminder_minutes, recurrence_rule, all_day, skipped,
-        external_id, extra_data, created_at, updated_at, deleted_at
-      from thea.events
-      where tenant_id = :tenant_id
-        and user_id = :id
-        and deleted_at is null
-      order by created_at desc, id desc
-      limit :events
-    ) r
-  )) as events,
-  to_jsonb(array(
-    select to_jsonb(r)
-    from (
-      select
-        tenant_id, id, user_id, title, content, category, priority, tags, is_pinned,
-        reminder_datetime, extra_data, created_at, updated_at, deleted_at
-      from thea.notes
-      where tenant_id = :tenant_id
-        and user_id = :id
-        and deleted_at is null
-      order by created_at desc, id desc
-      limit :notes
-    ) r
-  )) as notes,
-  to_jsonb(array(
-    select to_jsonb(r)
-    from (
-      select
-        tenant_id, id, user_id, session_id, current_state, context_data, last_message_id,
-        is_active, started_at, last_activity, created_at, updated_at, deleted_at
-      from thea.conversations
-      where tenant_id = :tenant_id
-        and user_id = :id
-        and deleted_at is null
-      order by created_at desc, id desc
-      limit :conversations
-    ) r
-  )) as conversations,
-  to_jsonb(array(
-    select to_jsonb(r)
-    from (
-      select
-        tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response,
-        intent_detected, entities_extracted, confidence_score, processing_time_ms, created_at,
-        updated_at, deleted_at
-      from thea.message_history
-      where tenant_id = :tenant_id
-        and user_id = :id
-        and deleted_at is null
-      order by created_at desc, id desc
-      limit :messages
-    ) r
-  )) as messages
-from thea.users
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is null;
+  'user' as kind,
+  to_jsonb(r) as document
+from (
+  select
+    tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,
+    preferences, last_activity, created_at, updated_at, deleted_at
+  from thea.users
+  where tenant_id = :tenant_id
+    and id = :id
+    and deleted_at is null
+) r
+union all
+select 'events', to_jsonb(r)
+from (
+  select
+    tenant_id, id, user_id, title, description, start_datetime, end_datetime, location,
+    event_type, category, status, reminder_minutes, recurrence_rule, all_day, skipped,
+    external_id, extra_data, created_at, updated_at, deleted_at
+  from thea.events
+  where tenant_id = :tenant_id
+    and user_id = :id
+    and deleted_at is null
+  order by created_at desc, id desc
+  limit :events
+) r
+union all
+select 'notes', to_jsonb(r)
+from (
+  select
+    tenant_id, id, user_id, title, content, category, priority, tags, is_pinned,
+    reminder_datetime, extra_data, created_at, updated_at, deleted_at
+  from thea.notes
+  where tenant_id = :tenant_id
+    and user_id = :id
+    and deleted_at is null
+  order by created_at desc, id desc
+  limit :notes
+) r
+union all
+select 'conversations', to_jsonb(r)
+from (
+  select
+    tenant_id, id, user_id, session_id, current_state, context_data, last_message_id,
+    is_active, started_at, last_activity, created_at, updated_at, deleted_at
+  from thea.conversations
+  where tenant_id = :tenant_id
+    and user_id = :id
+    and deleted_at is null
+  order by created_at desc, id desc
+  limit :conversations
+) r
+union all
+select 'messages', to_jsonb(r)
+from (
+  select
+    tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response,
+    intent_detected, entities_extracted, confidence_score, processing_time_ms, created_at,
+    updated_at, deleted_at
+  from thea.message_history
+  where tenant_id = :tenant_id
+    and user_id = :id
+    and deleted_at is null
+  order by created_at desc, id desc
+  limit :messages
+) r;
 
 -- name: get_preferences
 -- The preferences of the user; no row when there is none.

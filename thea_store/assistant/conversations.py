@@ -22,7 +22,7 @@ __all__ = [
     "Conversations",
     "ImportedSession",
     "Progress",
-    "restore_session",
+    "begin_anew",
     "session_is_taken",
 ]
 
@@ -94,6 +94,9 @@ class LockedSession(Record, frozen=True):
     session_id: str
 
 
+# How many conversations one statement closes, so that none holds its locks for long.
+_BATCH = 1000
+
 SQL = SqlFile("conversations")
 COMMON = common(
     SQL,
@@ -106,9 +109,9 @@ COMMON = common(
 GET_BY_SESSION_ID = SQL.query("get_by_session_id", Conversation, session_id=Key)
 GET_ACTIVE = SQL.query("get_active", Conversation, user_id=Id)
 GET_INACTIVE_SINCE = SQL.query("get_inactive_since", Conversation, since=Moment, limit=Limit)
-CLOSE_INACTIVE = SQL.query("close_inactive", int, since=Moment)
+CLOSE_INACTIVE = SQL.query("close_inactive", int, since=Moment, batch_size=int)
 OPEN = SQL.query("open", Conversation, user_id=Id, session_id=Key)
-GET_DELETED_ID = SQL.query("get_deleted_id", int, user_id=Id, session_id=Key)
+BEGIN_ANEW = SQL.query("begin_anew", int, user_id=Id, session_id=Key)
 UPDATE_STATE = SQL.query(
     "update_state",
     Conversation,
@@ -124,9 +127,9 @@ LOCK_SESSIONS = SQL.query("lock_sessions", LockedSession, rows=list[ImportedSess
 ADVANCE = SQL.query("advance", int, rows=list[Progress])
 
 
-async def restore_session(db: Executor, tenant_id: str, user_id: int, session_id: str) -> None:
-    """Restore the user's conversation of this session where it is deleted."""
-    for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, user_id=user_id, session_id=session_id):
+async def begin_anew(db: Executor, tenant_id: str, user_id: int, session_id: str) -> None:
+    """Bring back the user's deleted conversation of this session: idle, with an empty context, without its messages."""
+    for deleted in await db.fetch_all(BEGIN_ANEW, tenant_id, user_id=user_id, session_id=session_id):
         await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
 
 
@@ -205,20 +208,22 @@ class Conversations(Repository[Conversation]):
     async def get_or_create(self, tenant_id: str, user_id: int, session_id: str) -> Conversation:
         """The open conversation of this session, however many ask at once.
 
-        A closed one is opened again, a deleted one restored with its messages. `DuplicateError` when
-        the session belongs to another user, `InvalidReferenceError` when there is no such user.
+        A closed one is opened again in the state and with the context that it was closed in. A deleted one begins
+        anew: idle, with an empty context; its old messages stay deleted, and only `restore`, called instead of this,
+        brings it back as it was. `DuplicateError` when the session belongs to another user,
+        `InvalidReferenceError` when there is no such user.
         """
         asked = {"user_id": user_id, "session_id": session_id}
         if conversation := await self._db.fetch_optional(OPEN, tenant_id, **asked):
             return conversation
 
-        async def bring_back(db: Executor) -> Conversation:
-            await restore_session(db, tenant_id, user_id, session_id)
+        async def open_anew(db: Executor) -> Conversation:
+            await begin_anew(db, tenant_id, user_id, session_id)
             if conversation := await db.fetch_optional(OPEN, tenant_id, **asked):
                 return conversation
             raise session_is_taken()
 
-        return await self._db.atomic(tenant_id, bring_back)
+        return await self._db.atomic(tenant_id, open_anew)
 
     async def update_state(
         self,
@@ -256,7 +261,10 @@ class Conversations(Repository[Conversation]):
         return await self._db.fetch_all(GET_ACTIVE, tenant_id, user_id=user_id)
 
     async def close_conversation(self, tenant_id: str, conversation_id: int) -> Conversation:
-        """The conversation, closed; `NotFoundError` when there is none."""
+        """The conversation, closed; `NotFoundError` when there is none.
+
+        It keeps its state and its context, and goes on with them when a message opens it again.
+        """
         check("conversation_id", conversation_id, Id)
         return await self._db.fetch_one(CLOSE, tenant_id, id=conversation_id)
 
@@ -265,8 +273,18 @@ class Conversations(Repository[Conversation]):
         return await self._db.fetch_all(GET_INACTIVE_SINCE, tenant_id, since=since, limit=limit)
 
     async def close_inactive(self, tenant_id: str, since: datetime) -> int:
-        """Close the open conversations whose last activity was before `since`; how many there were."""
-        return len(await self._db.fetch_all(CLOSE_INACTIVE, tenant_id, since=since))
+        """Close the open conversations whose last activity was before `since`, in batches; how many there were.
+
+        Each keeps its state and its context, and goes on with them when a message opens it again: where a new
+        message should begin with nothing, set another state first, or delete the conversation. Outside a transaction
+        each batch commits by itself.
+        """
+        total = 0
+        while True:
+            closed = await self._db.fetch_all(CLOSE_INACTIVE, tenant_id, since=since, batch_size=_BATCH)
+            total += len(closed)
+            if len(closed) < _BATCH:
+                return total
 
     async def import_many(self, tenant_id: str, rows: Iterable[ImportedSession]) -> int:
         """Make the conversations of these sessions that are not there, closed; how many were new."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Required
+from typing import Annotated, Any, Required, get_type_hints
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict, Unpack
 
-from thea_store.assistant.conversations import restore_session, session_is_taken
+from thea_store.assistant.conversations import begin_anew, session_is_taken
 from thea_store.database import Executor
 from thea_store.queries.arguments import (
     Confidence,
@@ -31,6 +31,7 @@ __all__ = [
     "ImportedTurn",
     "Message",
     "MessageChanges",
+    "MessageDetails",
     "MessageFilters",
     "MessageStatistics",
     "Messages",
@@ -89,16 +90,22 @@ class ImportedTurn(Record, frozen=True):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class MessageChanges(TypedDict, total=False):
-    """What `update` may change."""
+class MessageDetails(TypedDict, total=False):
+    """What a message may have besides what the user wrote."""
 
-    message_id: Id | None
-    user_message: LongText
     bot_response: LongText | None
+    message_id: Id | None
     intent_detected: Key | None
     entities_extracted: JsonContainer | None
     confidence_score: Confidence | None
     processing_time_ms: Milliseconds | None
+
+
+@with_config(ConfigDict(extra="forbid"))
+class MessageChanges(MessageDetails, total=False):
+    """What `update` may change."""
+
+    user_message: LongText
 
 
 class MessageFilters(TypedDict, total=False):
@@ -115,16 +122,10 @@ class MessageFilters(TypedDict, total=False):
 
 
 @with_config(ConfigDict(extra="forbid"))
-class _NewMessage(TypedDict, total=False):
+class _NewMessage(MessageDetails, total=False):
     user_id: Required[Id]
     conversation_id: Required[Id]
     user_message: Required[LongText]
-    bot_response: LongText | None
-    message_id: Id | None
-    intent_detected: Key | None
-    entities_extracted: JsonContainer | None
-    confidence_score: Confidence | None
-    processing_time_ms: Milliseconds | None
     created_at: Moment | None
 
 
@@ -155,24 +156,15 @@ COMMON = common(
 )
 
 GET_CONTEXT_WINDOW = SQL.query("get_context_window", Message, session_id=Key, limit=Limit)
-ADD = SQL.query(
-    "add",
-    Message,
-    user_id=Id,
-    session_id=Key,
-    user_message=LongText,
-    bot_response=LongText | None,
-    message_id=Id | None,
-    intent_detected=Key | None,
-    entities_extracted=JsonContainer | None,
-    confidence_score=Confidence | None,
-    processing_time_ms=Milliseconds | None,
-)
-PRUNE = SQL.query("prune", int, conversation_id=Id, keep=_Keep)
+GET_BY_MESSAGE_ID = SQL.query("get_by_message_id", Message, session_id=Key, message_id=Id)
+_DETAILS = get_type_hints(MessageDetails, include_extras=True)
+ADD = SQL.query("add", Message, user_id=Id, session_id=Key, user_message=LongText, **_DETAILS)
+PRUNE = SQL.query("prune", int, conversation_id=Id, created_at=Moment, id=Id, keep=_Keep)
 GET_STATISTICS = SQL.query("get_statistics", MessageStatistics, user_id=Id | None)
 ANALYZE_PERFORMANCE = SQL.query(
     "analyze_performance", PerformanceReport, hours=_Hours, slow_ms=Count, low_confidence=Confidence
 )
+PLAN_FOR_SIZES = SQL.query("plan_for_sizes", str)
 DELETE_OLD = SQL.query("delete_old", int, older_than=Moment, batch_size=int)
 IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[NewTurn])
 
@@ -219,29 +211,20 @@ class Messages(Repository[Message]):
         conversation_id: int,
         user_message: str,
         *,
-        bot_response: str | None = None,
-        message_id: int | None = None,
-        intent_detected: str | None = None,
-        entities_extracted: dict[str, Any] | list[Any] | None = None,
-        confidence_score: float | None = None,
-        processing_time_ms: int | None = None,
         created_at: datetime | None = None,
+        **details: Unpack[MessageDetails],
     ) -> Message:
         """The new message of an existing conversation, which does not move; for a live exchange use `add_message`.
 
-        `InvalidReferenceError` when the user has no such conversation.
+        `InvalidReferenceError` when the user has no such conversation, `DuplicateError` when it has a message with
+        this `message_id`.
         """
         row = {
             "user_id": user_id,
             "conversation_id": conversation_id,
             "user_message": user_message,
-            "bot_response": bot_response,
-            "message_id": message_id,
-            "intent_detected": intent_detected,
-            "entities_extracted": entities_extracted,
-            "confidence_score": confidence_score,
-            "processing_time_ms": processing_time_ms,
             "created_at": created_at,
+            **details,
         }
         return await self._create(tenant_id, row)
 
@@ -250,35 +233,22 @@ class Messages(Repository[Message]):
         return await self._update(tenant_id, id, changes)
 
     async def add_message(
-        self,
-        tenant_id: str,
-        user_id: int,
-        session_id: str,
-        *,
-        user_message: str,
-        bot_response: str | None = None,
-        message_id: int | None = None,
-        intent_detected: str | None = None,
-        entities_extracted: dict[str, Any] | list[Any] | None = None,
-        confidence_score: float | None = None,
-        processing_time_ms: int | None = None,
+        self, tenant_id: str, user_id: int, session_id: str, *, user_message: str, **details: Unpack[MessageDetails]
     ) -> Message:
-        """The new message, at the end of its session.
+        """The new message, at the end of its session; or the one with this `message_id` that is there already.
 
-        The session's conversation is made where there is none, opened where it was closed, restored
-        where it was deleted; its `last_activity` and `last_message_id` move. `DuplicateError` when the
-        session belongs to another user, `InvalidReferenceError` when there is no such user.
+        The session's conversation is made where there is none, and opened where it was closed. Where it was deleted,
+        it begins anew: idle, with an empty context, and its old messages stay deleted. Its `last_activity` and
+        `last_message_id` move. Within a conversation the order of `created_at` is the order of arrival, also for
+        transactions that overlap: the next message waits until the transaction of the one before has ended.
+
+        A message with this `message_id` that is there already is returned as it is, and nothing changes, except that
+        a `bot_response` fills in one that was missing. So a delivery can be repeated, also after
+        `OutcomeUnknownError`.
+
+        `DuplicateError` when the session belongs to another user, `InvalidReferenceError` when there is no such user.
         """
-        message = {
-            "user_message": user_message,
-            "bot_response": bot_response,
-            "message_id": message_id,
-            "intent_detected": intent_detected,
-            "entities_extracted": entities_extracted,
-            "confidence_score": confidence_score,
-            "processing_time_ms": processing_time_ms,
-        }
-        return await _add(self._db, tenant_id, user_id, session_id, message)
+        return await _add(self._db, tenant_id, user_id, session_id, _row(user_message, details))
 
     async def add_message_with_prune(
         self,
@@ -287,35 +257,36 @@ class Messages(Repository[Message]):
         session_id: str,
         *,
         user_message: str,
-        bot_response: str | None = None,
-        message_id: int | None = None,
-        intent_detected: str | None = None,
-        entities_extracted: dict[str, Any] | list[Any] | None = None,
-        confidence_score: float | None = None,
-        processing_time_ms: int | None = None,
         keep: int = 50,
+        **details: Unpack[MessageDetails],
     ) -> Message:
-        """As `add_message`; the conversation then holds its newest `keep` messages, older ones are purged."""
-        check("keep", keep, _Keep)
-        message = {
-            "user_message": user_message,
-            "bot_response": bot_response,
-            "message_id": message_id,
-            "intent_detected": intent_detected,
-            "entities_extracted": entities_extracted,
-            "confidence_score": confidence_score,
-            "processing_time_ms": processing_time_ms,
-        }
+        """As `add_message`; the conversation then holds its newest `keep` messages, older ones are purged.
 
-        # Before there is a transaction.
-        bind(ADD, tenant_id, {"user_id": user_id, "session_id": session_id, **message})
+        The message that is returned is never purged, nor is any after it: where it was there already and is not among
+        the newest, more than `keep` remain.
+        """
+        check("keep", keep, _Keep)
+        row = _row(user_message, details)
+        # So that a wrong argument is refused before a transaction begins.
+        bind(ADD, tenant_id, {"user_id": user_id, "session_id": session_id, **row})
 
         async def add_and_prune(db: Executor) -> Message:
-            added = await _add(db, tenant_id, user_id, session_id, message)
-            await db.fetch_all(PRUNE, tenant_id, conversation_id=added.conversation_id, keep=keep)
+            added = await _add(db, tenant_id, user_id, session_id, row)
+            await db.fetch_all(
+                PRUNE,
+                tenant_id,
+                conversation_id=added.conversation_id,
+                created_at=added.created_at,
+                id=added.id,
+                keep=keep,
+            )
             return added
 
         return await self._db.atomic(tenant_id, add_and_prune)
+
+    async def get_by_message_id(self, tenant_id: str, session_id: str, message_id: int) -> Message | None:
+        """The message of this session with the channel's number `message_id`, or `None`."""
+        return await self._db.fetch_optional(GET_BY_MESSAGE_ID, tenant_id, session_id=session_id, message_id=message_id)
 
     async def get_context_window(self, tenant_id: str, session_id: str, limit: int = 50) -> list[Message]:
         """The newest messages of the session, the oldest of them first; empty when there is no such session."""
@@ -352,7 +323,10 @@ class Messages(Repository[Message]):
         )
 
     async def delete_old_messages(self, tenant_id: str, older_than: datetime) -> int:
-        """Purge the messages from before `older_than`, in batches that each commit; how many there were."""
+        """Purge the messages from before `older_than`, in batches; how many there were.
+
+        Outside a transaction each batch commits by itself.
+        """
         total = 0
         while True:
             removed = await self._db.fetch_all(DELETE_OLD, tenant_id, older_than=older_than, batch_size=_BATCH)
@@ -369,16 +343,28 @@ class Messages(Repository[Message]):
         """
         return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows))
 
+    async def plan_for_sizes(self, tenant_id: str) -> None:
+        """Have this transaction's statements planned for the tables as they are now; for bulk writes into growing ones.
 
-async def _add(db: Executor, tenant_id: str, user_id: int, session_id: str, message: Mapping[str, object]) -> Message:
-    place = {"user_id": user_id, "session_id": session_id}
-    if added := await db.fetch_optional(ADD, tenant_id, **place, **message):
+        PostgreSQL otherwise keeps the plan that it made when a table was small, until it is analyzed again.
+        """
+        await self._db.fetch_value(PLAN_FOR_SIZES, tenant_id)
+
+
+def _row(user_message: str, details: MessageDetails) -> dict[str, object]:
+    return dict.fromkeys(_DETAILS) | {"user_message": user_message} | details
+
+
+async def _add(db: Executor, tenant_id: str, user_id: int, session_id: str, row: Mapping[str, object]) -> Message:
+    session = {"user_id": user_id, "session_id": session_id}
+    if added := await db.fetch_optional(ADD, tenant_id, **session, **row):
         return added
 
-    async def bring_back(db: Executor) -> Message:
-        await restore_session(db, tenant_id, user_id, session_id)
-        if added := await db.fetch_optional(ADD, tenant_id, **place, **message):
+    async def add_again(db: Executor) -> Message:
+        # The session is deleted, or somebody else made it, or added the message, after the statement had looked.
+        await begin_anew(db, tenant_id, user_id, session_id)
+        if added := await db.fetch_optional(ADD, tenant_id, **session, **row):
             return added
         raise session_is_taken()
 
-    return await db.atomic(tenant_id, bring_back)
+    return await db.atomic(tenant_id, add_again)

@@ -14,11 +14,12 @@ from thea_store.assistant.events.repository import Event
 from thea_store.assistant.messages import Message
 from thea_store.assistant.notes import Note
 from thea_store.database import Executor
+from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import Id, JsonObject, Moment, Name, Timezone, check, split_patch
 from thea_store.queries.file import SqlFile
 from thea_store.repositories.base import Page, Record, Repository, Stored, common, listed
 
-__all__ = ["ImportedUser", "User", "UserChanges", "UserFilters", "UserOverview", "Users"]
+__all__ = ["ImportedUser", "TelegramProfile", "User", "UserChanges", "UserFilters", "UserOverview", "Users"]
 
 
 class User(Stored, frozen=True):
@@ -80,11 +81,28 @@ class _NewUser(TypedDict, total=False):
 
 
 @with_config(ConfigDict(extra="forbid"))
+class TelegramProfile(TypedDict, total=False):
+    """What Telegram tells of a person; `None` is a field that they left empty."""
+
+    username: Name | None
+    first_name: Name | None
+    last_name: Name | None
+    language_code: Name | None
+
+
+@with_config(ConfigDict(extra="forbid"))
 class ImportedUser(TypedDict):
     """Somebody who wrote in an imported chat."""
 
     telegram_id: Id
     first_name: Name | None
+
+
+class _Piece(Record):
+    """The user, or one of what hangs on them."""
+
+    kind: str
+    document: dict[str, Any]
 
 
 _Some = Annotated[int, Field(ge=0, le=1000)]
@@ -99,16 +117,8 @@ COMMON = common(
 )
 
 GET_BY_TELEGRAM_ID = SQL.query("get_by_telegram_id", User, telegram_id=Id)
-GET_OR_CREATE = SQL.query(
-    "get_or_create_from_telegram",
-    User,
-    telegram_id=Id,
-    username=Name | None,
-    first_name=Name | None,
-    last_name=Name | None,
-    language_code=Name | None,
-)
-GET_WITH = SQL.query("get_with", UserOverview, id=Id, notes=_Some, events=_Some, conversations=_Some, messages=_Some)
+GET_OR_CREATE = SQL.query("get_or_create_from_telegram", User, telegram_id=Id, profile=TelegramProfile)
+GET_WITH = SQL.query("get_with", _Piece, id=Id, notes=_Some, events=_Some, conversations=_Some, messages=_Some)
 GET_DELETED_ID = SQL.query("get_deleted_id", int, telegram_id=Id)
 IMPORT_MANY = SQL.query("import_many", int, rows=list[ImportedUser])
 UPDATE_LAST_ACTIVITY = SQL.query("update_last_activity", User, id=Id, at=Moment | None)
@@ -184,35 +194,25 @@ class Users(Repository[User]):
         return await self._db.fetch_optional(GET_BY_TELEGRAM_ID, tenant_id, telegram_id=telegram_id)
 
     async def get_or_create_from_telegram(
-        self,
-        tenant_id: str,
-        telegram_id: int,
-        *,
-        username: str | None = None,
-        first_name: str | None = None,
-        last_name: str | None = None,
-        language_code: str | None = None,
+        self, tenant_id: str, telegram_id: int, **profile: Unpack[TelegramProfile]
     ) -> User:
         """The user with this Telegram id, with the given profile fields refreshed.
 
-        Made where there is none, however many ask at once; a deleted one is restored with all that
-        the delete hid. Telegram tells no timezone: a new user's is UTC until `update(timezone=…)`, and
-        recurring events follow it.
+        A field that is given as `None` is emptied, one that is not given stays as it is. The user is made where
+        there is none, however many ask at once; a deleted one is restored with all that the delete hid. Telegram
+        does not tell the timezone: a new user's is UTC until `update(timezone=…)`, and recurring events follow it.
         """
-        profile = {
-            "telegram_id": telegram_id,
-            "username": username,
-            "first_name": first_name,
-            "last_name": last_name,
-            "language_code": language_code,
-        }
-        if user := await self._db.fetch_optional(GET_OR_CREATE, tenant_id, **profile):
-            return user
+        asked = {"telegram_id": telegram_id, "profile": profile}
+        try:
+            if user := await self._db.fetch_optional(GET_OR_CREATE, tenant_id, **asked):
+                return user
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(error.argument.removeprefix("profile."), error.reason) from error.__cause__
 
         async def welcome_back(db: Executor) -> User:
             for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, telegram_id=telegram_id):
                 await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
-            return await db.fetch_one(GET_OR_CREATE, tenant_id, **profile)
+            return await db.fetch_one(GET_OR_CREATE, tenant_id, **asked)
 
         return await self._db.atomic(tenant_id, welcome_back)
 
@@ -233,7 +233,7 @@ class Users(Repository[User]):
     ) -> UserOverview | None:
         """The user with up to so many (0 to 1000) of each, in one round trip; `None` when there is no such user."""
         check("user_id", user_id, Id)
-        return await self._db.fetch_optional(
+        pieces = await self._db.fetch_all(
             GET_WITH,
             tenant_id,
             id=user_id,
@@ -242,6 +242,7 @@ class Users(Repository[User]):
             conversations=conversations,
             messages=messages,
         )
+        return _overview(pieces)
 
     async def get_preferences(self, tenant_id: str, user_id: int) -> dict[str, Any]:
         """The user's preferences; `NotFoundError` when there is no such user."""
@@ -257,3 +258,16 @@ class Users(Repository[User]):
     async def import_many(self, tenant_id: str, rows: Iterable[ImportedUser]) -> int:
         """Make the users that are not there; how many were new. A deleted one stays deleted."""
         return len(await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows)))
+
+
+def _overview(pieces: Iterable[_Piece]) -> UserOverview | None:
+    parts: dict[str, list[dict[str, Any]]] = {kind: [] for kind in UserOverview.model_fields}
+    for piece in pieces:
+        parts[piece.kind].append(piece.document)
+    for user in parts.pop("user"):
+        overview = UserOverview.model_validate({"user": user, **parts})
+        # The statement's branches may come in any order, so each list is put in its own.
+        for rows in (overview.notes, overview.events, overview.conversations, overview.messages):
+            rows.sort(key=lambda row: (row.created_at, row.id), reverse=True)
+        return overview
+    return None

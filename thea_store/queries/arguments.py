@@ -195,23 +195,41 @@ def _check_size(document: object) -> None:
             raise ValueError("must not contain a NUL character")
 
 
-def _is_storable_json(value: object, is_json: ValidatorFunctionWrapHandler) -> Any:
+_json_value = TypeAdapter(JsonValue)
+
+# From here on a float is written with an exponent, which the server's exact numbers turn into a whole number.
+_EXACT = 1e16
+
+
+def _is_storable_json(value: object, is_container: ValidatorFunctionWrapHandler) -> Any:
     _check_size(value)
     # The place of a fault is not told, since a document's keys are data.
     try:
-        checked = is_json(value)
-        json.dumps(checked, allow_nan=False, ensure_ascii=False)
+        checked = _json_value.validate_python(is_container(value), strict=True)
+        text = json.dumps(checked, allow_nan=False, ensure_ascii=False)
         to_json([{"": checked}])  # Unicode text, and no deeper than a column of a row may be
     except (ValueError, RecursionError):
         raise ValueError("must be JSON: text keys, Unicode text, finite numbers, not nested deeply") from None
-    return checked
+    return _with_exact_numbers(checked) if "e+" in text else checked
 
 
-JsonObject = Annotated[dict[str, JsonValue], WrapValidator(_is_storable_json)]
-"""A JSON object of up to 50,000 values and a million characters."""
+def _with_exact_numbers(value: Any) -> Any:
+    """The document with each large float as the whole number that it is, so that it comes back equal.
 
-JsonContainer = Annotated[dict[str, JsonValue] | list[JsonValue], WrapValidator(_is_storable_json)]
-"""A JSON object or array of up to 50,000 values and a million characters."""
+    1e23 is 99999999999999991611392, but its text means 100000000000000000000000, which is no float.
+    """
+    if isinstance(value, dict):
+        return {key: _with_exact_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_exact_numbers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and abs(value) >= _EXACT else value
+
+
+JsonObject = Annotated[dict[str, Any], WrapValidator(_is_storable_json)]
+"""A JSON object of up to 50,000 values and a million characters; its numbers come back equal."""
+
+JsonContainer = Annotated[dict[str, Any] | list[Any], WrapValidator(_is_storable_json)]
+"""A JSON object or array of up to 50,000 values and a million characters; its numbers come back equal."""
 
 
 def split_patch(argument: str, patch: object) -> tuple[dict[str, Any], list[str]]:
