@@ -193,19 +193,29 @@ returning c.id;
 -- somebody writes in it again; one of a user who is not there is not made.
 insert into thea.conversations (tenant_id, user_id, session_id, is_active, started_at, last_activity)
 select :tenant_id, u.id, r.session_id, false, r.started_at, r.last_activity
-from jsonb_to_recordset(:rows) as r (
-  telegram_id bigint, session_id text, started_at timestamptz, last_activity timestamptz
-)
-join thea.users u on u.tenant_id = :tenant_id and u.telegram_id = r.telegram_id and u.deleted_at is null
--- `offset 0`: one by one, never by reading all conversations.
-where not exists (
-  select from thea.conversations c
-  where c.tenant_id = :tenant_id
-    and c.session_id = r.session_id
-  offset 0
-)
-order by r.session_id
-for share of u
+from (
+  select g.telegram_id, g.session_id, g.started_at, g.last_activity
+  from jsonb_to_recordset(:rows) as g (
+    telegram_id bigint, session_id text, started_at timestamptz, last_activity timestamptz
+  )
+  -- `offset 0`: one by one, never by reading all conversations.
+  where not exists (
+    select from thea.conversations c
+    where c.tenant_id = :tenant_id
+      and c.session_id = g.session_id
+    offset 0
+  )
+  order by g.session_id
+) r
+-- One by one, too: a lateral subquery that locks its row is no join that the planner could do otherwise.
+cross join lateral (
+  select k.id
+  from thea.users k
+  where k.tenant_id = :tenant_id
+    and k.telegram_id = r.telegram_id
+    and k.deleted_at is null
+  for share
+) u
 on conflict (tenant_id, session_id) do nothing
 returning id;
 
@@ -213,15 +223,31 @@ returning id;
 -- The ids of the conversations of these sessions, which nobody else may change until the end of the
 -- transaction; none for a conversation that is deleted or another user's.
 select c.id, c.session_id
-from jsonb_to_recordset(:rows) as r (telegram_id bigint, session_id text)
-join thea.users u on u.tenant_id = :tenant_id and u.telegram_id = r.telegram_id and u.deleted_at is null
-join thea.conversations c on c.tenant_id = :tenant_id and c.session_id = r.session_id
--- Not `=`, so that the session's key leads to the row: the user may have thousands.
-where c.user_id is not distinct from u.id
-  and c.deleted_at is null
-order by c.session_id
-for share of u
-for update of c;
+from (
+  select g.telegram_id, g.session_id
+  from jsonb_to_recordset(:rows) as g (telegram_id bigint, session_id text)
+  order by g.session_id
+) r
+-- One by one: a lateral subquery that locks its row is no join that the planner could do otherwise.
+cross join lateral (
+  select k.id
+  from thea.users k
+  where k.tenant_id = :tenant_id
+    and k.telegram_id = r.telegram_id
+    and k.deleted_at is null
+  for share
+) u
+cross join lateral (
+  select k.id, k.session_id
+  from thea.conversations k
+  where k.tenant_id = :tenant_id
+    and k.session_id = r.session_id
+    -- Not `=`, so that the session's key leads to the row: the user may have thousands.
+    and k.user_id is not distinct from u.id
+    and k.deleted_at is null
+  for update
+) c
+order by c.session_id;
 
 -- name: advance
 -- The ids of the conversations that moved: their start to an earlier time, their last activity to a later

@@ -171,6 +171,7 @@ returning
 -- The new message, at the end of its session, which is made where there is none and opened where it was closed;
 -- or the message that has this `message_id` in it already, with the answer if it had none. No row when the session
 -- is deleted or another user's, or when somebody made it or added this message at the same moment.
+-- not null: tenant_id, id, user_id, conversation_id, user_message, created_at, updated_at
 with present as (
   select
     tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,

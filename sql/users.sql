@@ -106,7 +106,7 @@ returning
 
 -- name: get_or_create_from_telegram
 -- The user with this Telegram id, made where there is none; profile fields that are given replace what
--- was there, also by null. No row when the user is deleted.
+-- was there, also by null. One who is deleted comes back, with what the delete hid: a trigger sees to that.
 insert into thea.users as u (tenant_id, telegram_id, username, first_name, last_name, language_code)
 values (
   :tenant_id, :telegram_id, :profile::jsonb ->> 'username', :profile ->> 'first_name', :profile ->> 'last_name',
@@ -116,8 +116,8 @@ on conflict (tenant_id, telegram_id) do update
 set username = case when :profile ? 'username' then excluded.username else u.username end,
   first_name = case when :profile ? 'first_name' then excluded.first_name else u.first_name end,
   last_name = case when :profile ? 'last_name' then excluded.last_name else u.last_name end,
-  language_code = case when :profile ? 'language_code' then excluded.language_code else u.language_code end
-where u.deleted_at is null
+  language_code = case when :profile ? 'language_code' then excluded.language_code else u.language_code end,
+  deleted_at = null
 returning
   u.tenant_id, u.id, u.telegram_id, u.username, u.first_name, u.last_name, u.language_code,
   u.timezone, u.is_active, u.preferences, u.last_activity, u.created_at, u.updated_at, u.deleted_at;
@@ -138,16 +138,6 @@ where not exists (
 order by r.telegram_id
 on conflict (tenant_id, telegram_id) do nothing
 returning id;
-
--- name: get_deleted_id
--- The id of the deleted user with this Telegram id, locked until the end of the transaction; no row when
--- there is none.
-select id
-from thea.users
-where tenant_id = :tenant_id
-  and telegram_id = :telegram_id
-  and deleted_at is not null
-for update;
 
 -- name: update_last_activity
 -- The user, active at the given moment or now; an earlier moment than the last one changes nothing.

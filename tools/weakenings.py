@@ -236,12 +236,10 @@ QUERIES = [
     Weakening(
         "a sub-select lacks its predicate",
         query="users.get_with",
-        old="from thea.notes\n      where tenant_id = $1\n        and ",
-        new="from thea.notes\n      where ",
+        old="from thea.notes\n  where tenant_id = $1\n    and ",
+        new="from thea.notes\n  where ",
     ),
-    Weakening(
-        "a join lacks its predicate", query="conversations.get_deleted_id", old="u.tenant_id = $1 and u.id", new="u.id"
-    ),
+    Weakening("a join lacks its predicate", query="messages.restore", old="u.tenant_id = $1 and u.id", new="u.id"),
     Weakening(
         "a predicate stands under an or",
         query="users.get_by_id",

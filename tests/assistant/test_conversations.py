@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from thea_store import (
     InvalidReferenceError,
     NotFoundError,
     Store,
+    StoreTransaction,
     User,
 )
 
@@ -51,13 +53,93 @@ async def test_a_closed_conversation_is_opened_again_with_its_state(store: Store
     assert opened.context_data == {"a": 1}
 
 
-async def test_a_deleted_conversation_returns_with_its_messages(store: Store, tenant: str, user: User) -> None:
-    message = await store.messages.add_message(tenant, user.id, "s", user_message="hola")
-    await store.conversations.delete(tenant, message.conversation_id)
-    assert await store.messages.get_context_window(tenant, "s") == []
+async def test_a_closed_conversation_goes_on_in_its_state_whatever_closed_and_opens_it(
+    store: Store, tenant: str, user: User
+) -> None:
+    async def close(conversation: Conversation) -> None:
+        await store.conversations.close_conversation(tenant, conversation.id)
 
-    await asyncio.gather(*(store.conversations.get_or_create(tenant, user.id, "s") for _ in range(4)))
-    assert [found.id for found in await store.messages.get_context_window(tenant, "s")] == [message.id]
+    async def close_inactive(conversation: Conversation) -> None:
+        await silent_since(store, tenant, conversation, LONG_AGO)
+        assert await store.conversations.close_inactive(tenant, LONG_AGO + timedelta(days=1)) == 1
+
+    async def ask(session: str) -> None:
+        await store.conversations.get_or_create(tenant, user.id, session)
+
+    async def write(session: str) -> None:
+        await store.messages.add_message(tenant, user.id, session, user_message="hola")
+
+    for number, (closing, opening) in enumerate(itertools.product((close, close_inactive), (ask, write))):
+        session = f"s{number}"
+        made = await store.conversations.create(tenant, user.id, session, current_state="x", context_data={"a": 1})
+        await closing(made)
+        closed = await store.conversations.get_by_session_id(tenant, session)
+        assert closed is not None
+        assert (closed.is_active, closed.current_state, closed.context_data) == (False, "x", {"a": 1})
+
+        await opening(session)
+        opened = await store.conversations.get_by_session_id(tenant, session)
+        assert opened is not None
+        assert (opened.id, opened.is_active) == (made.id, True)
+        assert (opened.current_state, opened.context_data) == ("x", {"a": 1})
+
+
+async def test_a_deleted_conversation_begins_anew_and_its_messages_stay_deleted(
+    store: Store, tenant: str, user: User
+) -> None:
+    old = await store.conversations.create(tenant, user.id, "s", current_state="paying", context_data={"card": 1})
+    message = await store.messages.add_message(tenant, user.id, "s", user_message="hola", message_id=7)
+    await store.conversations.close_conversation(tenant, old.id)
+    await store.conversations.delete(tenant, old.id)
+    assert await store.conversations.get_by_session_id(tenant, "s") is None
+
+    begun = await asyncio.gather(*(store.conversations.get_or_create(tenant, user.id, "s") for _ in range(4)))
+    found = await store.conversations.get_by_session_id(tenant, "s")
+    assert found is not None
+    assert {one.id for one in begun} == {found.id}
+    assert (found.current_state, found.context_data, found.is_active) == ("idle", {}, True)
+    assert found.last_message_id is None
+    assert found.started_at > message.created_at
+    assert await store.messages.get_by_id(tenant, message.id) is None
+    assert await store.messages.count(tenant) == 0
+    assert [one async for one in store.messages.iterate(tenant)] == []
+
+
+@pytest.mark.parametrize("in_one_transaction", [False, True])
+async def test_a_restore_brings_back_what_the_last_delete_hid_and_not_what_an_earlier_one_did(
+    store: Store, tenant: str, user: User, *, in_one_transaction: bool
+) -> None:
+    async def delete_twice(db: Store | StoreTransaction) -> int:
+        first = await db.messages.add_message(tenant, user.id, "s", user_message="first", message_id=7)
+        await db.conversations.delete(tenant, first.conversation_id)
+        second = await db.messages.add_message(tenant, user.id, "s", user_message="second", message_id=7)
+        await db.conversations.delete(tenant, second.conversation_id)
+        await db.conversations.restore(tenant, second.conversation_id)
+        return second.conversation_id
+
+    if in_one_transaction:
+        async with store.transaction(tenant) as tx:
+            conversation_id = await delete_twice(tx)
+    else:
+        conversation_id = await delete_twice(store)
+
+    assert [m.user_message for m in await store.messages.get_context_window(tenant, "s")] == ["second"]
+    assert await store.messages.count(tenant, conversation_id=conversation_id) == 1
+    await store.users.delete(tenant, user.id)
+    await store.users.restore(tenant, user.id)
+    assert [m.user_message for m in await store.messages.get_context_window(tenant, "s")] == ["second"]
+
+
+async def test_a_delete_and_messages_at_once_leave_old_messages_deleted(store: Store, tenant: str, user: User) -> None:
+    for round_ in range(10):
+        session = f"s{round_}"
+        old = await store.messages.add_message(tenant, user.id, session, user_message="old")
+        await asyncio.gather(
+            store.conversations.delete(tenant, old.conversation_id),
+            *(store.messages.add_message(tenant, user.id, session, user_message=str(n)) for n in range(3)),
+        )
+
+        assert await store.messages.get_by_id(tenant, old.id) is None
 
 
 async def test_a_session_belongs_to_one_user(store: Store, tenant: str, user: User) -> None:
@@ -158,7 +240,9 @@ async def test_active_conversations_are_those_of_the_user_the_latest_first(
     assert [found.id for found in await store.conversations.get_active(tenant, user.id)] == [made[2].id, made[3].id]
 
 
-async def test_the_longest_silent_conversations_are_found_and_closed(store: Store, tenant: str, user: User) -> None:
+async def test_the_longest_silent_conversations_are_found_and_closed(
+    store: Store, tenant: str, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = [await store.conversations.create(tenant, user.id, f"s{n}") for n in range(5)]
     for n, conversation in enumerate(made[:4]):
         await silent_since(store, tenant, conversation, LONG_AGO + timedelta(days=n))
@@ -168,6 +252,7 @@ async def test_the_longest_silent_conversations_are_found_and_closed(store: Stor
     found = await store.conversations.get_inactive_since(tenant, limit)
     assert [conversation.id for conversation in found] == [made[1].id, made[2].id]
     assert len(await store.conversations.get_inactive_since(tenant, limit, limit=1)) == 1
+    monkeypatch.setattr("thea_store.assistant.conversations._BATCH", 1)  # so that there are several batches
     assert await store.conversations.close_inactive(tenant, limit) == 2
     assert await store.conversations.close_inactive(tenant, limit) == 0
     still_open = {conversation.id for conversation in await store.conversations.get_active(tenant, user.id)}
@@ -189,3 +274,24 @@ async def test_filters_narrow(store: Store, tenant: str, user: User) -> None:
     assert await asked(user_id=user.id, current_state="busy") == ["s1"]
     assert await asked(current_state="busy") == ["s1", "s2"]
     assert await asked(is_active=False) == []
+
+
+async def test_no_statement_closes_more_than_a_batch(
+    store: Store, tenant: str, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thea_store.assistant.conversations._BATCH", 2)
+    for n in range(5):
+        made = await store.conversations.create(tenant, user.id, f"s{n}")
+        await silent_since(store, tenant, made, LONG_AGO)
+    batches: list[int] = []
+    fetch_all = store._db.fetch_all
+
+    async def watched(*arguments: Any, **values: Any) -> list[Any]:
+        closed = await fetch_all(*arguments, **values)
+        batches.append(len(closed))
+        return closed
+
+    monkeypatch.setattr(store._db, "fetch_all", watched)
+
+    assert await store.conversations.close_inactive(tenant, LONG_AGO + timedelta(days=1)) == 5
+    assert batches == [2, 2, 1]

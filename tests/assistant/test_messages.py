@@ -9,7 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.profiles import scaled
-from thea_store import InvalidArgumentError, InvalidReferenceError, MessageStatistics, Store, User
+from thea_store import (
+    DuplicateError,
+    InvalidArgumentError,
+    InvalidReferenceError,
+    Message,
+    MessageStatistics,
+    Store,
+    User,
+)
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -56,17 +64,23 @@ async def test_each_message_moves_its_conversation(store: Store, tenant: str, us
     assert after.last_message_id == second.id
 
 
-async def test_a_message_opens_a_closed_conversation_and_restores_a_deleted_one(
+async def test_a_message_opens_a_closed_conversation_and_begins_a_deleted_one_anew(
     store: Store, tenant: str, user: User
 ) -> None:
     first = await store.messages.add_message(tenant, user.id, "s", user_message="1")
+    await store.conversations.update_state(tenant, first.conversation_id, "asking", {"a": 1})
     await store.conversations.close_conversation(tenant, first.conversation_id)
     await store.messages.add_message(tenant, user.id, "s", user_message="2")
-    assert len(await store.conversations.get_active(tenant, user.id)) == 1
+    (opened,) = await store.conversations.get_active(tenant, user.id)
+    assert (opened.current_state, opened.context_data) == ("asking", {"a": 1})
 
     await store.conversations.delete(tenant, first.conversation_id)
-    await store.messages.add_message(tenant, user.id, "s", user_message="3")
-    assert await said(store, tenant, "s") == ["1", "2", "3"]
+    third = await store.messages.add_message(tenant, user.id, "s", user_message="3", message_id=9)
+    (begun,) = await store.conversations.get_active(tenant, user.id)
+    assert (begun.current_state, begun.context_data, begun.last_message_id) == ("idle", {}, 9)
+    assert begun.started_at > opened.last_activity
+    assert await said(store, tenant, "s") == ["3"]
+    assert (await store.messages.get_all(tenant)).items == [third]
 
 
 async def test_messages_at_once_share_one_conversation(store: Store, tenant: str, user: User) -> None:
@@ -129,6 +143,196 @@ async def test_entities_may_be_any_object_or_list(store: Store, tenant: str, use
     assert message.entities_extracted == entities
 
 
+# --- the same message again -----------------------------------------------------------------------
+
+
+async def test_a_repeated_delivery_changes_nothing(store: Store, tenant: str, user: User) -> None:
+    first = await store.messages.add_message(
+        tenant, user.id, "s", user_message="hola", bot_response="¡Hola!", message_id=7
+    )
+    await store.messages.add_message(tenant, user.id, "s", user_message="adiós", message_id=8)
+    await store.conversations.close_conversation(tenant, first.conversation_id)
+    before = await store.conversations.get_by_session_id(tenant, "s")
+
+    again = await store.messages.add_message(
+        tenant, user.id, "s", user_message="other", bot_response="other", message_id=7, intent_detected="other"
+    )
+    pruned = await store.messages.add_message_with_prune(
+        tenant, user.id, "s", user_message="other", message_id=7, keep=1
+    )
+    assert again == pruned == first
+    assert await said(store, tenant, "s") == ["hola", "adiós"]
+    assert await store.conversations.get_by_session_id(tenant, "s") == before
+
+
+async def test_a_repeated_delivery_fills_in_the_answer_that_was_missing(store: Store, tenant: str, user: User) -> None:
+    first = await store.messages.add_message(tenant, user.id, "s", user_message="hola", message_id=7)
+    before = await store.conversations.get_by_session_id(tenant, "s")
+    answered = await store.messages.add_message(
+        tenant, user.id, "s", user_message="hola", bot_response="¡Hola!", message_id=7
+    )
+
+    unchanged = {"updated_at", "bot_response"}
+    assert answered.bot_response == "¡Hola!"
+    assert answered.updated_at > first.updated_at
+    assert answered.model_dump(exclude=unchanged) == first.model_dump(exclude=unchanged)
+    assert await store.conversations.get_by_session_id(tenant, "s") == before
+    assert await store.messages.add_message(tenant, user.id, "s", user_message="x", message_id=7) == answered
+    assert await store.messages.get_by_message_id(tenant, "s", 7) == answered
+
+
+async def test_many_deliveries_at_once_make_one_message(store: Store, tenant: str, user: User) -> None:
+    for opened_before in (False, True):
+        session = f"s{opened_before}"
+        if opened_before:
+            await store.conversations.create(tenant, user.id, session)
+        added = await asyncio.gather(
+            *(
+                store.messages.add_message(
+                    tenant, user.id, session, user_message=str(n), bot_response=str(n) if n % 2 else None, message_id=7
+                )
+                for n in range(20)
+            )
+        )
+
+        assert len({message.id for message in added}) == 1
+        (stored,) = await store.messages.get_context_window(tenant, session)
+        assert stored.bot_response is not None
+
+
+async def test_a_delivery_that_waits_for_the_first_one_changes_nothing_either(
+    store: Store, tenant: str, user: User
+) -> None:
+    await store.conversations.create(tenant, user.id, "s")
+    async with store.transaction(tenant) as tx:
+        first = await tx.messages.add_message(tenant, user.id, "s", user_message="1", message_id=7)
+        waiting = asyncio.create_task(
+            store.messages.add_message(tenant, user.id, "s", user_message="again", message_id=7)
+        )
+        await asyncio.sleep(0.2)
+        await tx.messages.add_message(tenant, user.id, "s", user_message="2", message_id=8)
+        await tx.conversations.close_conversation(tenant, first.conversation_id)
+    before = await store.conversations.get_by_session_id(tenant, "s")
+
+    assert await waiting == first
+    assert await said(store, tenant, "s") == ["1", "2"]
+    after = await store.conversations.get_by_session_id(tenant, "s")
+    assert before is not None
+    assert after == before
+    assert (after.last_message_id, after.is_active) == (8, False)
+
+
+async def test_a_number_is_taken_within_its_conversation_alone(store: Store, tenant: str, user: User) -> None:
+    first = await store.messages.add_message(tenant, user.id, "s", user_message="1", message_id=7)
+    other = await store.messages.add_message(tenant, user.id, "other", user_message="2", message_id=7)
+    for _ in range(2):
+        await store.messages.add_message(tenant, user.id, "s", user_message="without a number")
+
+    assert first.id != other.id
+    assert await store.messages.count(tenant) == 4
+    with pytest.raises(DuplicateError) as caught:
+        await store.messages.create(tenant, user.id, first.conversation_id, "3", message_id=7)
+    assert caught.value.fields == ("message_id",)
+    with pytest.raises(DuplicateError):
+        await store.messages.update(tenant, (await store.messages.get_all(tenant)).items[0].id, message_id=7)
+    rows = [{"user_id": user.id, "conversation_id": first.conversation_id, "user_message": "x", "message_id": 9}] * 2
+    with pytest.raises(DuplicateError):
+        await store.messages.create_many(tenant, rows)
+    assert await store.messages.count(tenant) == 4
+
+
+async def test_the_number_of_a_deleted_message_may_come_again(store: Store, tenant: str, user: User) -> None:
+    gone = await store.messages.add_message(tenant, user.id, "s", user_message="1", message_id=7)
+    await store.messages.delete(tenant, gone.id)
+    assert await store.messages.get_by_message_id(tenant, "s", 7) is None
+
+    again = await store.messages.add_message(tenant, user.id, "s", user_message="2", message_id=7)
+    assert await store.messages.get_by_message_id(tenant, "s", 7) == again
+    with pytest.raises(DuplicateError):
+        await store.messages.restore(tenant, gone.id)
+    assert await said(store, tenant, "s") == ["2"]
+
+
+async def test_a_message_is_found_by_its_number_within_its_session_and_tenant(
+    store: Store, tenant: str, other_tenant: str, user: User
+) -> None:
+    theirs = await store.users.create(other_tenant, telegram_id=1)
+    foreign = await store.messages.add_message(other_tenant, theirs.id, "s", user_message="theirs", message_id=7)
+    assert await store.messages.get_by_message_id(tenant, "s", 7) is None
+
+    mine = await store.messages.add_message(tenant, user.id, "s", user_message="mine", message_id=7)
+    await store.conversations.close_conversation(tenant, mine.conversation_id)
+    assert await store.messages.get_by_message_id(tenant, "s", 7) == mine
+    assert await store.messages.get_by_message_id(other_tenant, "s", 7) == foreign
+    assert await store.messages.get_by_message_id(tenant, "s", 8) is None
+    assert await store.messages.get_by_message_id(tenant, "t", 7) is None
+    await store.conversations.delete(tenant, mine.conversation_id)
+    assert await store.messages.get_by_message_id(tenant, "s", 7) is None
+    for bad in ("7", True, 2**63, None):
+        with pytest.raises(InvalidArgumentError, match="^message_id"):
+            await store.messages.get_by_message_id(tenant, "s", bad)  # type: ignore[arg-type]
+
+
+# --- order of arrival -----------------------------------------------------------------------------
+
+
+async def test_messages_stand_in_the_order_of_their_arrival_whenever_their_transactions_began(
+    store: Store, tenant: str, user: User
+) -> None:
+    await store.conversations.create(tenant, user.id, "s")
+    async with store.transaction(tenant) as early, store.transaction(tenant) as earlier_still:
+        await early.users.get_by_id(tenant, user.id)
+        await earlier_still.users.get_by_id(tenant, user.id)
+        await store.messages.add_message(tenant, user.id, "s", user_message="1")
+        await early.messages.add_message(tenant, user.id, "s", user_message="2")
+        waiting = asyncio.create_task(store.messages.add_message(tenant, user.id, "s", user_message="4"))
+        await early.messages.add_message(tenant, user.id, "s", user_message="3")
+
+    await waiting
+    async with store.transaction(tenant) as tx:
+        conversation = await tx.conversations.get_by_session_id(tenant, "s")
+        await store.messages.add_message(tenant, user.id, "s", user_message="5")
+        assert conversation is not None
+        await tx.messages.create(tenant, user.id, conversation.id, "6")
+    assert await said(store, tenant, "s") == ["1", "2", "3", "4", "5", "6"]
+
+
+async def test_many_writers_in_transactions_leave_their_messages_in_the_order_of_arrival(
+    store: Store, tenant: str, user: User
+) -> None:
+    await store.conversations.create(tenant, user.id, "s")
+    arrived: list[str] = []
+
+    async def write(number: int) -> None:
+        async with store.transaction(tenant) as tx:
+            await tx.users.get_by_id(tenant, user.id)
+            await asyncio.sleep(number * 37 % 11 / 500)
+            for part in "ab":
+                text = f"{number}{part}"
+                await tx.messages.add_message(tenant, user.id, "s", user_message=text)
+                arrived.append(text)  # before the commit, so before the next one can arrive
+                await asyncio.sleep(number * 17 % 5 / 500)
+
+    await asyncio.gather(*(write(number) for number in range(24)))
+
+    assert await said(store, tenant, "s") == arrived
+    messages = await store.messages.get_context_window(tenant, "s")
+    assert len({message.created_at for message in messages}) == len(messages)
+
+
+async def test_a_message_stands_after_those_that_were_given_a_time_to_come(
+    store: Store, tenant: str, user: User
+) -> None:
+    conversation = await store.conversations.create(tenant, user.id, "s")
+    future = datetime.now(UTC) + timedelta(days=30)
+    await store.messages.create(tenant, user.id, conversation.id, "later", created_at=future)
+    await asyncio.gather(*(store.messages.add_message(tenant, user.id, "s", user_message="next") for _ in range(5)))
+
+    assert await said(store, tenant, "s") == ["later", *["next"] * 5]
+    kept = await store.messages.add_message_with_prune(tenant, user.id, "s", user_message="kept", keep=1)
+    assert await store.messages.get_context_window(tenant, "s") == [kept]
+
+
 # --- windows and pruning --------------------------------------------------------------------------
 
 
@@ -155,6 +359,24 @@ async def test_pruning_keeps_the_newest(store: Store, total: int, keep: int) -> 
         await store.messages.add_message_with_prune("pruning", user.id, session, user_message=str(n), keep=keep)
 
     assert await said(store, "pruning", session) == [str(n) for n in range(total)][-keep:]
+
+
+async def test_pruning_never_removes_the_message_that_it_returns(store: Store, tenant: str, user: User) -> None:
+    await store.conversations.create(tenant, user.id, "s")
+    async with store.transaction(tenant) as early:
+        await early.users.get_by_id(tenant, user.id)
+        await store.messages.add_message(tenant, user.id, "s", user_message="before")
+        kept = await early.messages.add_message_with_prune(tenant, user.id, "s", user_message="kept", keep=1)
+        assert await early.messages.get_context_window(tenant, "s") == [kept]
+
+    async def add(number: int) -> Message:
+        return await store.messages.add_message_with_prune(
+            tenant, user.id, "s", user_message=str(number), message_id=number % 3, keep=1
+        )
+
+    returned = await asyncio.gather(*(add(number) for number in range(20)))
+    (last,) = await store.messages.get_context_window(tenant, "s", 1)
+    assert last in returned
 
 
 async def test_pruning_touches_no_other_conversation(store: Store, tenant: str, user: User) -> None:

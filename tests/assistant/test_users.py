@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.profiles import scaled
@@ -125,6 +127,49 @@ async def test_given_profile_fields_are_refreshed_and_others_stay(store: Store, 
     assert (again.username, again.first_name, again.language_code) == ("ana", "Anita", "es")
 
 
+@pytest.mark.parametrize("field", ["username", "first_name", "last_name", "language_code"])
+async def test_a_profile_field_given_as_none_is_emptied_and_the_others_stay(
+    store: Store, tenant: str, field: str
+) -> None:
+    profile = {"username": "ana", "first_name": "Ana", "last_name": "Núñez", "language_code": "es"}
+    await store.users.get_or_create_from_telegram(tenant, 5, **profile)
+    changed = await store.users.get_or_create_from_telegram(tenant, 5, **{field: None})
+
+    assert changed.model_dump(include=set(profile)) == profile | {field: None}
+    same = await store.users.get_or_create_from_telegram(tenant, 5)
+    assert same.model_dump(include=set(profile)) == profile | {field: None}
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("username", 5), ("first_name", "a\0"), ("last_name", "x" * 256), ("nickname", "Ana")]
+)
+async def test_a_profile_field_that_does_not_fit_is_named(store: Store, tenant: str, argument: str, value: Any) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await store.users.get_or_create_from_telegram(tenant, 5, **{argument: value})
+
+    assert caught.value.argument == argument
+    assert await store.users.count(tenant) == 0
+
+
+async def test_a_user_who_returns_while_they_are_deleted_is_there_or_not_but_never_an_error(
+    store: Store, tenant: str
+) -> None:
+    user = await store.users.get_or_create_from_telegram(tenant, 5, first_name="Ana")
+    note = await store.notes.create(tenant, user.id, "note")
+
+    async def delete() -> None:
+        with contextlib.suppress(NotFoundError):
+            await store.users.delete(tenant, user.id)
+
+    for _ in range(15):
+        returned = await asyncio.gather(
+            *(store.users.get_or_create_from_telegram(tenant, 5) for _ in range(3)), *(delete() for _ in range(3))
+        )
+        assert {found.id for found in returned if found} == {user.id}
+    await store.users.get_or_create_from_telegram(tenant, 5)
+    assert await store.notes.get_by_id(tenant, note.id) is not None
+
+
 async def test_a_deleted_user_who_returns_is_restored_with_what_was_hidden(store: Store, tenant: str) -> None:
     user = await store.users.get_or_create_from_telegram(tenant, 5)
     message = await store.messages.add_message(tenant, user.id, "s", user_message="hola")
@@ -227,6 +272,42 @@ _json = st.recursive(
 )
 
 
+_numbers = (
+    st.integers(-(10**400), 10**400)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.floats(1e15, 1e30)
+    | st.sampled_from([1e16, 1e22, 1e23, -1e23, 2.0**53, 2.0**63, 1e100, 1.7976931348623157e308, 5e-324, 10**4299])
+)
+_nested = st.recursive(
+    _numbers,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=scaled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=_nested)
+@example(value=[1e23, {"a": [1e23, 10**25]}])
+async def test_json_numbers_come_back_equal(store: Store, value: Any) -> None:
+    user = await store.users.get_or_create_from_telegram("numbers", 1)
+    await store.users.update("numbers", user.id, preferences={})
+
+    assert (await store.users.update("numbers", user.id, preferences={"n": value})).preferences == {"n": value}
+    assert await store.users.merge_preferences("numbers", user.id, {"m": value}) == {"n": value, "m": value}
+    found = await store.users.get_with("numbers", user.id)
+    assert found is not None
+    assert found.user.preferences == {"n": value, "m": value}
+
+
+@pytest.mark.parametrize("number", [10**4300, -(10**4300), 10**140_000, float("inf"), float("nan")], ids=range(5))
+async def test_a_number_that_would_not_come_back_is_refused(
+    store: Store, tenant: str, user: User, number: float
+) -> None:
+    for preferences in ({"a": number}, {"a": [{"b": number}]}):
+        with pytest.raises(InvalidArgumentError, match="^preferences"):
+            await store.users.update(tenant, user.id, preferences=preferences)
+
+
 @settings(max_examples=scaled(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(patches=st.lists(st.dictionaries(_text, _json, max_size=4), min_size=1, max_size=4))
 async def test_merging_is_what_it_is_for_a_dictionary(store: Store, patches: list[dict[str, Any]]) -> None:
@@ -264,6 +345,47 @@ async def test_a_user_comes_with_the_newest_of_what_was_asked_for(
     assert found.messages == (await store.messages.get_all(tenant, limit=1)).items
     assert found.conversations == (await store.conversations.get_all(tenant)).items
     assert await store.users.get_with(other_tenant, user.id, notes=5) is None
+
+
+@pytest.mark.parametrize("kind", ["notes", "events", "conversations", "messages"])
+async def test_what_is_deleted_does_not_come_with_its_user(store: Store, tenant: str, user: User, kind: str) -> None:
+    async def get(asked: int = 5) -> list[int]:
+        found = await store.users.get_with(tenant, user.id, **{kind: asked})
+        assert found is not None
+        assert all(
+            getattr(found, other) == [] for other in ("notes", "events", "conversations", "messages") if other != kind
+        )
+        return [row.id for row in getattr(found, kind)]
+
+    for n in range(3):
+        await store.notes.create(tenant, user.id, f"note {n}")
+        await store.events.create(tenant, user.id, f"event {n}", NOW)
+        await store.messages.add_message(tenant, user.id, f"s{n}", user_message=str(n))
+    third, second, first = await get()
+    await getattr(store, kind).delete(tenant, second)
+
+    assert await get() == [third, first]
+    assert await get(1) == [third]
+    await store.users.delete(tenant, user.id)
+    assert await store.users.get_with(tenant, user.id, **{kind: 5}) is None
+
+
+async def test_a_user_comes_with_more_than_one_document_can_hold(
+    store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any]
+) -> None:
+    conversation = await store.conversations.create(tenant, user.id, "s")
+    with superuser.transaction():
+        superuser.execute("set local session_replication_role = replica")  # without an audit log of the same size
+        superuser.execute(
+            "insert into thea.message_history (tenant_id, user_id, conversation_id, user_message)"
+            " select %s, %s, %s, repeat('🦙', 1000000) from generate_series(1, 70)",
+            [tenant, user.id, conversation.id],
+        )
+    found = await store.users.get_with(tenant, user.id, messages=300)
+
+    assert found is not None
+    # 280 MB, where one document holds 256.
+    assert [len(message.user_message) for message in found.messages] == [1_000_000] * 70
 
 
 async def test_a_user_comes_alone_when_nothing_is_asked_for(store: Store, tenant: str, user: User) -> None:

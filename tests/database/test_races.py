@@ -45,7 +45,7 @@ async def test_a_conversation_comes_back_with_what_was_hidden_while_its_restore_
     await store.conversations.delete(tenant, first.conversation_id)
     async with store.transaction(tenant) as tx:
         await tx.conversations.restore(tenant, first.conversation_id)
-        waiting = asyncio.create_task(store.conversations.get_or_create(tenant, user.id, "s"))
+        waiting = asyncio.create_task(store.conversations.restore(tenant, first.conversation_id))
         await asyncio.sleep(0.1)
         await tx.messages.add_message(tenant, user.id, "s", user_message="late")
         await tx.conversations.delete(tenant, first.conversation_id)

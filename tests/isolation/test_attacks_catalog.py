@@ -74,7 +74,7 @@ READ_AGAIN = "read it with an attacker's eyes, and then write down its digest"
 BODIES = {
     "audit": "ec3e95387a23",
     "audit_is_append_only": "c7d7f34d5d0a",
-    "cascade_deletion": "bcd7c11fbac9",
+    "cascade_deletion": "b63127d7b57e",
     "ensure_trigger": "6eebb609ce7e",
     "index_note": "9c91d5914eac",
     "keep_dates": "d6f4989eb569",

@@ -13,7 +13,6 @@ from thea_store.assistant.conversations import Conversation
 from thea_store.assistant.events.repository import Event
 from thea_store.assistant.messages import Message
 from thea_store.assistant.notes import Note
-from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import Id, JsonObject, Moment, Name, Timezone, check, split_patch
 from thea_store.queries.file import SqlFile
@@ -119,7 +118,6 @@ COMMON = common(
 GET_BY_TELEGRAM_ID = SQL.query("get_by_telegram_id", User, telegram_id=Id)
 GET_OR_CREATE = SQL.query("get_or_create_from_telegram", User, telegram_id=Id, profile=TelegramProfile)
 GET_WITH = SQL.query("get_with", _Piece, id=Id, notes=_Some, events=_Some, conversations=_Some, messages=_Some)
-GET_DELETED_ID = SQL.query("get_deleted_id", int, telegram_id=Id)
 IMPORT_MANY = SQL.query("import_many", int, rows=list[ImportedUser])
 UPDATE_LAST_ACTIVITY = SQL.query("update_last_activity", User, id=Id, at=Moment | None)
 GET_PREFERENCES = SQL.query("get_preferences", dict[str, Any], id=Id)
@@ -202,19 +200,10 @@ class Users(Repository[User]):
         there is none, however many ask at once; a deleted one is restored with all that the delete hid. Telegram
         does not tell the timezone: a new user's is UTC until `update(timezone=…)`, and recurring events follow it.
         """
-        asked = {"telegram_id": telegram_id, "profile": profile}
         try:
-            if user := await self._db.fetch_optional(GET_OR_CREATE, tenant_id, **asked):
-                return user
+            return await self._db.fetch_one(GET_OR_CREATE, tenant_id, telegram_id=telegram_id, profile=profile)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(error.argument.removeprefix("profile."), error.reason) from error.__cause__
-
-        async def welcome_back(db: Executor) -> User:
-            for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, telegram_id=telegram_id):
-                await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
-            return await db.fetch_one(GET_OR_CREATE, tenant_id, **asked)
-
-        return await self._db.atomic(tenant_id, welcome_back)
 
     async def update_last_activity(self, tenant_id: str, user_id: int, at: datetime | None = None) -> User:
         """The user, active at that moment (default: now); an earlier one changes nothing."""

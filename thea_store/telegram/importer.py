@@ -202,6 +202,8 @@ async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Turn]) -> _Wr
     # Users before conversations before messages, each in the order of their keys: so that two imports,
     # or an import and a delete, wait for each other instead of locking each other out.
     sessions = _sessions(batch)
+    # Within one import a table may grow from nothing to most of its rows, before anything analyzes it.
+    await tx.messages.plan_for_sizes(tenant_id)
     new_users = await tx.users.import_many(tenant_id, _people(batch))
     new_conversations = await tx.conversations.import_many(tenant_id, sessions)
     ids = await tx.conversations.lock_sessions(tenant_id, sessions)
