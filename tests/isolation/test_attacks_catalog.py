@@ -107,7 +107,7 @@ TRIGGERS = {
         _AUDIT.format(table, table, "".join(f", '{column}'" for column in unseen))
         for table, unseen in {
             "users": ["last_activity"],
-            "conversations": ["last_activity", "last_message_id"],
+            "conversations": ["last_activity", "last_message_id", "last_message_at"],
             "message_history": [],
             "events": [
                 *("timezone", "location_key", "series_end"),

@@ -148,12 +148,12 @@ _PLAIN: dict[str, Any] = {
     "users.changes": {"timezone": "Europe/Lisbon"},
     "confidence_score": 0.5,
     "conversations": 20,
+    "created_at": NOW,
     "created_before": NOW - 160 * _DAY,
     "created_from": NOW - 200 * _DAY,
     "entities_extracted": {"a": 1},
     "events": 20,
     "expected_state": "idle",
-    "first_name": "Ana",
     "given": ["location"],
     "hours": 24.0,
     "include_deleted": True,
@@ -161,7 +161,6 @@ _PLAIN: dict[str, Any] = {
     "is_active": True,
     "is_pinned": True,
     "keep": 20_000,
-    "last_name": "García",
     "limit": 51,
     "low_confidence": 0.5,
     "match_all": True,
@@ -174,6 +173,7 @@ _PLAIN: dict[str, Any] = {
     "older_than": NOW - 300 * _DAY,
     "patch": {"theme": "light"},
     "processing_time_ms": 100,
+    "profile": {"username": "ana", "first_name": "Ana", "last_name": "García", "language_code": "es"},
     "removed": ["old"],
     "running": True,
     "scheduled_only": True,
@@ -183,7 +183,6 @@ _PLAIN: dict[str, Any] = {
     "starts_before": NOW + 7 * _DAY,
     "starts_from": NOW - 7 * _DAY,
     "user_message": "Hola",
-    "username": "ana",
 }
 
 

@@ -97,7 +97,7 @@ class ImportedUser(TypedDict):
     first_name: Name | None
 
 
-class _Piece(Record):
+class _Piece(Record, frozen=True):
     """The user, or one of what hangs on them."""
 
     kind: str
