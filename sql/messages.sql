@@ -111,6 +111,7 @@ where tenant_id = :tenant_id
     where tenant_id = :tenant_id
       and session_id = :session_id
       and deleted_at is null
+    limit 1
   )
   and message_id = :message_id
   and deleted_at is null;
@@ -186,6 +187,7 @@ with present as (
         -- Not `=`, so that the session's key leads to the row: the user may have thousands.
         and user_id is not distinct from :user_id
         and deleted_at is null
+      limit 1
     )
     and message_id = :message_id
     and deleted_at is null

@@ -105,8 +105,7 @@ class FindOrCreateUser(Call):
             return CreateUser(self.telegram_id, self.mark).expect(rows, seen)
         row = was._replace(content=(self.mark, was.content[1]), hidden="", id=was.id or next(_told(seen)))
         back = _brought_back(rows, was) if was.hidden else []
-        # A restore and a change are two entries.
-        return Effect(row, put(rows, row, *back), more_entries=bool(was.hidden))
+        return Effect(row, put(rows, row, *back))
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,10 @@ class FindOrCreateConversation(Call):
         if was.owner != self.user:
             return Effect(DuplicateError, rows)
         row = was._replace(hidden="", id=was.id or next(_told(seen)))
-        return Effect(row, put(rows, row), frozenset({parent.key}))
+        if was.hidden:
+            row = row._replace(content=("idle",))
+        # Where it begins anew, that and its restore are two entries.
+        return Effect(row, put(rows, row), frozenset({parent.key}), more_entries=bool(was.hidden))
 
 
 @dataclass(frozen=True)
