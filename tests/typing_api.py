@@ -141,7 +141,7 @@ async def messages(store: Store, at: datetime) -> None:
     m = store.messages
     assert_type(await m.get_by_id("acme", 1), Message | None)
     assert_type(
-        await m.get_all("acme", user_id=1, conversation_id=1, intent="x", created_from=at, created_before=at, limit=5),
+        await m.get_all("acme", user_id=1, conversation_id=1, intent="x", message_id=7, created_from=at, limit=5),
         Page[Message],
     )
     assert_type(await m.create("acme", 1, 2, "hola", bot_response="¡hola!", created_at=at), Message)
@@ -162,6 +162,8 @@ async def messages(store: Store, at: datetime) -> None:
         Message,
     )
     assert_type(await m.add_message_with_prune("acme", 1, "s", user_message="hola", keep=20), Message)
+    assert_type(await m.get_by_message_id("acme", "s", 77), Message | None)
+    assert_type(await m.plan_for_sizes("acme"), None)
     assert_type(await m.get_context_window("acme", "s", limit=10), list[Message])
     assert_type(await m.get_by_intent("acme", "saludo", user_id=1, limit=10), list[Message])
     assert_type(await m.get_statistics("acme", 1), MessageStatistics)

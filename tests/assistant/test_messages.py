@@ -526,6 +526,7 @@ async def test_filters_narrow(store: Store, tenant: str, user: User) -> None:
             "user_message": str(n),
             "created_at": LONG_AGO + timedelta(days=n),
             "intent_detected": "a" if n % 2 else None,
+            "message_id": n // 2 * 3 + n % 2 or None,
         }
         for n, owner in enumerate([mine, mine, theirs, mine])
     ]
@@ -542,6 +543,10 @@ async def test_filters_narrow(store: Store, tenant: str, user: User) -> None:
     assert await asked(conversation_id=theirs.id) == ["2"]
     assert await asked(conversation_id=theirs.id, user_id=user.id) == []
     assert await asked(intent="a") == ["1", "3"]
+    assert await asked(message_id=3) == ["2"]
+    assert await asked(message_id=4, conversation_id=mine.id) == ["3"]
+    assert await asked(message_id=4, conversation_id=theirs.id) == []
+    assert await asked(message_id=9) == []
     assert await asked(created_from=LONG_AGO + timedelta(days=1), created_before=LONG_AGO + timedelta(days=3)) == [
         "1",
         "2",

@@ -111,12 +111,15 @@ class MessageChanges(MessageDetails, total=False):
 class MessageFilters(TypedDict, total=False):
     """What `get_all`, `iterate` and `count` may ask for; `None` asks for nothing.
 
+    `message_id` is the channel's number, the same in several conversations.
+
     `created_from` includes its moment, `created_before` does not.
     """
 
     user_id: Id | None
     conversation_id: Id | None
     intent: Key | None
+    message_id: Id | None
     created_from: Moment | None
     created_before: Moment | None
 
