@@ -198,7 +198,7 @@ from (
   from jsonb_to_recordset(:rows) as g (
     telegram_id bigint, session_id text, started_at timestamptz, last_activity timestamptz
   )
-  -- `offset 0`: one by one, never by reading all conversations.
+  -- `offset 0`, here and below: one by one, never by reading all conversations or users.
   where not exists (
     select from thea.conversations c
     where c.tenant_id = :tenant_id
@@ -207,15 +207,18 @@ from (
   )
   order by g.session_id
 ) r
--- One by one, too: a lateral subquery that locks its row is no join that the planner could do otherwise.
 cross join lateral (
-  select k.id
-  from thea.users k
-  where k.tenant_id = :tenant_id
-    and k.telegram_id = r.telegram_id
-    and k.deleted_at is null
-  for share
+  select (
+    select k.id
+    from thea.users k
+    where k.tenant_id = :tenant_id
+      and k.telegram_id = r.telegram_id
+      and k.deleted_at is null
+    for share
+  ) as id
+  offset 0
 ) u
+where u.id is not null
 on conflict (tenant_id, session_id) do nothing
 returning id;
 

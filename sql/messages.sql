@@ -107,13 +107,12 @@ select
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
 from thea.message_history
 where tenant_id = :tenant_id
-  and conversation_id = (
+  and conversation_id in (
     select id
     from thea.conversations
     where tenant_id = :tenant_id
       and session_id = :session_id
       and deleted_at is null
-    limit 1
   )
   and message_id = :message_id
   and deleted_at is null;
