@@ -173,6 +173,19 @@ def test_a_rule_may_have_its_name_before_it_and_small_letters() -> None:
         ("FREQ=YEARLY;COUNT=3", "2024-02-29", "02-29 02-29 02-29"),
         ("FREQ=YEARLY;BYDAY=20MO;COUNT=3", "1997-05-19", "05-19 05-18 05-17"),
         ("FREQ=YEARLY;BYWEEKNO=20;COUNT=3", "1997-05-12", "05-12 05-11 05-17"),
+        # The month is the start's, as with libical, ical.js, ical4j and lib-recur.
+        ("FREQ=YEARLY;BYMONTHDAY=24;COUNT=3", "2026-12-24", "12-24 12-24 12-24"),
+        ("FREQ=YEARLY;BYMONTHDAY=1,-1;COUNT=4", "2026-02-01", "02-01 02-28 02-01 02-28"),
+        ("FREQ=YEARLY;BYMONTHDAY=13;BYDAY=FR;COUNT=3", "2026-02-13", "02-13 03-13 11-13"),
+        # The week of 29 December 2025 is the first one of 2026, which is the next year but one after 2024.
+        (
+            "FREQ=YEARLY;INTERVAL=2;BYWEEKNO=1;BYDAY=MO,TU,WE;COUNT=6",
+            "2024-01-01",
+            "01-01 01-02 01-03 12-29 12-30 12-31",
+        ),
+        ("FREQ=YEARLY;INTERVAL=2;BYWEEKNO=53;COUNT=2", "2020-12-28", "12-28 12-28"),
+        ("FREQ=YEARLY;BYWEEKNO=-1;BYDAY=SU;COUNT=3", "2024-12-29", "12-29 12-28 01-03"),
+        ("FREQ=YEARLY;INTERVAL=2;BYWEEKNO=1;BYDAY=MO;BYSETPOS=1;COUNT=2", "2025-12-29", "12-29 01-03"),
         ("FREQ=YEARLY;BYMONTH=3;COUNT=3", "2026-03-02", "03-02 03-02 03-02"),
         ("FREQ=YEARLY;BYMONTH=3;BYDAY=TH;COUNT=3", "1997-03-13", "03-13 03-20 03-27"),
         ("FREQ=YEARLY;BYYEARDAY=1,100,200;INTERVAL=3;COUNT=4", "1997-01-01", "01-01 04-10 07-19 01-01"),

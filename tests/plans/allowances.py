@@ -66,7 +66,7 @@ ALLOWED: tuple[Allowance, ...] = (
         "users.update",
         "nothing",
         "user",
-        "Another timezone moves all recurring events of the user, so all are looked at, with a reminder or without.",
+        "Another timezone moves the user's events of whole days, so all of their events are looked at.",
     ),
     Allowance(
         "users.purge",
