@@ -104,6 +104,10 @@ async def ground(thea_store: Store) -> AsyncIterator[Ground]:
         await thea_store.events.create(
             tenant, user, "rara", NOW - timedelta(days=n), recurrence_rule=RARE, reminder_minutes=5
         )
+    dates = "\nEXDATE:" + ",".join(f"{NOW + timedelta(days=n):%Y%m%dT%H%M%S}" for n in range(1000))
+    for n in range(40):
+        rule = f"FREQ=DAILY;COUNT={900 + n}{dates}"
+        await thea_store.events.create(tenant, user, "fechas", NOW - timedelta(days=n), recurrence_rule=rule)
     message = {"user_id": user, "conversation_id": conversation, "user_message": ground.text * 30}
     await thea_store.messages.create_many(tenant, [message | {"intent_detected": ground.text} for _ in range(1500)])
     note = {"user_id": user, "content": f"{ground.text} " * 60, "category": ground.text, "tags": [ground.text]}

@@ -298,9 +298,10 @@ class Events(Repository[Event]):
             if len(event.skipped) >= _SKIPPED:
                 reason = f"the event has {_SKIPPED} skipped occurrences: end its series, and begin a new one"
                 raise InvalidArgumentError("occurrence_start", reason)
-            happens = recurrence_set(event)
             with _bounded("occurrence_start"):
-                found = await within(_A_SEARCH, lambda work: happens.last(start, start + INSTANT, work))
+                found = await within(
+                    _A_SEARCH, lambda work: recurrence_set(event, work).last(start, start + INSTANT, work)
+                )
             if found is None:
                 raise NotFoundError("events: this event has no occurrence that starts then")
             return await db.fetch_one(SKIP, tenant_id, id=event_id, occurrence_start=start)

@@ -25,8 +25,13 @@ _log = logging.getLogger("thea_store.events")
 INSTANT = timedelta(microseconds=1)
 """The least difference of two moments, and what an instant lasts."""
 
-# Units of work for a record, and for a single event to look at.
-_A_RECORD, _AN_EVENT = 200, 100
+# Units of work for a record, for an event to look at, and for a character of the dates in its rule.
+_A_RECORD, _AN_EVENT, _A_CHARACTER = 200, 150, 15
+_WITHOUT_DATES = 512
+
+
+def _charge(rule: str | None, work: Work) -> None:
+    work.charge(_AN_EVENT + _A_CHARACTER * max(0, len(rule or "") - _WITHOUT_DATES))
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ def _end_of_days(row: Mapping[str, Any], zone: ZoneInfo) -> datetime:
 def with_series_end(row: Mapping[str, Any], work: Work) -> dict[str, Any]:
     """The row with a moment after its last occurrence; TooMuchWork, and InvalidArgumentError when it never happens."""
     text, start, end = row.get("recurrence_rule"), row["start_datetime"], row.get("end_datetime")
-    work.charge(_AN_EVENT)
+    _charge(text, work)
     if text is None:
         return {**row, "series_end": None}
     try:
@@ -112,10 +117,9 @@ def occurrences(
 
     Of single events it takes those that the query chose. No more is worked out than what is asked for.
     """
-    series = {event.id: recurrence_set(event) for event in candidates if event.recurrence_rule}
+    series = {event.id: recurrence_set(event, work) for event in candidates if event.recurrence_rule}
 
     def starts(event: Candidate) -> Iterator[tuple[datetime, int, Candidate]]:
-        work.charge(_AN_EVENT)
         if not (happens := series.get(event.id)):
             yield event.start_datetime, event.id, event
             return
@@ -137,8 +141,9 @@ def _occurrence(event: Event, start: datetime, end: datetime | None) -> EventOcc
     )
 
 
-def recurrence_set(event: Candidate) -> RecurrenceSet:
-    """The event's occurrences; a single event has one."""
+def recurrence_set(event: Candidate, work: Work) -> RecurrenceSet:
+    """The event's occurrences; a single event has one. TooMuchWork."""
+    _charge(event.recurrence_rule, work)
     lines, zone = None, None
     try:
         lines = read_lines(event.recurrence_rule) if event.recurrence_rule else None
@@ -171,7 +176,7 @@ def claim(event: Due, now: datetime, work: Work) -> tuple[EventOccurrence | None
     if event.reminder_minutes is None:
         return None, move
     notice = timedelta(minutes=event.reminder_minutes)
-    happens = recurrence_set(event)
+    happens = recurrence_set(event, work)
     unclaimed = plus(event.reminded_until, INSTANT) if event.reminded_until else event.start_datetime
     not_due = plus(plus(now, notice), INSTANT)
 
