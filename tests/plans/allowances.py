@@ -49,19 +49,52 @@ ALLOWED: tuple[Allowance, ...] = (
     Allowance("*.count+user_id* messages.count+conversation_id* notes.tag_counts", "*", "user", _COUNTED),
     Allowance("messages.get_statistics messages.analyze_performance", "*", "tenant", _COUNTED),
     Allowance("messages.get_statistics+user_id", "*", "user", _COUNTED),
-    Allowance("users.get_all_*", "language_code everything", "tenant", _FILTERED),
+    Allowance("users.get_all*", "language_code everything", "tenant", _FILTERED),
     Allowance(
-        "conversations.get_all conversations.get_all+newest_first", "current_state everything", "tenant", _FILTERED
+        "conversations.get_all conversations.get_all+after_at* conversations.get_all+newest_first",
+        "current_state everything",
+        "tenant",
+        _FILTERED,
     ),
     Allowance("conversations.get_all+user_id*", "current_state is_active everything", "user", _FILTERED_OF_USER),
-    Allowance("messages.get_all+*+intent*", "nothing", "user", _FILTERED_OF_USER),
-    Allowance("events.get_all events.get_all+newest_first", "event_type category everything", "tenant", _FILTERED),
-    Allowance("events.get_all", "starts_from", "tenant", _FILTERED),
+    Allowance(
+        "messages.get_all+user_id+*intent* messages.get_all+conversation_id+intent*", "*", "user", _FILTERED_OF_USER
+    ),
+    Allowance(
+        "messages.get_all+user_id+conversation_id messages.get_all+user_id+conversation_id+created_* "
+        "messages.get_all+user_id+conversation_id+newest_first",
+        "*",
+        "user",
+        "A conversation is its user's, so it may be picked out of the user's rows.",
+    ),
+    Allowance(
+        "events.get_all events.get_all+after_at* events.get_all+newest_first",
+        "event_type category everything",
+        "tenant",
+        _FILTERED,
+    ),
+    Allowance("events.get_all events.get_all+after_at*", "starts_from", "tenant", _FILTERED),
     Allowance("events.get_all+user_id*", "event_type category everything", "user", _FILTERED_OF_USER),
-    Allowance("events.get_all+user_id", "starts_from", "user", _FILTERED_OF_USER),
-    Allowance("notes.get_all notes.get_all+newest_first", "tags everything", "tenant", _FILTERED),
-    Allowance("notes.get_all+user_id*", "tags is_pinned everything", "user", _FILTERED_OF_USER),
-    Allowance("audit.get_all", "table everything", "tenant", _FILTERED),
+    Allowance("events.get_all+user_id events.get_all+user_id+after_at*", "starts_from", "user", _FILTERED_OF_USER),
+    Allowance(
+        "notes.get_all notes.get_all+created_* notes.get_all+newest_first", "tags everything", "tenant", _FILTERED
+    ),
+    Allowance("notes.get_all+category*", "*", "tenant", _FILTERED),
+    Allowance(
+        "notes.get_all+user_id notes.get_all+user_id+created_* notes.get_all+user_id+newest_first",
+        "tags everything",
+        "user",
+        _FILTERED_OF_USER,
+    ),
+    Allowance(
+        "notes.get_all+user_id notes.get_all+user_id+newest_first notes.get_all+user_id+created_from "
+        "notes.get_all+user_id+created_from+newest_first notes.get_all+user_id+created_before "
+        "notes.get_all+user_id+created_before+newest_first",
+        "is_pinned",
+        "user",
+        _FILTERED_OF_USER,
+    ),
+    Allowance("audit.get_all audit.get_all+after_at", "table", "tenant", _FILTERED),
     Allowance(
         "users.update",
         "nothing",
