@@ -92,6 +92,10 @@ SENT = "select id from n where tenant_id = $1"
         (" order by case when :a then coalesce(x, 1) end, id", " order by id", " order by coalesce(x, 1), id"),
         (" order by y, case when not :a then f(x, y) + 1 end asc, id limit 5",
          " order by y, f(x, y) + 1 asc, id limit 5", " order by y, id limit 5"),
+        # A number alone would be the place of a column.
+        (" order by case when :a then 1 else 2 end, id", " order by (+2), id", " order by (+1), id"),
+        (" order by case when :a then 1 end desc, id", " order by id", " order by +1 desc, id"),
+        (" group by x, case when :a then 1 else 2 end", " group by x, (+2)", " group by x, (+1)"),
         (" order by case when :a then x else y end desc, id", " order by y desc, id", " order by x desc, id"),
     ],
 )  # fmt: skip

@@ -365,6 +365,8 @@ class _Folder:
         # Nothing binds looser than what stands in a bracket alone, or after its last `or`.
         is_alone = stop - start == 1 or (self._word(index - 1) in {"(", "or"} and self._word(end) == ")")
         left, right = ("", "") if is_alone else ("(", ")")
+        if self._is_position(index, start, stop):
+            left, right = "(+", ")"
         kept, after = self._trimmed(start, stop)
         before = self._dropped(self._start(index), self._start(start))
         return [left, before, *kept, right, *self._tail_from(after, end)]
@@ -384,10 +386,15 @@ class _Folder:
         before = self._start(index)
         for first, last in self._columns(start, stop):
             kept, after = self._trimmed(first, last)
-            key += [", " if key else "", self._dropped(before, self._start(first)), *kept, suffix]
+            sign = "+" if self._is_position(index, first, last) else ""
+            key += [", " if key else "", self._dropped(before, self._start(first)), sign, *kept, suffix]
             before = after
         key += [self._dropped(before, self._start(end)), *self._token(end)]
         return self._fold(condition, index, end + 1, if_true=key, if_false=self._left_out(index, end + 1)), end + 1
+
+    def _is_position(self, index: int, start: int, stop: int) -> bool:
+        """Whether the branch would be read as the number of a column in an `order by` or `group by`."""
+        return stop - start == 1 and self.tokens[start].lastgroup == "number" and self._word(index - 1) in {"by", ","}
 
     def _columns(self, start: int, stop: int) -> list[tuple[int, int]]:
         """The columns of `(a, b)`, or all of another expression."""
