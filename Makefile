@@ -1,6 +1,6 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-15 test-docker proofs mutants pool-mutants explore fuzz lint types docs examples bench bench-search check clean \
+.PHONY: help demo test coverage test-15 test-docker proofs mutants mutation pool-mutants explore fuzz lint types docs examples bench bench-search check clean \
   schema-docs reference release-manifest wheel constraints matrix
 
 PYTHON ?= python3
@@ -41,6 +41,10 @@ proofs: $(STAMP) ## The long proofs: cancellation, storms, killed migrators, the
 
 mutants: $(STAMP) ## Weaken the schema, the roles and the queries in many ways; the suites must notice each
 	@$(BIN)/python tools/mutants.py $(ARGS)
+
+mutation: $(STAMP) ## Break parts that hold promises at random, each in a copy, for ten minutes (nightly)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
+	@$(BIN)/python tools/mutation.py $(ARGS)
 
 pool-mutants: $(STAMP) ## Break the pool and its transactions in many ways, each in a copy (nightly)
 	@$(BIN)/python tools/pool_mutants.py $(ARGS)
