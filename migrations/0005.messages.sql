@@ -14,6 +14,7 @@ create table thea.message_history (
   message_id bigint,
   user_message text not null,
   bot_response text,
+  answer_ids bigint[],
   intent_detected text,
   entities_extracted jsonb,
   confidence_score double precision,
@@ -55,6 +56,14 @@ comment on index thea.message_history_message_id_key is 'messages.add, messages.
 create index message_history_deleted_message_id_idx on thea.message_history (tenant_id, conversation_id, message_id)
   where message_id is not null and deleted_at is not null;
 comment on index thea.message_history_deleted_message_id_idx is 'messages.import_many';
+
+comment on column thea.message_history.answer_ids is
+  'of an imported message: the numbers of the messages that are joined in bot_response, or its own where it is an answer alone';
+
+-- Few rows: the answers alone, of which some are taken back when their message is imported.
+create index message_history_answers_alone_idx on thea.message_history (tenant_id, message_id)
+  where answer_ids[1] = message_id;
+comment on index thea.message_history_answers_alone_idx is 'messages.take_back_answers';
 
 select thea.protect('thea.message_history');
 

@@ -416,23 +416,25 @@ select set_config('plan_cache_mode', 'force_custom_plan', true) as plan_cache_mo
 -- not null: conversation_id, message_id, is_new
 with given as materialized (
   select
-    r.conversation_id, r.message_id, r.user_message, r.bot_response, r.created_at, r.place,
-    s.id as stored_id, s.bot_response as stored_response, s.deleted_at
+    r.conversation_id, r.message_id, r.user_message, r.bot_response, r.answer_ids, r.created_at,
+    r.place,
+    s.id as stored_id, s.bot_response as stored_response, s.answer_ids as stored_ids, s.deleted_at
   from rows from (
     jsonb_to_recordset(:rows) as (
-      conversation_id bigint, message_id bigint, user_message text, bot_response text, created_at timestamptz
+      conversation_id bigint, message_id bigint, user_message text, bot_response text, answer_ids bigint[],
+      created_at timestamptz
     )
-  ) with ordinality as r (conversation_id, message_id, user_message, bot_response, created_at, place)
+  ) with ordinality as r (conversation_id, message_id, user_message, bot_response, answer_ids, created_at, place)
   -- Each exchange is looked up by itself, through the key: joined as sets, they might be compared each with each.
   left join lateral (
-    select k.id, k.bot_response, k.deleted_at
+    select k.id, k.bot_response, k.answer_ids, k.deleted_at
     from thea.message_history k
     where k.tenant_id = :tenant_id
       and k.conversation_id = r.conversation_id
       and k.message_id = r.message_id
       and k.deleted_at is null
     union all
-    select k.id, k.bot_response, k.deleted_at
+    select k.id, k.bot_response, k.answer_ids, k.deleted_at
     from thea.message_history k
     where k.tenant_id = :tenant_id
       and k.conversation_id = r.conversation_id
@@ -443,7 +445,7 @@ with given as materialized (
 ),
 added as (
   insert into thea.message_history (
-    tenant_id, user_id, conversation_id, message_id, user_message, bot_response, created_at
+    tenant_id, user_id, conversation_id, message_id, user_message, bot_response, answer_ids, created_at
   )
   select
     :tenant_id,
@@ -454,7 +456,7 @@ added as (
         and c.id = g.conversation_id
         and c.deleted_at is null
     ),
-    g.conversation_id, g.message_id, g.user_message, g.bot_response, g.created_at
+    g.conversation_id, g.message_id, g.user_message, g.bot_response, g.answer_ids, g.created_at
   from given g
   where g.stored_id is null
   order by g.place
@@ -462,14 +464,17 @@ added as (
 ),
 answered as (
   update thea.message_history m
-  set bot_response = n.bot_response
+  set bot_response = n.bot_response,
+    answer_ids = n.answer_ids
   from (
-    select stored_id, bot_response
+    select stored_id, bot_response, answer_ids
     from given
     where deleted_at is null
       -- Answers are only ever appended: another beginning is not the chat's, and is left alone.
       and (
         stored_response is null and bot_response is not null
+        -- What a bot stored itself: from now on it is known which messages these are.
+        or stored_response = bot_response and stored_ids is null
         or starts_with(bot_response, stored_response || chr(10))
       )
     offset 0
@@ -483,6 +488,37 @@ from added
 union all
 select conversation_id, message_id, false as is_new
 from answered;
+
+-- name: find_answers
+-- Those of these messages that their chat has as answers, joined or alone, with whomever; also deleted ones.
+-- not null: chat, message_id
+with asked as materialized (
+  select chat, array_agg(message_id) as message_ids
+  from jsonb_to_recordset(:rows) as (chat text, message_id bigint)
+  group by chat
+)
+select distinct r.chat, a.message_id
+from asked r
+join thea.conversations c on c.tenant_id = :tenant_id and starts_with(c.session_id, r.chat)
+join thea.message_history m on m.tenant_id = :tenant_id and m.conversation_id = c.id
+cross join unnest(m.answer_ids) as a (message_id)
+where m.answer_ids && r.message_ids
+  and a.message_id = any (r.message_ids);
+
+-- name: take_back_answers
+-- The conversations of the answers that were removed for good. Each stood alone; now it is joined to a message, or
+-- stands in the conversation that it is kept in.
+delete from thea.message_history m
+using jsonb_to_recordset(:rows) as r (chat text, message_id bigint, kept_in bigint), thea.conversations c
+where m.tenant_id = :tenant_id
+  and m.message_id = r.message_id
+  and m.conversation_id is distinct from r.kept_in
+  and m.answer_ids[1] = m.message_id
+  and m.deleted_at is null
+  and c.tenant_id = :tenant_id
+  and c.id = m.conversation_id
+  and starts_with(c.session_id, r.chat)
+returning m.conversation_id;
 
 -- name: delete
 -- The id of the message, which is hidden; no row when there was none.

@@ -108,10 +108,11 @@ def test_an_answer_to_a_message_before_the_file_stands_alone() -> None:
     ]
     found = list(dict.fromkeys(Turns().fold(talk)))
 
-    assert [(each.user_message, each.bot_response, each.is_alone) for each in found] == [
+    assert [(each.user_message, each.bot_response, each.may_be_joined) for each in found] == [
         ("", "a cinco", True),
-        ("hola", "buenas\na un aviso", False),
+        ("hola", "buenas", False),
         ("", "a siete", True),
+        ("", "a un aviso", False),
     ]
 
 
@@ -145,7 +146,8 @@ def test_an_answer_reaches_back_over_a_bounded_number_of_turns(monkeypatch: pyte
     assert folded([*asked, message(BOT, "a uno", reply_to_message_id=asked[0].message_id)]) == [
         ("uno", None),
         ("dos", None),
-        ("tres", "a uno"),
+        ("tres", None),
+        ("", "a uno"),
     ]
 
 

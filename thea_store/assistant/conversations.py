@@ -80,11 +80,11 @@ class ImportedSession(TypedDict):
 
 @with_config(ConfigDict(extra="forbid"))
 class Progress(TypedDict):
-    """The span of time of messages that a conversation got."""
+    """A conversation that got messages, and their span of time; None where it only lost some."""
 
     id: Id
-    started_at: Moment
-    last_activity: Moment
+    started_at: Moment | None
+    last_activity: Moment | None
 
 
 class LockedSession(Record, frozen=True):

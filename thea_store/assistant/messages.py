@@ -28,6 +28,7 @@ from thea_store.queries.file import SqlFile
 from thea_store.repositories.base import Page, Record, Repository, Stored, common, listed
 
 __all__ = [
+    "ImportedAnswer",
     "ImportedTurn",
     "Message",
     "MessageChanges",
@@ -37,6 +38,7 @@ __all__ = [
     "Messages",
     "NewTurn",
     "PerformanceReport",
+    "StoredAnswer",
 ]
 
 
@@ -140,7 +142,31 @@ class NewTurn(TypedDict):
     message_id: Id
     user_message: LongText
     bot_response: LongText | None
+    answer_ids: list[Id] | None
+    """The numbers of the messages that are joined in the answer; its own where it is an answer alone."""
     created_at: Moment
+
+
+@with_config(ConfigDict(extra="forbid"))
+class ImportedAnswer(TypedDict):
+    """A message of a chat whose sessions begin with `chat`, which answers another or may do so."""
+
+    chat: Key
+    message_id: Id
+
+
+@with_config(ConfigDict(extra="forbid"))
+class PlacedAnswer(ImportedAnswer):
+    """An answer whose place is known: with its message, or alone in the conversation `kept_in`."""
+
+    kept_in: Id | None
+
+
+class StoredAnswer(Record):
+    """A message that is stored as an answer."""
+
+    chat: str
+    message_id: int
 
 
 _Hours = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
@@ -170,6 +196,8 @@ ANALYZE_PERFORMANCE = SQL.query(
 PLAN_FOR_SIZES = SQL.query("plan_for_sizes", str)
 DELETE_OLD = SQL.query("delete_old", int, older_than=Moment, batch_size=int)
 IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[NewTurn])
+FIND_ANSWERS = SQL.query("find_answers", StoredAnswer, rows=list[ImportedAnswer])
+TAKE_BACK_ANSWERS = SQL.query("take_back_answers", int, rows=list[PlacedAnswer])
 
 
 class Messages(Repository[Message]):
@@ -345,6 +373,14 @@ class Messages(Repository[Message]):
         be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange.
         """
         return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows))
+
+    async def find_answers(self, tenant_id: str, rows: Iterable[ImportedAnswer]) -> list[StoredAnswer]:
+        """Those of these messages that their chat has as answers, joined to a message or alone; empty when none is."""
+        return await self._db.fetch_all(FIND_ANSWERS, tenant_id, rows=listed(rows))
+
+    async def take_back_answers(self, tenant_id: str, rows: Iterable[PlacedAnswer]) -> list[int]:
+        """Purge those of these that stand alone, but for where they are kept; the conversations that had them."""
+        return await self._db.fetch_all(TAKE_BACK_ANSWERS, tenant_id, rows=listed(rows))
 
     async def plan_for_sizes(self, tenant_id: str) -> None:
         """Have this transaction's statements planned for the tables as they are now; for bulk writes into growing ones.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any, get_args
@@ -20,7 +20,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field
 
 from thea_store.assistant.conversations import ImportedSession, Progress
-from thea_store.assistant.messages import NewTurn
+from thea_store.assistant.messages import ImportedAnswer, NewTurn, PlacedAnswer
 from thea_store.assistant.users import ImportedUser
 from thea_store.errors import ExportFileError
 from thea_store.queries.arguments import Id, check, check_tenant
@@ -208,10 +208,37 @@ async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Turn]) -> _Wr
     new_conversations = await tx.conversations.import_many(tenant_id, sessions)
     ids = await tx.conversations.lock_sessions(tenant_id, sessions)
     held = {(ids[each.session_id], each.message_id): each for each in batch if each.session_id in ids}
-    written = await tx.messages.import_many(tenant_id, [_row(key[0], each) for key, each in held.items()])
+    stored = await _stored_already(tx, tenant_id, held.values())
+    rows = [_row(key[0], each) for key, each in held.items() if each.key not in stored]
+    written = await tx.messages.import_many(tenant_id, rows)
     is_new = {(row.conversation_id, row.message_id): row.is_new for row in written}
-    await tx.conversations.advance(tenant_id, _progress({key: held[key] for key in is_new}))
+    changed = {key: held[key] for key in is_new}
+    left = await _take_back(tx, tenant_id, changed)
+    await tx.conversations.advance(tenant_id, _progress(changed, left))
     return _Written(new_users, new_conversations, ids, is_new)
+
+
+async def _stored_already(tx: StoreTransaction, tenant_id: str, turns: Iterable[Turn]) -> set[tuple[str, int]]:
+    """The answers alone that are there already, with their message or with another person of the chat."""
+    alone = [each for each in turns if each.may_be_joined]
+    if not alone:
+        return set()
+    asked: list[ImportedAnswer] = [{"chat": each.session_prefix, "message_id": each.message_id} for each in alone]
+    found = {(each.chat, each.message_id) for each in await tx.messages.find_answers(tenant_id, asked)}
+    return {each.key for each in alone if (each.session_prefix, each.message_id) in found}
+
+
+async def _take_back(tx: StoreTransaction, tenant_id: str, written: Mapping[tuple[int, int], Turn]) -> list[int]:
+    """Remove the answers alone whose place is known now; the conversations that had them."""
+    placed = [
+        PlacedAnswer(
+            chat=turn.session_prefix, message_id=answer, kept_in=conversation_id if answer == turn.message_id else None
+        )
+        for (conversation_id, _), turn in written.items()
+        if not turn.may_be_joined
+        for answer in turn.answers
+    ]
+    return await tx.messages.take_back_answers(tenant_id, placed) if placed else []
 
 
 def _people(batch: list[Turn]) -> list[ImportedUser]:
@@ -239,14 +266,14 @@ def _sessions(batch: list[Turn]) -> list[ImportedSession]:
     ]
 
 
-def _progress(written: dict[tuple[int, int], Turn]) -> list[Progress]:
+def _progress(written: dict[tuple[int, int], Turn], left: Iterable[int]) -> list[Progress]:
     by_conversation: defaultdict[int, list[Turn]] = defaultdict(list)
     for (conversation_id, _), each in written.items():
         by_conversation[conversation_id].append(each)
     return [
         Progress(id=id_, started_at=_started_at(turns), last_activity=_last_activity(turns))
         for id_, turns in by_conversation.items()
-    ]
+    ] + [Progress(id=id_, started_at=None, last_activity=None) for id_ in {*left} - by_conversation.keys()]
 
 
 def _started_at(turns: Iterable[Turn]) -> datetime:
@@ -263,5 +290,6 @@ def _row(conversation_id: int, turn: Turn) -> NewTurn:
         message_id=turn.message_id,
         user_message=turn.user_message,
         bot_response=turn.bot_response,
+        answer_ids=[*turn.answers] or None,
         created_at=turn.created_at,
     )

@@ -1,17 +1,18 @@
 """Folds the messages of exported chats into turns: what somebody wrote, and what the assistant answered.
 
 - In a bot's chat the bot is the assistant; elsewhere the assistant is whom the caller names, or nobody.
-- The assistant's message answers the one that it replies to, or else the newest of its chat. Several
+- The assistant's message answers the one that it replies to, or the newest of its chat where it is no reply. Several
   answers to one message are joined, each on lines of its own, up to 20,000 characters in all.
 - An answer stands alone, with an empty user's message, where it no longer fits beside the others, where nobody
-  wrote before it, and where it replies to a message before the first one of its chat in the file. It belongs to
-  the person who was answered or who wrote last, or else to who writes first.
+  wrote before it, and where it replies to something else: the assistant's own message, one that the file does not
+  have, one from which 1,000 others were sent since. It belongs to the person who was answered or who wrote last, or
+  else to who writes first.
 - Every other message makes a turn of its sender. Who is no person (a channel, a sender left out) is
   skipped.
 
 Which turn an answer belongs to depends on nothing but the messages from that turn on, and an answer that
 stands alone is exactly one message. So a file of a part of a chat makes the same turns as one of the whole chat,
-but for the answers whose message it lacks; and these are told apart by `Turn.is_alone`.
+but for the answers whose message it lacks, and these are told apart by `Turn.may_be_joined`.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Turn:
     """The time of the newest answer, or of the message."""
     answers: dict[int, str] = field(default_factory=dict)
     """The answers, by the numbers of their messages."""
-    is_alone: bool = False
-    """Whether it is an answer to a message before the file's first one: another file may have both."""
+    may_be_joined: bool = False
+    """Whether it is an answer to a message before the first one of the file, so that another file may have both."""
     is_full: bool = False
     length: int = 0
     """Of the answers, in characters."""
@@ -79,7 +80,12 @@ class Turn:
     @property
     def session_id(self) -> str:
         """One session for each person in each chat: two people may have exported chats with the same bot."""
-        return f"telegram:{self.chat}:{self.person.telegram_id}"
+        return f"{self.session_prefix}{self.person.telegram_id}"
+
+    @property
+    def session_prefix(self) -> str:
+        """What the sessions of all people of the chat begin with."""
+        return f"telegram:{self.chat}:"
 
     @property
     def bot_response(self) -> str | None:
@@ -158,20 +164,19 @@ class Turns:
 
     def _answer(self, message: ExportedMessage) -> list[Turn]:
         reply_to = message.reply_to_message_id
-        target = self._newest
-        is_alone = target is None
-        if reply_to is not None:
-            target = self._recent.get(reply_to, target)
-            is_alone = is_alone or (reply_to not in self._recent and reply_to < self._first)
-        if target is not None and not is_alone and target.answer(message):
-            return [target]
-        return self._add_alone(message, target, is_alone=is_alone)
+        target = self._newest if reply_to is None else self._recent.get(reply_to)
+        if target is not None:
+            return [target] if target.answer(message) else self._add_alone(message, target)
+        is_before = self._newest is None or (reply_to is not None and reply_to < self._first)
+        return self._add_alone(message, self._newest, may_be_joined=is_before)
 
-    def _add_alone(self, message: ExportedMessage, beside: Turn | None, *, is_alone: bool) -> list[Turn]:
+    def _add_alone(self, message: ExportedMessage, beside: Turn | None, *, may_be_joined: bool = False) -> list[Turn]:
         person, opened = (beside.person, beside.opened_at) if beside else (_NOBODY, message.sent_at)
-        turn = Turn(message.chat, message.message_id, person, "", message.sent_at, opened, opened, is_alone=is_alone)
+        turn = Turn(
+            message.chat, message.message_id, person, "", message.sent_at, opened, opened, may_be_joined=may_be_joined
+        )
         turn.answers[message.message_id] = message.text
-        if not is_alone:
+        if not may_be_joined:
             turn.last_activity = message.sent_at
         if beside is not None:
             return [turn]
