@@ -491,15 +491,15 @@ from answered;
 
 -- name: find_answers
 -- Those of these messages that their chat has as answers, joined or alone, with whomever; also deleted ones.
--- not null: chat, message_id
+-- not null: session, message_id
 with asked as materialized (
-  select chat, array_agg(message_id) as message_ids
-  from jsonb_to_recordset(:rows) as (chat text, message_id bigint)
-  group by chat
+  select session, array_agg(message_id) as message_ids
+  from jsonb_to_recordset(:rows) as (session text, message_id bigint)
+  group by session
 )
-select distinct r.chat, a.message_id
+select distinct r.session, a.message_id
 from asked r
-join thea.conversations c on c.tenant_id = :tenant_id and starts_with(c.session_id, r.chat)
+join thea.conversations c on c.tenant_id = :tenant_id and starts_with(c.session_id, r.session)
 join thea.message_history m on m.tenant_id = :tenant_id and m.conversation_id = c.id
 cross join unnest(m.answer_ids) as a (message_id)
 where m.answer_ids && r.message_ids
@@ -509,7 +509,7 @@ where m.answer_ids && r.message_ids
 -- The conversations of the answers that were removed for good. Each stood alone; now it is joined to a message, or
 -- stands in the conversation that it is kept in.
 delete from thea.message_history m
-using jsonb_to_recordset(:rows) as r (chat text, message_id bigint, kept_in bigint), thea.conversations c
+using jsonb_to_recordset(:rows) as r (session text, message_id bigint, kept_in bigint), thea.conversations c
 where m.tenant_id = :tenant_id
   and m.message_id = r.message_id
   and m.conversation_id is distinct from r.kept_in
@@ -517,7 +517,7 @@ where m.tenant_id = :tenant_id
   and m.deleted_at is null
   and c.tenant_id = :tenant_id
   and c.id = m.conversation_id
-  and starts_with(c.session_id, r.chat)
+  and starts_with(c.session_id, r.session)
 returning m.conversation_id;
 
 -- name: delete

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.calls import CALLS
 
 # What only the import calls.
-OF_THE_IMPORT = {"advance", "import_many", "lock_sessions"}
+OF_THE_IMPORT = {"advance", "find_answers", "import_many", "lock_sessions", "take_back_answers"}
 
 
 def test_every_method_has_its_types_judged() -> None:

@@ -249,9 +249,14 @@ def _rows(place: Place) -> Values:
                 "message_id": 26 + 50 * n,
                 "user_message": "Hola",
                 "bot_response": "Hola",
+                "answer_ids": None,
                 "created_at": NOW,
             }
             for n, *_ in new
+        ],
+        "messages.find_answers.rows": [{"session": place.session_id, "message_id": 27 + 50 * n} for n, *_ in new],
+        "messages.take_back_answers.rows": [
+            {"session": place.session_id, "message_id": 27 + 50 * n, "kept_in": None} for n, *_ in new
         ],
         "events.create_many.rows": [{"user_id": user, **event} for _, user, *_ in new],
         "events.upsert_external.row": {

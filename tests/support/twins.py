@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from thea_store import Event, Store, User
+from thea_store.assistant.messages import NewTurn
 
 __all__ = ["ACTOR", "LONG_AGO", "Twin", "make_twin", "snapshot", "tenant_tables"]
 
@@ -170,6 +171,16 @@ async def _messages(store: Store, tenant: str, user: User, conversation_id: int)
         }
         for number in range(4)
     ]
-    made = [message.id for message in await store.messages.create_many(tenant, rows)]
+    alone: NewTurn = {
+        "conversation_id": conversation_id,
+        "message_id": 9,
+        "user_message": "",
+        "bot_response": "Tienes el dentista",
+        "answer_ids": [9],
+        "created_at": LONG_AGO - timedelta(minutes=1),
+    }
+    await store.messages.import_many(tenant, [alone])
+    imported = await store.messages.get_all(tenant, conversation_id=conversation_id)
+    made = [message.id for message in [*imported.items, *await store.messages.create_many(tenant, rows)]]
     await store.messages.delete(tenant, made[-1])
     return made

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.exports import ANA, BEN, BOT, account, brought_in, chat, said, written
+from tests.support.profiles import scaled
 from thea_store import Store
 from thea_store.telegram.importer import ImportReport, TelegramImport
 

@@ -149,9 +149,10 @@ class NewTurn(TypedDict):
 
 @with_config(ConfigDict(extra="forbid"))
 class ImportedAnswer(TypedDict):
-    """A message of a chat whose sessions begin with `chat`, which answers another or may do so."""
+    """A message of a chat, which answers another or may do so."""
 
-    chat: Key
+    session: Key
+    """What the sessions of all people of the chat begin with."""
     message_id: Id
 
 
@@ -165,7 +166,7 @@ class PlacedAnswer(ImportedAnswer):
 class StoredAnswer(Record):
     """A message that is stored as an answer."""
 
-    chat: str
+    session: str
     message_id: int
 
 

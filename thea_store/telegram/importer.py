@@ -223,21 +223,19 @@ async def _stored_already(tx: StoreTransaction, tenant_id: str, turns: Iterable[
     alone = [each for each in turns if each.may_be_joined]
     if not alone:
         return set()
-    asked: list[ImportedAnswer] = [{"chat": each.session_prefix, "message_id": each.message_id} for each in alone]
-    found = {(each.chat, each.message_id) for each in await tx.messages.find_answers(tenant_id, asked)}
+    asked: list[ImportedAnswer] = [{"session": each.session_prefix, "message_id": each.message_id} for each in alone]
+    found = {(each.session, each.message_id) for each in await tx.messages.find_answers(tenant_id, asked)}
     return {each.key for each in alone if (each.session_prefix, each.message_id) in found}
 
 
 async def _take_back(tx: StoreTransaction, tenant_id: str, written: Mapping[tuple[int, int], Turn]) -> list[int]:
     """Remove the answers alone whose place is known now; the conversations that had them."""
-    placed = [
-        PlacedAnswer(
-            chat=turn.session_prefix, message_id=answer, kept_in=conversation_id if answer == turn.message_id else None
-        )
-        for (conversation_id, _), turn in written.items()
-        if not turn.may_be_joined
-        for answer in turn.answers
-    ]
+    placed: list[PlacedAnswer] = []
+    for (conversation_id, number), turn in written.items():
+        if not turn.may_be_joined:
+            for answer in turn.answers:
+                kept_in = conversation_id if answer == number else None
+                placed.append({"session": turn.session_prefix, "message_id": answer, "kept_in": kept_in})
     return await tx.messages.take_back_answers(tenant_id, placed) if placed else []
 
 

@@ -208,7 +208,9 @@ def _text(fields: Fields) -> str | None:
     own, rich = (fields.get(key) or "" for key in ("text", "rich_message"))
     if _NOT_TEXT in (own, rich, *fields.get(_OTHERS, ())):
         return None
-    own = own if own and not own.isspace() else fields.get("text_entities") or ""
+    if not own or own.isspace():
+        entities = fields.get("text_entities")
+        own = entities if isinstance(entities, str) else ""
     if own and rich:
         # What is given as text beside a rich message stands for it on older devices, in full or in part.
         return own if rich in own else rich if own in rich else f"{own}\n{rich}"
