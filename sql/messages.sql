@@ -491,13 +491,13 @@ from answered;
 
 -- name: find_answers
 -- Those of these messages that their chat has as answers, joined or alone, with whomever; also deleted ones.
--- not null: session, message_id
+-- not null: session, message_id, id
 with asked as materialized (
   select session, array_agg(message_id) as message_ids
   from jsonb_to_recordset(:rows) as (session text, message_id bigint)
   group by session
 )
-select distinct r.session, a.message_id
+select r.session, a.message_id, m.id
 from asked r
 join thea.conversations c on c.tenant_id = :tenant_id and starts_with(c.session_id, r.session)
 join thea.message_history m on m.tenant_id = :tenant_id and m.conversation_id = c.id

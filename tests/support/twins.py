@@ -156,31 +156,36 @@ async def _conversations(store: Store, tenant: str, user: User) -> tuple[list[in
 
 
 async def _messages(store: Store, tenant: str, user: User, conversation_id: int) -> list[int]:
+    # As an import leaves it: an answer that stands alone.
+    details: dict[str, Any] = {
+        "intent_detected": "saludar",
+        "entities_extracted": {"día": "hoy"},
+        "confidence_score": 0.25,
+        "processing_time_ms": 2000,
+    }
+    imported: NewTurn = {
+        "conversation_id": conversation_id,
+        "message_id": 0,
+        "user_message": "Hola, ¿qué hay hoy? (0)",
+        "bot_response": None,
+        "answer_ids": [0],
+        "created_at": LONG_AGO,
+    }
+    await store.messages.import_many(tenant, [imported])
+    first = (await store.messages.get_all(tenant, conversation_id=conversation_id)).items[0].id
+    await store.messages.update(tenant, first, **details)
     rows = [
         {
             "user_id": user.id,
             "conversation_id": conversation_id,
             "user_message": f"Hola, ¿qué hay hoy? ({number})",
-            "bot_response": "Nada" if number else None,
+            "bot_response": "Nada",
             "message_id": number,
-            "intent_detected": "saludar",
-            "entities_extracted": {"día": "hoy"},
-            "confidence_score": 0.25,
-            "processing_time_ms": 2000,
+            **details,
             **({"created_at": LONG_AGO + timedelta(minutes=number)} if number < 2 else {}),
         }
-        for number in range(4)
+        for number in range(1, 4)
     ]
-    alone: NewTurn = {
-        "conversation_id": conversation_id,
-        "message_id": 9,
-        "user_message": "",
-        "bot_response": "Tienes el dentista",
-        "answer_ids": [9],
-        "created_at": LONG_AGO - timedelta(minutes=1),
-    }
-    await store.messages.import_many(tenant, [alone])
-    imported = await store.messages.get_all(tenant, conversation_id=conversation_id)
-    made = [message.id for message in [*imported.items, *await store.messages.create_many(tenant, rows)]]
+    made = [first, *(message.id for message in await store.messages.create_many(tenant, rows))]
     await store.messages.delete(tenant, made[-1])
     return made

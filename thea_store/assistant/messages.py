@@ -163,11 +163,12 @@ class PlacedAnswer(ImportedAnswer):
     kept_in: Id | None
 
 
-class StoredAnswer(Record):
-    """A message that is stored as an answer."""
+class StoredAnswer(Record, frozen=True):
+    """A message that is stored as an answer, and the row that it is in."""
 
     session: str
     message_id: int
+    id: int
 
 
 _Hours = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
