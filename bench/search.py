@@ -122,7 +122,7 @@ def _write(database: TestDatabase, many: int, others: list[int], first: int, las
         connection.execute(
             "insert into thea.notes (tenant_id, user_id, title, content, tags, search_vector, created_at)"
             " select %(tenant)s, u.id, t.title, t.content, t.tags,"
-            "   thea.note_vector(u.id, t.title, t.tags, t.content), now() - make_interval(mins => g.n)"
+            "   thea.note_vector(%(tenant)s, u.id, t.title, t.tags, t.content), now() - make_interval(mins => g.n)"
             " from generate_series(%(first)s, %(last)s - 1) as g (n)"
             " cross join lateral (select case when g.n %% %(share)s = 0 then %(many)s"
             "   else (%(others)s::bigint[])[1 + g.n %% cardinality(%(others)s::bigint[])] end as id) u"
@@ -193,15 +193,16 @@ def questions(superuser: Connection, user: int) -> list[Question]:
     }
     return [
         *(_search(superuser, user, name, text) for name, text in searches.items()),
-        _tagged(user, "two tags, both", " & "),
-        _tagged(user, "two tags, any", " | "),
+        _tagged(superuser, user, "two tags, both", " & "),
+        _tagged(superuser, user, "two tags, any", " | "),
     ]
 
 
 def _search(superuser: Connection, user: int, name: str, text: str) -> Question:
     groups = Jsonb(parse(text))
     row = superuser.execute(
-        "select thea.note_query(%s, %s, false)::text, thea.note_query('', %s, true)::text", [f"{user}:", groups, groups]
+        "select thea.note_query(thea.note_scope(%s, %s), %s, false)::text, thea.note_query('', %s, true)::text",
+        [TENANT, user, groups, groups],
     ).fetchone()
     asked, marks = row or ("", "")
     ours = {"tenant_id": TENANT, "user_id": user, "groups": groups, "limit": 20}
@@ -214,15 +215,16 @@ def _search(superuser: Connection, user: int, name: str, text: str) -> Question:
     )
 
 
-def _tagged(user: int, name: str, operator: str) -> Question:
+def _tagged(superuser: Connection, user: int, name: str, operator: str) -> Question:
     tags = list(TAGS[:2])
+    [scope] = superuser.execute("select thea.note_scope(%s, %s)", [TENANT, user]).fetchone() or [""]
     ours = {"tenant_id": TENANT, "user_id": user, "tags": tags, "match_all": operator == " & "}
     return Question(
         f"{name}: {', '.join(tags)}",
         notes.GET_BY_TAGS.text,
         [ours[parameter] for parameter in notes.GET_BY_TAGS.parameters],
         _TAGGED,
-        [TENANT, user, operator.join(f"'{user}#{tag}'" for tag in tags)],
+        [TENANT, user, operator.join(f"'{scope}#{tag}'" for tag in tags)],
     )
 
 

@@ -10,10 +10,14 @@ drop function thea.marked(text, tsquery, text);
 
 drop function thea.note_query(text, jsonb, boolean);
 
+drop function thea.term_query(text, text, boolean, boolean, text[], boolean);
+
 drop policy search_reads on thea.notes;
 
 revoke select on thea.notes from thea_search;
 
-revoke execute on function thea.tenant(), thea.quoted(text) from thea_search;
+revoke execute on function thea.tenant(), thea.unaccented(text), thea.separators(), thea.ordinary(),
+    thea.normal(text), thea.spoken(text), thea.word_forms(text), thea.note_scope(text, bigint)
+  from thea_search;
 
 revoke usage on schema thea from thea_search;

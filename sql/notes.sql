@@ -74,24 +74,23 @@ limit :limit;
 
 -- name: search
 -- The notes that answer the query, best first, with the marked part that does; empty when none does.
--- not null: tenant_id, id, user_id, content, priority, tags, is_pinned, created_at, updated_at, rank, snippet
+-- not null: rank, snippet
 select
-  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at,
-  rank, snippet
-from thea.search_notes(:tenant_id, :user_id, :groups, :limit)
-where tenant_id = :tenant_id
-order by rank desc, created_at desc, id desc;
+  n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at,
+  f.rank, f.snippet
+from thea.search_notes(:tenant_id, :user_id, :groups, :limit) f
+join thea.notes n on n.tenant_id = :tenant_id and n.id = f.id
+order by f.rank desc, n.created_at desc, n.id desc;
 
 -- name: get_by_tags
 -- The user's notes with any of the tags, or with all of them, the newest first; empty when there are none.
--- not null: tenant_id, id, user_id, content, priority, tags, is_pinned, created_at, updated_at
 select
-  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at
-from thea.tagged_notes(:tenant_id, :user_id, :tags, :match_all)
-where tenant_id = :tenant_id
-order by created_at desc, id desc;
+  n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at
+from thea.tagged_notes(:tenant_id, :user_id, :tags, :match_all) f
+join thea.notes n on n.tenant_id = :tenant_id and n.id = f.id
+order by n.created_at desc, n.id desc;
 
 -- name: get_by_category
 -- The user's notes of this category, the newest first; empty when there are none.

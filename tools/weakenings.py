@@ -192,6 +192,13 @@ FUNCTIONS = [
     Weakening("search lets no tenant in", _rewritten(SEARCH, CHECK, "if p_tenant <> thea.tenant() then")),
     Weakening("search does not name the tenant", _rewritten(SEARCH, "f.tenant_id = p_tenant", "true")),
     Weakening("tags do not name the tenant", _rewritten(TAGGED, "n.tenant_id = p_tenant", "true")),
+    Weakening("search may read the whole table", f"alter function {SEARCH} reset enable_seqscan"),
+    Weakening("search may be given little memory", f"alter function {SEARCH} reset work_mem"),
+    Weakening("tags may be given little memory", f"alter function {TAGGED} reset work_mem"),
+    Weakening(
+        "search looks for all tenants' users of an id",
+        _rewritten("thea.note_scope(text, bigint)", "|| tenant_id", "|| coalesce('', tenant_id)"),
+    ),
     Weakening("search has its caller's search path", f"alter function {SEARCH} reset search_path"),
     Weakening("everyone may search", f"grant execute on function {SEARCH} to public"),
     Weakening("search runs as the owner", f"alter function {SEARCH} owner to thea_owner"),

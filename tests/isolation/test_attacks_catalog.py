@@ -58,11 +58,21 @@ EXECUTED = {
     "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
     "note_vector": {"thea_app"},
+    "joints": {"thea_app"},
+    "wholes": {"thea_app"},
     "words": {"thea_app"},
-    "quoted": {"thea_app", "thea_search"},
+    # A query is made into words as a note is.
+    "unaccented": {"thea_app", "thea_search"},
+    "separators": {"thea_app", "thea_search"},
+    "ordinary": {"thea_app", "thea_search"},
+    "normal": {"thea_app", "thea_search"},
+    "spoken": {"thea_app", "thea_search"},
+    "word_forms": {"thea_app", "thea_search"},
+    "note_scope": {"thea_app", "thea_search"},
     "same_day": {"thea_app"},
     # The searches have rights of their own, and alone are called by a service.
     "note_query": {"thea_search"},
+    "term_query": {"thea_search"},
     "marked": {"thea_search"},
     "note_snippet": {"thea_search"},
     "search_notes": {"thea_app", "thea_readonly"},
@@ -76,15 +86,19 @@ BODIES = {
     "audit_is_append_only": "c7d7f34d5d0a",
     "cascade_deletion": "b63127d7b57e",
     "ensure_trigger": "6eebb609ce7e",
-    "index_note": "9c91d5914eac",
+    "index_note": "7efd1274e33d",
     "keep_dates": "d6f4989eb569",
-    "marked": "84cef927f819",
-    "note_query": "d72b7358dee3",
+    "marked": "6b52b8f5b6d6",
+    "normal": "c85aaffd1122",
+    "note_query": "b6e96f448898",
+    "note_vector": "d2d474a96d8c",
     "protect": "191e19ab859b",
-    "search_notes": "c01559054076",
-    "tagged_notes": "6fbb8256740a",
+    "search_notes": "6a867878f166",
+    "spoken": "31b474cd41e8",
+    "tagged_notes": "f0cbbd0a294b",
     "touch": "a773deb8919d",
     "unprotect": "b1c44340dd01",
+    "words": "2cc41f5afe35",
 }
 
 # Who is watched by what, and when. The columns that the audit log leaves out follow from others, or are mere activity.
@@ -127,7 +141,7 @@ TRIGGERS = {
         " EXECUTE FUNCTION thea.audit_is_append_only()"
     ),
     (
-        "search_vector BEFORE INSERT OR UPDATE OF user_id, title, tags, content, search_vector ON thea.notes"
+        "search_vector BEFORE INSERT OR UPDATE OF tenant_id, user_id, title, tags, content, search_vector ON thea.notes"
         " FOR EACH ROW EXECUTE FUNCTION thea.index_note()"
     ),
     (

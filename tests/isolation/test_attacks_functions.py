@@ -25,10 +25,14 @@ from tests.isolation.attacks import (  # noqa: F401 - fixtures
 
 WORD = json.dumps([[{"words": "pan", "phrase": False, "prefix": False, "negated": False}]])
 
+# Whose the found notes are; an id that the reader does not see is somebody else's.
+OWNER = "coalesce(n.tenant_id, 'hidden'), n.user_id"
+JOINED = "left join thea.notes n on n.id operator(pg_catalog.=) f.id"
+
 # The functions that read as another role; each is given a tenant, a user, and what to look for.
 SEARCHES = {
-    "search_notes": f"select tenant_id, user_id from thea.search_notes(%(tenant)s, %(user)s, '{WORD}', 100)",
-    "tagged_notes": "select tenant_id, user_id from thea.tagged_notes(%(tenant)s, %(user)s, array['compra'], false)",
+    "search_notes": f"select {OWNER} from thea.search_notes(%(tenant)s, %(user)s, '{WORD}', 100) f {JOINED}",
+    "tagged_notes": f"select {OWNER} from thea.tagged_notes(%(tenant)s, %(user)s, array['compra'], false) f {JOINED}",
 }
 
 # Names that resolve differently where the search path leads here first.
@@ -131,7 +135,8 @@ def test_a_prepared_search_is_refused_after_a_switch(
 @pytest.mark.parametrize(
     "words",
     [
-        "pan' | '2:pan",
+        "pan' | 'SCOPEpan",
+        "SCOPE",
         "pan | *",
         "pan:* | !x",
         "'",
@@ -139,8 +144,9 @@ def test_a_prepared_search_is_refused_after_a_switch(
         "''':*",
         "pan' || '",
         "x or y",
-        "2:pan",
-        "2#compra",
+        "SCOPEpan",
+        "SCOPE#compra",
+        "#compra' | 'SCOPE#compra",
         "\ue000",
         "<b>",
     ],
@@ -148,23 +154,26 @@ def test_a_prepared_search_is_refused_after_a_switch(
 def test_words_that_are_no_words_reach_no_other_users_notes(
     scene: Scene, attacker: Connection[Any], words: str
 ) -> None:
-    """The index holds all users' words, each with its user's id before it."""
+    """The index holds all users' words, each with a hash of its tenant and user before it."""
     own = scene.mine.ids["users"][0]
+    [(scope,)] = scene.ask("select thea.note_scope(%s, %s)", THEIRS, scene.theirs.ids["users"][0])
     for negated in (True, False):
         for prefix in (True, False):
-            text = words.replace("2", str(scene.theirs.ids["users"][0]))
-            groups = json.dumps([[{"words": text, "phrase": False, "prefix": prefix, "negated": negated}]])
+            text = words.replace("SCOPE", scope)
+            term = {"words": text, "phrase": False, "prefix": prefix, "negated": negated, "related": [text]}
+            groups = json.dumps([[term]])
             found = run(
-                attacker, "select tenant_id, user_id from thea.search_notes(%s, %s, %s, 100)", MINE, own, groups
+                attacker, f"select {OWNER} from thea.search_notes(%s, %s, %s, 100) f {JOINED}", MINE, own, groups
             )
             assert {*found} <= {(MINE, own)}
-        found = run(attacker, "select tenant_id, user_id from thea.tagged_notes(%s, %s, %s, false)", MINE, own, [text])
+        statement = f"select {OWNER} from thea.tagged_notes(%s, %s, %s, false) f {JOINED}"
+        found = run(attacker, statement, MINE, own, [text])
         assert {*found} <= {(MINE, own)}
 
 
 @pytest.mark.parametrize("groups", ["null", "1", "[]", "[[]]", '[{"words": "a"}]', '["a"]', '[[{"words": null}]]'])
 def test_groups_that_are_none_tell_nothing(scene: Scene, attacker: Connection[Any], groups: str) -> None:
-    statement = "select tenant_id from thea.search_notes(%s, %s, %s, 100)"
+    statement = "select id from thea.search_notes(%s, %s, %s, 100)"
     own, theirs = scene.mine.ids["users"][0], scene.theirs.ids["users"][0]
     told = []
     for user in (own, theirs):
@@ -190,7 +199,23 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
         # Policies ask for the tenant; the searches check it themselves.
         "thea_readonly": {"tenant", "search_notes", "tagged_notes"},
         # The triggers that make a note's words and keep the dates of events run as who writes the note or the user.
-        "thea_app": {"tenant", "search_notes", "tagged_notes", "quoted", "words", "note_vector", "same_day"},
+        "thea_app": {
+            "tenant",
+            "search_notes",
+            "tagged_notes",
+            "unaccented",
+            "separators",
+            "joints",
+            "ordinary",
+            "normal",
+            "spoken",
+            "word_forms",
+            "note_scope",
+            "wholes",
+            "words",
+            "note_vector",
+            "same_day",
+        },
     }[role]
 
     assert {name for _, name, _, is_granted in functions if is_granted} == callable_by

@@ -215,14 +215,18 @@ def test_a_reader_writes_nothing(scene: Scene, reader: Connection[Any], mode: st
 
 
 def test_forged_words_lead_no_search_to_a_note(scene: Scene, app: Connection[Any]) -> None:
+    def scope_of(tenant: str, user: int) -> str:
+        return str(scene.ask("select thea.note_scope(%s, %s)", tenant, user)[0][0])
+
     theirs, own = scene.theirs.ids["users"][0], scene.mine.ids["users"][0]
     run(
         app,
         "insert into thea.notes (tenant_id, user_id, content, search_vector) values (%s, %s, 'x', %s)",
         MINE,
         own,
-        f"'{theirs}:pan':1",
+        f"'{scope_of(THEIRS, theirs)}pan':1",
     )
+    found = "select from thea.notes where search_vector @@ %s::tsquery"
 
-    assert run(app, "select from thea.notes where search_vector @@ %s::tsquery", f"'{theirs}:pan'").fetchall() == []
-    assert run(app, "select from thea.notes where search_vector @@ %s::tsquery", f"'{own}:x'").rowcount == 1
+    assert run(app, found, f"'{scope_of(THEIRS, theirs)}pan'").fetchall() == []
+    assert run(app, found, f"'{scope_of(MINE, own)}x'").rowcount == 1

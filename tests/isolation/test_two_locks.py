@@ -192,8 +192,15 @@ def test_each_condition_that_is_missing_is_found(catalog: Catalog, query: Query[
         ("select id from notes where tenant_id = $1", "notes is no table or view of the schema `thea`"),
         ("select id from thea.unknown where tenant_id = $1", "thea.unknown is no table or view"),
         ("select id from public.notes where tenant_id = $1", "public.notes is no table or view"),
-        ("select id from thea.search_notes($1, 1, $2, 1)", "no `search_notes.tenant_id = :tenant_id` of its own"),
-        ("select id from thea.search_notes($2, 1, $2, 1) n where n.tenant_id = $1", "does not get `:tenant_id`"),
+        ("select id from thea.search_notes($1, 1, $2, 1)", "thea.search_notes gives ids: join the table that has them"),
+        (
+            "select n.id from thea.search_notes($1, 1, $2, 1) f join thea.notes n using (id)",
+            "thea.notes has no `n.tenant_id",
+        ),
+        (
+            "select n.id from thea.search_notes($2, 1, $2, 1), thea.notes n where n.tenant_id = $1",
+            "does not get `:tenant_id`",
+        ),
         ("select thea.tenant()", "thea.tenant is no function that takes the tenant first"),
         ("table thea.notes", "thea.notes has no `notes.tenant_id"),
         ("merge into thea.notes n using thea.users u on n.tenant_id = $1 when matched then delete", "MergeStmt"),

@@ -138,9 +138,9 @@ def _judged_source(source: Source, alone: bool, tenant: int, catalog: Catalog, c
             return
     elif isinstance(item, ast.RangeFunction):
         calls = [node for node in nodes(item) if isinstance(node, ast.FuncCall) and name_of(node)[0] == "thea"]
-        if not calls:
-            return
-        name, at = name_of(calls[0]), calls[0].location
+        if calls and alone:
+            yield calls[0].location, f"{'.'.join(name_of(calls[0]))} gives ids: join the table that has them"
+        return  # which tenant it is given is judged at the call
     else:
         return  # a sub-select is a level of its own
     called = [(item.alias.aliasname,)] if item.alias else [name, name[-1:]]

@@ -139,11 +139,11 @@ from generate_series(1, {_EVENTS}) n, pg_temp.person(n) u,
   lateral (select pg_temp.moment(n::float8 / {_EVENTS}) + interval '90 days' * pg_temp.draw(n, 43)) when_ (starts)
 """
 
-# A thousand texts, of which each note has one. A vector is dear: each text's is made once, for the user 0, and the
-# user that every lexeme begins with is put in afterwards.
+# A thousand texts, of which each note has one. A vector is dear: each text's is made once, for nobody, and whom
+# every lexeme begins with is put in afterwards.
 _NOTES_SQL = f"""
 create temporary table texts as
-select place, title, content, tags, thea.note_vector(0, title, tags, content)::text as vector
+select place, title, content, tags, thea.note_vector('', 0, title, tags, content)::text as vector
 from (
   select
     n as place,
@@ -170,7 +170,8 @@ overriding system value
 select
   pg_temp.tenant(n), n, u, t.title, t.content,
   case when n % 20000 = 11 then 'visado' else pg_temp.pick(n, 53, '{{trabajo,casa,salud,ocio,viajes}}') end,
-  n % 3, t.tags, n % 50 = 1, null, replace(t.vector, '''0', '''' || u)::tsvector,
+  n % 3, t.tags, n % 50 = 1, null,
+  replace(t.vector, thea.note_scope('', 0), thea.note_scope(pg_temp.tenant(n), u))::tsvector,
   pg_temp.moment(n::float8 / {_NOTES}),
   case when n % 37 = 5 or u = 3 then now() end, case when u = 3 then 'users' end
 from generate_series(1, {_NOTES}) n

@@ -247,7 +247,7 @@ async def test_the_notes_have_the_words_that_a_trigger_would_give_them(ground: G
     with psycopg.connect(ground.database.superuser_url) as superuser:
         wrong = superuser.execute(
             "select id from thea.notes where id % 1000 < 2"
-            " and search_vector is distinct from thea.note_vector(user_id, title, tags, content)"
+            " and search_vector is distinct from thea.note_vector(tenant_id, user_id, title, tags, content)"
         ).fetchall()
 
     assert wrong == []
