@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from thea_store.assistant.note_search import parse
+from thea_store.assistant.word_families import related
 
 MARKS = st.text(alphabet=' -"“”«»abcñ日or\t\n\u0301🦙', max_size=400)
 
@@ -82,3 +83,39 @@ def test_any_text_is_a_query_of_few_terms_each_with_a_letter_of_it(query: str) -
         assert term["phrase"] or not any(character.isspace() for character in term["words"])
         assert not (term["prefix"] and term["negated"])
     assert all(not term["prefix"] for term in terms[:-1])
+
+
+@pytest.mark.parametrize(
+    ("word", "forms"),
+    [
+        ("raíces", {"raiz"}),
+        ("RAÍZ", {"raices"}),
+        ("buscar", {"busque", "busquemos"}),
+        ("¿busqué?", {"buscar", "buscaba"}),
+        ("empezó", {"empiece", "empezar", "empieza"}),
+        ("dirijo", {"dirigir"}),
+        ("puedo", {"poder", "pudo", "podria"}),
+        ("comio", {"comer", "comiendo"}),
+        ("comer", {"comio"}),
+        ("casita", {"casa"}),
+        ("amigo", {"amiguito"}),
+        ("rápidamente", {"rapido"}),
+        ("went", {"go", "gone"}),
+        ("children", {"child"}),
+    ],
+)
+def test_a_word_has_forms_that_no_stemmer_knows(word: str, forms: set[str]) -> None:
+    assert forms <= set(related(word))
+
+
+@pytest.mark.parametrize(("word", "other"), [("vino", "venir"), ("visita", "visa"), ("cita", "ca"), ("left", "leave")])
+def test_what_is_another_word_is_not_taken_for_a_form(word: str, other: str) -> None:
+    assert other not in related(word)
+
+
+@given(word=st.text(max_size=40))
+def test_any_word_has_few_forms_and_never_itself(word: str) -> None:
+    forms = related(word)
+
+    assert len(forms) == len(set(forms)) <= 64
+    assert all(form.isascii() and form.isalpha() and form != word for form in forms)

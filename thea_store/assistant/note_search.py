@@ -2,8 +2,9 @@
 
 `"several words"` must stand together, in this order, as written; `-word` and `-"several words"` must not be
 there; `or` stands between alternatives; every other word must be there in any of its forms, which the server
-knows, and the last one may be the beginning of a word. What has no meaning by these rules is taken for words,
-so every text is a query.
+knows together with `word_families`, and the last one may be the beginning of a word. What people see as one and is
+several words, such as `AB-2031-7`, must be there with its words side by side, or in one as `ab20317`. What has no
+meaning by these rules is taken for words, so every text is a query.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from typing_extensions import TypedDict
+
+from thea_store.assistant.word_families import related
 
 __all__ = ["Term", "parse"]
 
@@ -32,6 +35,8 @@ class Term(TypedDict):
     prefix: bool
     """They may be the beginnings of words."""
     negated: bool
+    related: list[str]
+    """Other forms of the word, any of which will do as well; empty for phrases."""
 
 
 def parse(query: str) -> list[list[Term]]:
@@ -49,7 +54,13 @@ def _terms(text: str) -> Iterator[Term]:
             continue  # marks and signs alone, which no note is found by
         is_phrase, is_negated = token["words"] is None, bool(token["minus"] or token["no"])
         is_open = is_phrase and not token["end"]  # still being typed
-        yield Term(words=words, phrase=is_phrase, prefix=is_open and not is_negated, negated=is_negated)
+        yield Term(
+            words=words,
+            phrase=is_phrase,
+            prefix=is_open and not is_negated,
+            negated=is_negated,
+            related=[] if is_phrase else related(words),
+        )
 
 
 def _alternatives(terms: Sequence[Term]) -> list[list[Term]]:

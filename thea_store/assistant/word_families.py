@@ -19,9 +19,13 @@ _AT_MOST = 64
 """The database looks for no more of them."""
 
 
+# Punctuation that stands before or after a word.
+_EDGES = re.compile(r"^\W+|\W+$")
+
+
 def related(word: str) -> list[str]:
     """Other forms of the word, in lower case and without accents; empty for most words."""
-    plain = _plain(word)
+    plain = _EDGES.sub("", _plain(word))
     forms = dict.fromkeys([*_families().get(plain, ()), *_spelled(plain)])
     forms.pop(plain, None)
     return list(forms)[:_AT_MOST]
