@@ -97,6 +97,10 @@ bench: $(STAMP) ## Compare the store with asyncpg's pool, SQLAlchemy and COPY, e
 bench-search: $(STAMP) ## Search in a tenant of a million notes, against the owner without row security
 	@$(BIN)/python bench/search.py $(ARGS)
 
+.PHONY: bench-notes
+bench-notes: $(STAMP) ## What the words of a note add to its insert
+	@$(BIN)/python bench/note_words.py $(ARGS)
+
 reference: $(STAMP) ## Write docs/reference/plain.md anew, from the docstrings
 	@$(BIN)/python tools/reference.py
 
