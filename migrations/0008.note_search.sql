@@ -35,8 +35,9 @@ create policy search_reads on thea.notes for select to thea_search using (true);
 grant select on thea.notes to thea_search;
 
 -- One term of a query: the words, up to 16, of what people see as one. Each may have any of its forms, they stand
--- together in this order, and all of them may be one whole; a phrase must be there as written. For marks, the
--- Spanish stem is there with its accents, too, as the server's own configuration makes it. `is_stop_word`: each of
+-- together in this order, and all of them may be one whole; a phrase must be there as written. For marks, their
+-- order does not matter, since a headline takes seconds to look for it; and the Spanish stem is there with its
+-- accents, too, as the server's own configuration makes it. `is_stop_word`: each of
 -- the words is left out by one of the languages. `related`: up to 64 other words that one may stand for. No query
 -- where there is no word.
 create function thea.term_query(
@@ -54,7 +55,7 @@ begin atomic
         case when not is_phrase then '''' || scope || f.en || '''' end,
         case when not is_phrase and for_marks then '''' || f.es || '''' end
       ) || ')',
-      ' <-> ' order by f.place
+      case when for_marks then ' & ' else ' <-> ' end order by f.place
     ) || case
       when is_phrase then ''
       when count(*) > 1 then

@@ -113,6 +113,13 @@ def test_what_is_another_word_is_not_taken_for_a_form(word: str, other: str) -> 
     assert other not in related(word)
 
 
+def test_a_query_asks_for_at_most_200_other_forms() -> None:
+    [terms] = parse("puedo tengo hago pongo quiero traigo salgo pido sigo duermo vengo digo")
+
+    assert len(terms) == 12
+    assert sum(len(term["related"]) for term in terms) == 200
+
+
 @given(word=st.text(max_size=40))
 def test_any_word_has_few_forms_and_never_itself(word: str) -> None:
     forms = related(word)

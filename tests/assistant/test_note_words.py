@@ -339,6 +339,7 @@ HEAVY = {
     "irregular verbs": " ".join(VERBS),
     "alternatives of them": " or ".join(VERBS),
     "many words in one": "a-" * 128,
+    "a long phrase": f'"{"a " * 120}"',
     "beginnings": "a b c d e f g h i j k l m n o p",
     "all excluded": " ".join(f"-{letter}" for letter in "abcdefghijklmnop"),
 }

@@ -19,7 +19,7 @@ from thea_store.assistant.word_families import related
 __all__ = ["Term", "parse"]
 
 # So that the time of a search has a bound: what is beyond is not looked for.
-_CHARACTERS, _TERMS = 256, 16
+_CHARACTERS, _TERMS, _RELATED = 256, 16, 200
 
 _TOKEN = re.compile(r'(?P<minus>-?)"(?P<phrase>[^"]*)(?P<end>"?)|(?P<no>-(?=[^\s"-]))?(?P<words>[^\s"]+)')
 # What telephones and Spanish typists write.
@@ -48,18 +48,21 @@ def parse(query: str) -> list[list[Term]]:
 
 
 def _terms(text: str) -> Iterator[Term]:
+    forms_left = _RELATED
     for token in _TOKEN.finditer(text):
         words = token["words"] or token["phrase"] or ""
         if not any(character.isalnum() for character in words):
             continue  # marks and signs alone, which no note is found by
         is_phrase, is_negated = token["words"] is None, bool(token["minus"] or token["no"])
         is_open = is_phrase and not token["end"]  # still being typed
+        forms = [] if is_phrase else related(words)[:forms_left]
+        forms_left -= len(forms)
         yield Term(
             words=words,
             phrase=is_phrase,
             prefix=is_open and not is_negated,
             negated=is_negated,
-            related=[] if is_phrase else related(words),
+            related=forms,
         )
 
 
