@@ -19,7 +19,8 @@ Thing: TypeAlias = Any
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "reference"
 PLAIN = PAGES / "plain.md"
-ORDER = ("store", "repositories", "records", "errors", "tools")
+# In the order of the built pages.
+ORDER = [name for name in re.findall(r"reference/(\w+)\.md", (ROOT / "mkdocs.yml").read_text()) if name != PLAIN.stem]
 LONGEST = 80
 # What only the importer calls, as in mkdocs.yml.
 HIDDEN = re.compile(r"_|import_many$|lock_sessions$|advance$|model_config$")
