@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from thea_store import InvalidArgumentError, Store, User
+from thea_store.queries.arguments import JsonObject, check
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -57,3 +58,18 @@ async def test_a_name_that_a_caller_made_up_is_short_and_on_one_line(
         assert made_up in refused.value.argument
         assert str(refused.value).isprintable()
         assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("most", "too_much"),
+    [
+        ({"n": [0] * 49_998}, {"n": [0] * 49_999}),  # the document and its list are values, too
+        ({"t": ["x" * 999] * 1_001}, {"t": ["x" * 999] * 1_001 + ["."]}),
+    ],
+    ids=["values", "characters"],
+)
+def test_a_document_may_be_as_large_as_the_bound_says_and_no_larger(most: object, too_much: object) -> None:
+    check("document", most, JsonObject)
+
+    with pytest.raises(InvalidArgumentError, match="up to 50000 values and 1000000 characters"):
+        check("document", too_much, JsonObject)
