@@ -1,9 +1,10 @@
-"""Tries each of `pool_defects.txt` in a copy of the package, where one of the suites must notice it.
+"""Tries each defect of `pool_mutants/` in a copy of the package, where one of the suites must notice it.
 
     python tools/pool_mutants.py [word …]     only the defects whose name contains one of the words
 
-Prints which suite was the first to notice each; the exit status is 1 when one passes unnoticed, or cannot be
-applied any more.
+A defect is a unified diff that `git apply` takes. Its name says what is wrong, and its first line what comes of it.
+Prints which suite was the first to notice each; the exit status is 1 when one passes unnoticed, or cannot be applied
+any more.
 """
 
 from __future__ import annotations
@@ -22,20 +23,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-DEFECTS = Path(__file__).with_name("pool_defects.txt")
+DEFECTS = Path(__file__).with_name("pool_mutants")
 COPIED = ["thea_store", "sql", "migrations", "tests", "tools", "released", "pyproject.toml"]
 # The next one is asked where none before it noticed anything.
 SUITES = [
     "tests/database/test_pool.py",
     "tests/database/test_transactions.py",
     "tests/database/test_cut_short.py",
+    "tests/database/test_origin.py",
+    "tests/database/test_silence.py",
     "tests/cancellation/test_opening_and_closing_cut_short.py",
     "tests/cancellation/test_cancellation.py",
     "tests/interleaving/test_interleaving.py",
     "tests/cancellation/test_cancellation_everywhere.py",
     "tests/interleaving/test_interleaving_long.py",
 ]
-QUICK = SUITES[:6]
+QUICK = SUITES[:8]
 PYTEST = [
     sys.executable,
     "-m",
@@ -55,31 +58,26 @@ PASSED, FAILED = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """What somebody might write: in these files, a text that is there and what takes its place."""
+    """What somebody might write, as a diff of the package."""
 
     name: str
-    changes: tuple[tuple[str, str, str], ...] = ()
+    diff: Path | None = None
 
-    def apply(self, package: Path) -> None:
-        for file, old, new in self.changes:
-            text = (package / file).read_text()
-            if text.count(old) != 1:
-                raise SystemExit(f"`{self.name}` no longer fits {file}: {text.count(old)} places for\n{old}")
-            (package / file).write_text(text.replace(old, new))
-
-
-def defects() -> Iterator[Defect]:
-    """Those of the file."""
-    for block in DEFECTS.read_text().split("\n== ")[1:]:
-        title, *patches = block.split("\n@@ ")
-        yield Defect(title.splitlines()[0], tuple(map(_change, patches)))
+    def apply(self, place: Path) -> None:
+        """Put it into the copy there; ends the program where it no longer fits."""
+        if self.diff is None:
+            return
+        # What is no repository of its own would be looked for in the directories above.
+        environment = dict(os.environ, GIT_CEILING_DIRECTORIES=str(place.parent))
+        command = ["git", "apply", str(self.diff)]
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{self.diff.name} no longer fits:\n{done.stderr}")
 
 
-def _change(patch: str) -> tuple[str, str, str]:
-    file, *lines = patch.rstrip("\n").splitlines()
-    old = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "+")
-    new = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "-")
-    return file, old, new
+def defects() -> list[Defect]:
+    """Those of the directory, by name."""
+    return [Defect(diff.stem.replace("-", " "), diff) for diff in sorted(DEFECTS.glob("*.diff"))]
 
 
 @contextmanager
@@ -91,7 +89,7 @@ def copied(defect: Defect) -> Iterator[Path]:
                 shutil.copytree(source, Path(directory, source.name), ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
                 shutil.copy(source, directory)
-        defect.apply(Path(directory, "thea_store"))
+        defect.apply(Path(directory))
         yield Path(directory)
 
 
@@ -120,7 +118,7 @@ def judge(defect: Defect, suites: Sequence[str] = SUITES) -> str | None:
 
 def main(words: list[str]) -> int:
     """Judge all of them, two at a time; the exit status."""
-    wanted = [each for each in defects() if not words or any(word in each.name for word in words)]
+    wanted = [each for each in defects() if not words or any(word.lower() in each.name for word in words)]
     if by := judge(Defect("none"), QUICK):
         print(f"This fails without any defect: {by}")
         return 1
