@@ -37,10 +37,10 @@ async def opening() -> None:
     async with Store.open() as store:
         assert_type(store, Store)
     async with Store.open(Settings(url="postgresql://…", pool_size=5, tenant_scope="transaction")) as store:
-        assert_type(await store.ping(), float)
+        assert_type(await store.ping(timeout=1.0), float)
         assert_type(await store.health(), Health)
     store = await Store.open("postgresql://…")
-    await store.close()
+    await store.close(timeout=1.0)
     try:
         await Store.open("embedded:")
     except MigrationRequiredError as error:

@@ -7,13 +7,18 @@ connection; what is in doubt is settled by a task of the pool's.
 A call takes an idle connection (`acquire`), or waits in line until one comes back or is opened, whichever is first:
 the pool's own tasks open connections, so that a call never waits for the server while a connection lies idle.
 
-    opening ──► in use ──► idle ──► in use …        release: the last message was answered
-       │          │  ▲       │
-       │          │  └─ settling ◄──┘               settle: a call was cut short, or (doubt) the server fell silent
-       ▼          ▼       │
-     ended ◄──────┴───────┘                         end: the tenant is not certain, too old, or no answer in time
+                    acquire
+    opening ──► idle ──────► in use
+                 ▲  ▲ release  │
+                 │  └──────────┤
+                 │             │ settle: a call was cut short, or left its transaction open
+                 │             ▼
+                 └───────── settling ◄── doubt: an idle one, because another one met with silence
 
-`_taken` counts the connections in all states but the last, and never exceeds the limit.
+Every state leads to *ended*: a connection whose tenant is not certain, that is too old or broken, or that does not
+answer in time is closed, and its place is free for another one.
+
+`_taken` counts the connections in all states but that one, and never exceeds the limit.
 """
 
 from __future__ import annotations
