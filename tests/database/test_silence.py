@@ -262,6 +262,19 @@ async def test_closing_waits_for_running_work_as_long_as_it_is_told(wire: Wire, 
         await store.users.count(tenant)
 
 
+async def test_closing_does_not_wait_for_a_connection_that_is_being_opened(wire: Wire, tenant: str) -> None:
+    store = await opened(wire.url, pool_size=1)
+    store._database._pool.expire()
+    wire.answers.clear()
+    late = asyncio.create_task(store.users.count(tenant))
+    await asyncio.sleep(0.1)
+    with within(0):
+        await store.close(timeout=5)
+
+    with pytest.raises(StoreError, match="closed"):
+        await late
+
+
 # --- opening ------------------------------------------------------------------------------------
 
 
@@ -298,6 +311,17 @@ async def test_at_the_servers_limit_a_connection_that_comes_back_serves_who_wait
             await asyncio.gather(*(works(number) for number in range(1, 13)))
 
         assert await store.users.count("acme") == 12
+
+
+async def test_a_place_that_becomes_free_serves_who_waits_at_once(thea_database: TestDatabase, tenant: str) -> None:
+    async with opened(thea_database.app_url, pool_size=1, max_overflow=0) as store:
+        connection = await store._database._pool.acquire(None)
+        waiting = asyncio.create_task(store.users.count(tenant))
+        await asyncio.sleep(0.05)
+        store._database._pool.end(connection)
+
+        with within(PROMPT):
+            assert await waiting == 0
 
 
 async def test_at_the_servers_limit_who_waits_in_vain_is_told_of_it(
