@@ -275,6 +275,27 @@ async def test_closing_does_not_wait_for_a_connection_that_is_being_opened(wire:
         await late
 
 
+@pytest.mark.parametrize("answer", ["release", "end", "close"])
+async def test_a_call_that_is_cancelled_in_the_turn_of_its_answer_harms_nothing(
+    thea_database: TestDatabase, tenant: str, answer: str
+) -> None:
+    store = await opened(thea_database.app_url, pool_size=1, max_overflow=0)
+    pool = store._database._pool
+    connection = await pool.acquire(None)
+    cancelled, behind = (asyncio.create_task(store.users.count(tenant)) for _ in range(2))
+    await asyncio.sleep(0.05)
+    cancelled.cancel()
+    if answer == "close":
+        pool.end(connection)
+        await store.close(timeout=1)
+    else:
+        getattr(pool, answer)(connection)
+    results = await asyncio.gather(cancelled, behind, return_exceptions=True)
+    await store.close(timeout=1)
+
+    assert [type(one) for one in results] == [asyncio.CancelledError, StoreError if answer == "close" else int]
+
+
 # --- opening ------------------------------------------------------------------------------------
 
 

@@ -271,7 +271,8 @@ class Pool:
                 del self._waiting[future]
                 own = copy.copy(error)  # each with a traceback of its own
                 own.__cause__ = error.__cause__
-                future.set_exception(own)
+                if not future.done():
+                    future.set_exception(own)
 
     def _nothing_in_time(self) -> StoreError:
         reason = self._refusal or f"{self._place} does not answer: start the server, or correct DATABASE_URL"
@@ -290,10 +291,11 @@ class Pool:
     # --- giving back ------------------------------------------------------------------------------
 
     def _offer(self, connection: Connection) -> None:
-        if self._waiting:
+        while self._waiting:
             future, _ = self._waiting.popitem(last=False)
-            future.set_result(connection)
-            return
+            if not future.done():  # else its call was cancelled in this turn of the loop
+                future.set_result(connection)
+                return
         connection.used = time.monotonic()
         self._idle[connection] = None
         self._by_tenant[connection.tenant][connection] = None
