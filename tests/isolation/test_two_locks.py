@@ -17,14 +17,15 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.isolation.two_locks import QUERIES, Locks, Proof
-from tests.isolation.two_locks_databases import MINE, OTHERS, Databases, World, catalog_of, databases
-from tests.isolation.two_locks_statements import Catalog, called, conditions, findings, without
+from tests.isolation.two_locks import QUERIES, SCHEMAS, proof_of, two_databases
 from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
 from thea_store.resources import sql_dir
 from thea_store.store import SQL_FILES
 from thea_store.testing import TestDatabase
+from thea_store.testing.proving.databases import MINE, OTHERS, Databases, World
+from thea_store.testing.proving.locks import Locks, TwoLocks
+from thea_store.verification.tenant_rule import Catalog, called, catalog_of, conditions, findings, without
 
 
 def _each(queries: Iterable[Query[Any]]) -> pytest.MarkDecorator:
@@ -38,20 +39,21 @@ every_query_with_conditions = _each(query for query in QUERIES if conditions(que
 
 
 @pytest_asyncio.fixture(scope="module")
-async def both(thea_new_database: Callable[[], TestDatabase], thea_database: TestDatabase) -> AsyncIterator[Databases]:
-    async with databases(thea_new_database, thea_database) as made:
+async def both(thea_new_database: Callable[[], TestDatabase]) -> AsyncIterator[Databases]:
+    async with two_databases(thea_new_database) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def proof(both: Databases) -> Proof:
-    return Proof(both)
+def proof(both: Databases) -> TwoLocks:
+    return proof_of(both)
 
 
 @pytest.fixture(scope="module")
 def catalog(thea_database: TestDatabase) -> Catalog:
     with psycopg.connect(thea_database.superuser_url) as connection:
-        return catalog_of(connection)
+        connection.execute("set search_path = ''")
+        return catalog_of(connection, SCHEMAS)
 
 
 # --- each lock alone ----------------------------------------------------------------------------
@@ -61,17 +63,17 @@ NO_ROW = "it reaches no row of the twins: give tests/support/twins.py one that i
 
 
 @every_query
-async def test_without_its_conditions_row_security_keeps_to_the_tenant(proof: Proof, query: Query[Any]) -> None:
+async def test_without_its_conditions_row_security_keeps_to_the_tenant(proof: TwoLocks, query: Query[Any]) -> None:
     assert await proof.leaks(query, Locks(conditions=False)) == []
 
 
 @every_query
-async def test_without_row_security_its_conditions_keep_to_the_tenant(proof: Proof, query: Query[Any]) -> None:
+async def test_without_row_security_its_conditions_keep_to_the_tenant(proof: TwoLocks, query: Query[Any]) -> None:
     assert await proof.leaks(query, Locks(row_security=False)) == []
 
 
 @every_query
-async def test_the_tenant_of_another_connection_gets_nothing(proof: Proof, query: Query[Any]) -> None:
+async def test_the_tenant_of_another_connection_gets_nothing(proof: TwoLocks, query: Query[Any]) -> None:
     assert await proof.leaks(query, Locks(argument=OTHERS)) == []
 
 
@@ -79,20 +81,20 @@ async def test_the_tenant_of_another_connection_gets_nothing(proof: Proof, query
 
 
 @every_query
-async def test_with_both_it_works(proof: Proof, query: Query[Any]) -> None:
+async def test_with_both_it_works(proof: TwoLocks, query: Query[Any]) -> None:
     assert await proof.works(query), (
         f"{query.name} reaches no row of the twins: give tests/support/twins.py one that it is about"
     )
 
 
 @every_query_with_conditions
-async def test_without_both_it_reaches_another_tenant(proof: Proof, query: Query[Any]) -> None:
+async def test_without_both_it_reaches_another_tenant(proof: TwoLocks, query: Query[Any]) -> None:
     leaks = await proof.leaks(query, Locks(conditions=False, row_security=False), first_only=True)
     assert leaks, f"{query.name}: {NO_ROW}"
 
 
 @every_query_of_a_tenant
-async def test_for_the_other_tenant_it_reaches_it(proof: Proof, query: Query[Any]) -> None:
+async def test_for_the_other_tenant_it_reaches_it(proof: TwoLocks, query: Query[Any]) -> None:
     leaks = await proof.leaks(query, Locks(row_security=False, argument=OTHERS, session=OTHERS), first_only=True)
     assert leaks, f"{query.name}: {NO_ROW}"
 
@@ -189,7 +191,7 @@ def test_each_condition_that_is_missing_is_found(catalog: Catalog, query: Query[
             "insert into thea.users as u (tenant_id) values ($1) on conflict (tenant_id) do update set tenant_id = $2",
             "it moves rows to another tenant",
         ),
-        ("select id from notes where tenant_id = $1", "notes is no table or view of the schema `thea`"),
+        ("select id from notes where tenant_id = $1", "notes is no table or view of these schemas"),
         ("select id from thea.unknown where tenant_id = $1", "thea.unknown is no table or view"),
         ("select id from public.notes where tenant_id = $1", "public.notes is no table or view"),
         ("select id from thea.search_notes($1, 1, $2, 1)", "thea.search_notes gives ids: join the table that has them"),
@@ -233,20 +235,23 @@ async def shared(both: Databases) -> AsyncIterator[World]:
 
 
 _THEIRS = f"where tenant_id <> '{MINE}'"
-_GUARDS = "select policyname, tablename from pg_policies where schemaname = 'thea' and permissive = 'RESTRICTIVE'"
+_GUARDS = (
+    "select policyname, schemaname || '.' || tablename from pg_policies"
+    " where schemaname = 'thea' and permissive = 'RESTRICTIVE'"
+)
 
 
 async def _without_guards(shared: World, tables: Iterable[str]) -> None:
     guards = await shared.superuser.fetch(_GUARDS)
     for guard, table in guards:
-        await shared.superuser.execute(f"drop policy {guard} on thea.{table}")
+        await shared.superuser.execute(f"drop policy {guard} on {table}")
 
     assert {table for _, table in guards} == {*tables}
 
 
 async def _with_guards_alone(shared: World, tables: Iterable[str]) -> None:
     for table in tables:
-        await shared.superuser.execute(f"create policy careless on thea.{table} using (true) with check (true)")
+        await shared.superuser.execute(f"create policy careless on {table} using (true) with check (true)")
 
 
 @pytest.mark.parametrize("role", ["thea_app", "thea_readonly"])
@@ -255,16 +260,16 @@ async def test_each_of_a_tables_policies_holds_alone(
     both: Databases, shared: World, role: str, weaken: Callable[[World, Iterable[str]], Awaitable[None]]
 ) -> None:
     tables, login = both.others.tables.keys(), shared.superuser
-    foreign = {table: await login.fetchval(f"select to_jsonb(t) from thea.{table} t {_THEIRS}") for table in tables}
+    foreign = {table: await login.fetchval(f"select to_jsonb(t) from {table} t {_THEIRS}") for table in tables}
     await weaken(shared, tables)
     await login.execute(f"set local role {role}")
     for table, tenant in product(tables, [MINE, ""]):
         await login.execute(f"set local app.tenant_id = '{tenant}'")
-        row = f"select (jsonb_populate_record(null::thea.{table}, $1)).*"
+        row = f"select (jsonb_populate_record(null::{table}, $1)).*"
 
-        assert await login.fetchval(f"select count(*) from thea.{table} {_THEIRS}") == 0
-        assert await _done(login, f"delete from thea.{table} {_THEIRS}") in {"DELETE 0", "42501"}
-        assert await _done(login, f"insert into thea.{table} overriding system value {row}", foreign[table]) == "42501"
+        assert await login.fetchval(f"select count(*) from {table} {_THEIRS}") == 0
+        assert await _done(login, f"delete from {table} {_THEIRS}") in {"DELETE 0", "42501"}
+        assert await _done(login, f"insert into {table} overriding system value {row}", foreign[table]) == "42501"
 
 
 async def test_tables_hide_other_tenants_from_their_owner_too(shared: World) -> None:
@@ -277,8 +282,8 @@ async def test_tables_hide_other_tenants_from_their_owner_too(shared: World) -> 
 
 async def test_functions_that_read_as_their_owner_refuse_every_other_tenant(both: Databases, shared: World) -> None:
     for name in both.catalog.functions:
-        count = await shared.service.fetchval("select pronargs from pg_proc where proname = $1", name)
-        call = f"select 1 from thea.{name}($1{', null' * (count - 1)})"
+        count = await shared.service.fetchval("select pronargs from pg_proc where oid = $1::regproc", name)
+        call = f"select 1 from {name}($1{', null' * (count - 1)})"
 
         assert await _done(shared.service, call, MINE) == "SELECT 0"
         assert await _done(shared.service, call, OTHERS) == "42501"

@@ -180,9 +180,9 @@ def _judged_source(
             return
     elif item.kind == "RangeFunction":
         calls = [node for node in nodes(item) if node.kind == "FuncCall" and name_of(node)[0] in catalog.schemas]
-        if not calls:
-            return
-        name, at = name_of(calls[0]), calls[0].location
+        if calls and alone:
+            yield calls[0].location, f"{'.'.join(name_of(calls[0]))} gives ids: join the table that has them"
+        return  # which tenant it is given is judged at the call
     else:
         return  # a sub-select is a level of its own
     alias = item.get("alias")

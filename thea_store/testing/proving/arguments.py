@@ -29,6 +29,7 @@ __all__ = ["Rows", "argument_sets"]
 Values = dict[str, Any]
 
 _EARLY, _LATE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_OTHER = {_EARLY: _LATE, _LATE: _EARLY}
 _WORD = "pan"
 
 
@@ -63,9 +64,14 @@ class Rows:
         return whole | row
 
 
-def argument_sets(query: Query[Any], of_file: Sequence[Query[Any]], mine: Rows, others: Rows) -> list[Values]:
-    """What to call the query with: values of the other tenant's rows, of one's own, of both, and of new rows."""
-    table = _table(query, of_file, others)
+def argument_sets(
+    query: Query[Any], of_file: Sequence[Query[Any]], mine: Rows, others: Rows, about: str | None = None
+) -> list[Values]:
+    """What to call the query with: values of the other tenant's rows, of one's own, of both, and of new rows.
+
+    `about` is the table whose rows are taken, where that is known.
+    """
+    table = about or _table(query, of_file, others)
     if not others.tables.get(table) or not mine.tables.get(table):
         raise StoreError(f"{query.name}: the table {table} has no rows to prove it with: `prove(EXTENSION, rows=…)`")
     foreign, own = others.kinds(table), mine.kinds(table)[:1]
@@ -73,12 +79,13 @@ def argument_sets(query: Query[Any], of_file: Sequence[Query[Any]], mine: Rows, 
     new = [{name: row[name] for name in row if name not in mine.keys.get(table, ())} for row in (foreign[0], own[0])]
     wide = [_values(query, row, wide=True) for row in (*foreign, *own)]
     narrow = [_values(query, row, wide=False) for row in (*foreign, *own, *mixed, *new)]
-    # A page goes on from a place before all rows, or after them.
-    turned = [
-        {name: _LATE if value == _EARLY and name.startswith("after") else value for name, value in values.items()}
-        for values in (*wide, *narrow)
-    ]
-    return list(_distinct([*wide, *narrow, *turned]))
+    sets = [*wide, *narrow]
+    return list(_distinct([*sets, *map(_swapped, sets)]))
+
+
+def _swapped(values: Values) -> Values:
+    """With the late time in place of the early one, and the other way round: one of them lets rows through."""
+    return {name: _OTHER.get(value, value) if isinstance(value, datetime) else value for name, value in values.items()}
 
 
 def _table(query: Query[Any], of_file: Sequence[Query[Any]], rows: Rows) -> str:
@@ -112,7 +119,7 @@ def _candidates(name: str, kind: Any, row: Values, *, wide: bool) -> Iterator[An
     yield from (value for column, value in row.items() if column.startswith(f"{name}_"))
     bare = _bare(kind)
     if get_origin(bare) is list:
-        yield [_value(name, get_args(bare)[0], row, wide=wide)]
+        yield [_value(name.removesuffix("s"), get_args(bare)[0], row, wide=wide)]
     if is_typeddict(bare):
         # The fields' own validators look at each other, so they are the business of the whole.
         fields = {field: _plain(of_field) for field, of_field in get_type_hints(bare, include_extras=True).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ MINE, OTHERS = "Twin", "twin"
 # Where ids begin that are drawn after the making, so that they are known as such.
 FIRST_DRAWN = 10**12
 
-Fill = Callable[[TestDatabase, str], None]
+Fill = Callable[[TestDatabase, str], Awaitable[None] | None]
 """Makes the rows of a tenant in a database; called for each tenant."""
 
 
@@ -63,17 +63,22 @@ async def databases(
 ) -> AsyncIterator[Databases]:
     """Both, filled by `fill`, with the tables of these schemas."""
     alone, shared, maintenance = new_database(), new_database(), new_database()
-    fill(alone, MINE)
+    await _done(fill(alone, MINE))
     with psycopg.connect(maintenance.superuser_url, autocommit=True) as connection:
         for statement in ("drop database {0}", "create database {0} template {1}"):
             names = sql.Identifier(shared.name), sql.Identifier(alone.name)
             connection.execute(sql.SQL(statement).format(*names))
-    fill(shared, OTHERS)
+    await _done(fill(shared, OTHERS))
     for database in (alone, shared):
         _restart_sequences(database, schemas)
     async with AsyncExitStack() as resources:
         first, second = [await _world(database, resources) for database in (alone, shared)]
         yield await _looked_at(first, second, shared, schemas, shared_tables)
+
+
+async def _done(made: Awaitable[None] | None) -> None:
+    if made is not None:
+        await made
 
 
 def _restart_sequences(database: TestDatabase, schemas: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,8 +25,8 @@ __all__ = ["Locks", "TwoLocks"]
 
 _FUNCTIONS_CONDITION = re.compile(r"\b\w+\.tenant_id = p_tenant\b")
 
-# A constraint or a right that refuses: an answer, as a caller gets it.
-_REFUSALS = ("23", "42501")
+# A constraint, a right, or a row too many where one is expected: an answer, as a caller gets it.
+_REFUSALS = ("21", "23", "42501")
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,20 @@ class Outcome:
 class TwoLocks:
     """Runs queries in both databases, and undoes each."""
 
-    def __init__(self, databases: Databases, queries: Sequence[Query[Any]]) -> None:
-        """`queries` are all that are looked at: those of a query's file say which table it is about."""
-        self._of, self._queries = databases, queries
+    def __init__(
+        self,
+        databases: Databases,
+        queries: Sequence[Query[Any]],
+        about: Mapping[str, str] | None = None,
+        weakened: Callable[[str], str] | None = None,
+    ) -> None:
+        """`queries` are all that are looked at; `about` says by their files which table they are about.
+
+        `weakened` takes the tenant's conditions out of a function's text, where that has other ones than
+        `….tenant_id = p_tenant`.
+        """
+        self._of, self._queries, self._about = databases, queries, about or {}
+        self._weakened = weakened or (lambda text: _FUNCTIONS_CONDITION.sub("true", text))
         self._sets: dict[str, list[dict[str, Any]]] = {}
         self.calls = 0
         """How often a query was run."""
@@ -95,7 +106,8 @@ class TwoLocks:
     def _argument_sets(self, query: Query[Any]) -> list[dict[str, Any]]:
         if query.name not in self._sets:
             of_file = [one for one in self._queries if one.source.path == query.source.path]
-            self._sets[query.name] = argument_sets(query, of_file, self._of.mine, self._of.others)
+            about = self._about.get(str(query.source.path))
+            self._sets[query.name] = argument_sets(query, of_file, self._of.mine, self._of.others, about)
         return self._sets[query.name]
 
     async def _run(self, world: World, query: Query[Any], values: Mapping[str, Any], locks: Locks) -> Outcome | str:
@@ -120,7 +132,7 @@ class TwoLocks:
     async def _weaken(self, connection: Any, query: Query[Any]) -> None:
         """Take the conditions out of the functions, too, that do for row security what it cannot do fast."""
         for name in {*names(query)} & self._of.catalog.functions.keys():
-            await connection.execute(_FUNCTIONS_CONDITION.sub("true", self._of.catalog.functions[name]))
+            await connection.execute(self._weakened(self._of.catalog.functions[name]))
 
     async def _digest(self, connection: Any) -> str:
         """The other tenant's digest, as far as the transaction can have changed it."""

@@ -154,7 +154,9 @@ class _Proof:
     # --- what happens -------------------------------------------------------------------------------
 
     async def _of_queries(self, prepared: Databases) -> int:
-        locks = TwoLocks(prepared, self._queries)
+        aggregates = self._extension.aggregates
+        about = {str(query.source.path): each.table for each in aggregates for query in each.sql.claimed}
+        locks = TwoLocks(prepared, self._queries, about)
         broken = {fault.name for fault in self._faults if fault.rule == "fits the schema"}
         for query in self._queries:
             if TENANT in query.parameters and query.name not in broken:
