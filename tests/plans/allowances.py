@@ -45,8 +45,22 @@ _FILTERED_OF_USER = (
 )
 
 ALLOWED: tuple[Allowance, ...] = (
-    Allowance("*.count messages.count+intent users.count+active_since notes.count+category", "*", "tenant", _COUNTED),
-    Allowance("*.count+user_id* messages.count+conversation_id* notes.tag_counts", "*", "user", _COUNTED),
+    Allowance(
+        "*.count messages.count+intent messages.count+message_id messages.count+intent+message_id "
+        "users.count+active_since notes.count+category",
+        "*",
+        "tenant",
+        _COUNTED,
+    ),
+    Allowance(
+        "conversations.count+user_id events.count+user_id notes.count+user_id* messages.count+user_id "
+        "messages.count+user_id+intent messages.count+user_id+message_id messages.count+user_id+intent+message_id "
+        "messages.count+user_id+conversation_id messages.count+user_id+conversation_id+intent "
+        "messages.count+conversation_id messages.count+conversation_id+intent notes.tag_counts",
+        "*",
+        "user",
+        _COUNTED,
+    ),
     Allowance("messages.get_statistics messages.analyze_performance", "*", "tenant", _COUNTED),
     Allowance("messages.get_statistics+user_id", "*", "user", _COUNTED),
     Allowance("users.get_all*", "language_code everything", "tenant", _FILTERED),
@@ -66,6 +80,20 @@ ALLOWED: tuple[Allowance, ...] = (
         "*",
         "user",
         "A conversation is its user's, so it may be picked out of the user's rows.",
+    ),
+    Allowance(
+        "messages.get_all messages.get_all+created_* messages.get_all+newest_first messages.get_all+intent*",
+        "message_id everything",
+        "tenant",
+        _FILTERED,
+    ),
+    Allowance(
+        "messages.get_all+user_id messages.get_all+user_id+created_* messages.get_all+user_id+newest_first "
+        "messages.get_all+conversation_id messages.get_all+conversation_id+created_* "
+        "messages.get_all+conversation_id+newest_first",
+        "message_id everything",
+        "user",
+        _FILTERED_OF_USER,
     ),
     Allowance(
         "events.get_all events.get_all+after_at* events.get_all+newest_first",
