@@ -288,7 +288,9 @@ async def test_a_call_that_restores_what_it_needs_is_done_or_not(
     points = await arena.step_through(single, work, single.users.count, writes=True)
     request.node.user_properties.append(("cancellation points", points))
 
-    assert points >= 2 * len(["try", "begin", "find", "restore", "do", "commit"])
+    # A user returns by one statement; it may have to be tried again.
+    steps = ["try"] if name.startswith("users.") else ["try", "begin", "find", "restore", "do", "commit"]
+    assert points >= 2 * len(steps)
 
 
 # --- coroutines that are closed, and other exceptions -------------------------------------------
