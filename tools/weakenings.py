@@ -415,7 +415,7 @@ EFFECTS = [
     ),
     Weakening(
         "a query takes a lock of all tenants",
-        query="users.update_last_activity",
+        query="users.merge_preferences",
         old=_END,
         new=f"{_END}\n  and pg_advisory_xact_lock(42) is not null",
     ),
