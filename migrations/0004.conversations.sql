@@ -25,7 +25,8 @@ create table thea.conversations (
 );
 
 comment on column thea.conversations.last_message_at is
-  'the time of the last message that arrived, which the next one must be later than; unlike last_activity, no service sets it';
+  'the time of the last message that arrived, which the next one must be later than; '
+  'unlike last_activity, no service sets it';
 
 comment on constraint conversations_session_id_key on thea.conversations
   is 'conversations.get_by_session_id, conversations.open, messages.get_context_window, messages.add';

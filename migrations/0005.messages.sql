@@ -50,7 +50,8 @@ comment on index thea.message_history_intent_detected_idx is 'messages.get_all+i
 -- What is deleted does not count: a number may come again after its message, or the whole session, was deleted.
 create unique index message_history_message_id_key on thea.message_history (tenant_id, conversation_id, message_id)
   where message_id is not null and deleted_at is null;
-comment on index thea.message_history_message_id_key is 'messages.add, messages.get_by_message_id, messages.import_many';
+comment on index thea.message_history_message_id_key is 'messages.add, messages.get_by_message_id, '
+  'messages.import_many';
 
 -- An import leaves deleted messages deleted.
 create index message_history_deleted_message_id_idx on thea.message_history (tenant_id, conversation_id, message_id)
@@ -58,7 +59,8 @@ create index message_history_deleted_message_id_idx on thea.message_history (ten
 comment on index thea.message_history_deleted_message_id_idx is 'messages.import_many';
 
 comment on column thea.message_history.answer_ids is
-  'of an imported message: the numbers of the messages that are joined in bot_response, or its own where it is an answer alone';
+  'of an imported message: the numbers of the messages that are joined in bot_response, '
+  'or its own where it is an answer alone';
 
 -- Few rows: the answers alone, of which some are taken back when their message is imported.
 create index message_history_answers_alone_idx on thea.message_history (tenant_id, message_id)

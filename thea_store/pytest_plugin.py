@@ -124,7 +124,8 @@ def _problem_with_anyio(request: pytest.FixtureRequest) -> str | None:
 
 def _problem(config: pytest.Config) -> str | None:
     """Why pytest-asyncio cannot run the test of a store; `None` where it can."""
-    plugins = config.pluginmanager.get_plugins()
+    # Not `get_plugins`, which makes a set of them: a plugin may be an object that cannot be hashed.
+    plugins = [plugin for _, plugin in config.pluginmanager.list_name_plugin()]
     if not any(getattr(plugin, "__name__", "") == "pytest_asyncio.plugin" for plugin in plugins):
         return f"thea_store needs pytest-asyncio {_NEEDED}.0 or newer, or a test with @pytest.mark.anyio"
     found = version("pytest-asyncio")

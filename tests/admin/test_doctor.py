@@ -957,7 +957,7 @@ def test_a_kept_embedded_server_is_left_as_it_is(run: Run, memory: Path) -> None
         ("FATAL:  remaining connection slots are reserved for roles with", "has no connection left"),
         ("FATAL:  the database system is starting up", "is starting or stopping"),
         ("failed: session is read-only", "none of the hosts is a primary"),
-        ("failed: server does not support SSL, but SSL was required", "no TLS connection"),
+        ("failed: server does not support SSL, but SSL was required", "speaks no TLS"),
         ("connection timeout expired", "keeps silent for 5 s"),
         ('connection to server at "password.example", port 1 failed: Connection refused', "no PostgreSQL answers"),
     ],

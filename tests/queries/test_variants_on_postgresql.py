@@ -110,7 +110,6 @@ TABLES: dict[str, tuple[str, dict[str, st.SearchStrategy[Any]], dict[str, Any]]]
             "user_id": _user,
             "conversation_id": _user,
             "intent_detected": _word,
-            "message_id": _user,
             "confidence_score": st.sampled_from([0.25, 0.5]),
             **_common,
         },
@@ -140,7 +139,7 @@ TABLES: dict[str, tuple[str, dict[str, st.SearchStrategy[Any]], dict[str, Any]]]
     ),
 }
 # Columns whose values must differ, by table.
-UNIQUE = {"users": "telegram_id", "conversations": "session_id"}
+UNIQUE = {"users": "telegram_id", "conversations": "session_id", "messages": "message_id"}
 
 
 @st.composite
@@ -169,6 +168,7 @@ def _argument(query: Query[Any], name: str, rows: list[dict[str, Any]]) -> st.Se
         (name == "limit", st.integers(1, 30)),
         (kind in (bool, bool | None), st.booleans()),
         (name == "after_id", st.sampled_from([row["id"] for row in rows])),
+        (name == "message_id", st.sampled_from([row.get(name) for row in rows])),
         (name.endswith("_id"), _user),
         (name == "status", st.sampled_from(["scheduled", "completed"])),
         (name == "tags", st.sampled_from(TAGS)),
