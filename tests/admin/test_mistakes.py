@@ -198,12 +198,6 @@ MISTAKES = [
 
 
 @pytest.fixture
-def database(thea_server: TestServer) -> Iterator[TestDatabase]:
-    with ExitStack() as resources:
-        yield thea_server.new_database(resources)
-
-
-@pytest.fixture
 def role(database: TestDatabase) -> Iterator[str]:
     """A login that has nothing to do with the library."""
     name = f"mistaken_{uuid.uuid4().hex[:12]}"
@@ -253,17 +247,17 @@ def test_a_mistake_is_found_and_its_fix_is_its_end(database: TestDatabase, role:
     assert ailing(database) == []
 
 
-def test_what_an_operator_may_add_is_no_mistake(database: TestDatabase) -> None:
+def test_what_an_operator_may_add_is_no_mistake(lone: TestDatabase) -> None:
     do(
-        database,
+        lone,
         "create index slow_report_idx on thea.notes (tenant_id, priority)",
         "create view public.fair with (security_invoker = true) as select * from thea.notes",
         "create function public.helper() returns int language plpgsql security definer as $$ begin return 1; end $$",
-        "alter database " + database.name + " set session_replication_role = origin",
+        "alter database " + lone.name + " set session_replication_role = origin",
         "alter table thea.users add column shoe_size int",
     )
 
-    assert ailing(database) == []
+    assert ailing(lone) == []
 
 
 def test_the_manifest_is_what_the_migrations_make(thea_database: TestDatabase) -> None:

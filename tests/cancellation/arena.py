@@ -75,7 +75,9 @@ class Arena:
         if not self.unused:
             self.unused = [f"copy-{next(_names)}" for _ in range(200)]
             for table, columns in self.tables.items():
-                self.superuser.execute(_COPY.format(table=_table(table), columns=_list(columns)), [self.unused])
+                copied = sql.SQL(", ").join(_COPIED.get(column, sql.Identifier(column)) for column in columns)
+                copy = _COPY.format(table=_table(table), columns=_list(columns), copied=copied)
+                self.superuser.execute(copy, [self.unused])
         return replace(self.model, tenant=self.unused.pop())
 
     def arguments(self, call: Call) -> dict[str, Any]:
@@ -84,6 +86,9 @@ class Arena:
         if str(call) == "conversations.import_many":
             (rows,) = arguments.values()
             rows[0]["session_id"] = "nueva"
+        if str(call) == "messages.take_back_answers":
+            (rows,) = arguments.values()
+            rows[0]["message_id"] = _ANSWER
         if "keep" in arguments:
             arguments["keep"] = 1
         return arguments
@@ -101,8 +106,8 @@ class Arena:
         return arguments
 
     def is_seen_to_write(self, call: Call) -> bool:
-        """Whether some row is another after it; one call writes nothing, but locks."""
-        return call.writes and str(call) != "conversations.lock_sessions"
+        """Whether some row is another after it; one call writes nothing, but locks, and one sets a setting."""
+        return call.writes and str(call) not in {"conversations.lock_sessions", "messages.plan_for_sizes"}
 
     def state(self, tenant: str) -> State:
         """The tenant's rows now."""
@@ -112,7 +117,8 @@ class Arena:
         """The rows of all these tenants now, each row as one text."""
         found: defaultdict[str, list[str]] = defaultdict(list)
         for table in [*self.tables, "audit_log"]:
-            rows = self.superuser.execute(_ROWS.format(table=_table(table)), [list(tenants)])
+            row = _NOTE if table == "notes" else _ROW
+            rows = self.superuser.execute(_ROWS.format(table=_table(table), row=row), [list(tenants)])
             for tenant, row in rows:
                 found[tenant].append(f"{table}: {json.dumps(self._masked('', row), sort_keys=True)}")
         return {tenant: tuple(sorted(found[tenant])) for tenant in tenants}
@@ -229,19 +235,34 @@ class Arena:
         return {*self.model.live.values(), *self.model.deleted.values(), self.model.telegram_id}
 
 
+_ANSWER = 1
+"""The message of the model that is an answer alone."""
 _AGED = [
     "set session_replication_role = replica",  # no triggers: copies leave no audit entries
     "update thea.message_history set created_at = '2020-01-01' where tenant_id = 'model'",
+    f"update thea.message_history set message_id = {_ANSWER} where tenant_id = 'model' and deleted_at is null",
+    "update thea.message_history set answer_ids = array[message_id] where tenant_id = 'model' and deleted_at is null",
     "update thea.conversations set last_activity = '2020-01-01' where tenant_id = 'model'",
     "update thea.events set next_reminder_at = '2020-01-01' where tenant_id = 'model'",
     "delete from thea.audit_log where tenant_id = 'model'",
 ]
 _COPY = sql.SQL(
     "insert into {table} (tenant_id, {columns}) overriding system value"
-    " select name, {columns} from {table}, unnest(%s::text[]) as name where tenant_id = 'model'"
+    " select name, {copied} from {table}, unnest(%s::text[]) as name where tenant_id = 'model'"
 )
+# The words of a note begin with whose it is, in a copy too.
+_COPIED = {
+    "search_vector": sql.SQL(
+        "replace(search_vector::text, thea.note_scope(tenant_id, user_id), thea.note_scope(name, user_id))::tsvector"
+    )
+}
 _KEY = sql.SQL("select {key} from {table} where tenant_id = 'model' and id = %s")
-_ROWS = sql.SQL("select tenant_id, to_jsonb(t) from {table} t where tenant_id = any(%s)")
+_ROWS = sql.SQL("select tenant_id, {row} from {table} t where tenant_id = any(%s)")
+_ROW = sql.SQL("to_jsonb(t)")
+_NOTE = sql.SQL(
+    "to_jsonb(t) || jsonb_build_object("
+    "'search_vector', replace(search_vector::text, thea.note_scope(tenant_id, user_id), 'its own '))"
+)
 
 
 def _tables(superuser: psycopg.Connection[Any]) -> dict[str, list[str]]:

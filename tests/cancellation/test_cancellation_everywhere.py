@@ -192,7 +192,8 @@ async def test_a_transaction_goes_on_after_no_call_that_was_cut_short_in_it(
     assert len({*arena.states(tenants).values()}) == 1
 
 
-@pytest.mark.parametrize("call", CALLS, ids=str)
+# One call sets a setting of its transaction: it reads no table, and waits for none.
+@pytest.mark.parametrize("call", [call for call in CALLS if str(call) != "messages.plan_for_sizes"], ids=str)
 async def test_a_call_that_is_cancelled_while_the_server_works_is_not_done(
     stores: dict[str, Store], arena: Arena, call: Call, count: Count
 ) -> None:
@@ -202,7 +203,8 @@ async def test_a_call_that_is_cancelled_while_the_server_works_is_not_done(
             for table in arena.tables:
                 holder.execute(f"lock table thea.{table}, thea.audit_log in access exclusive mode")
             task = asyncio.create_task(call.run(store, tenant, arena.arguments(call)))
-            while not arena.superuser.execute(BLOCKED).fetchone():  # noqa: ASYNC110 - of the server
+            while not arena.superuser.execute(BLOCKED).fetchone():
+                assert not task.done(), "the call waits for no table"
                 await asyncio.sleep(0.001)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -178,12 +178,14 @@ def test_the_migrations_make_the_same_schema_whatever_is_set(thea_new_database: 
 @pytest.mark.parametrize("level", ["role", "database"])
 def test_the_checks_find_the_same_whatever_is_set(thea_new_database: NewDatabase, level: str) -> None:
     database = thea_new_database()
-    harmless = {name: HOSTILE[name] for name in HOSTILE if not name.startswith("app.") and name != "row_security"}
-    with hostile_login(database, level, {**harmless, "statement_timeout": "1"}) as url:
+    settings = {name: HOSTILE[name] for name in HOSTILE if not name.startswith("app.") and name != "row_security"}
+    told = {name: settings[name] for name in ("default_transaction_isolation", "standard_conforming_strings")}
+    with hostile_login(database, level, {**settings, "statement_timeout": "1"}) as url:
         findings = examine(Settings(url=url))
 
     problems = [finding for finding in findings if finding.state == "problem"]
-    assert problems == []
+    assert {finding.check for finding in problems} == {"settings"}
+    assert [finding.found.split("`")[1] for finding in problems] == [f"{name}={told[name]}" for name in sorted(told)]
 
 
 def test_a_migrator_without_triggers_is_refused(thea_new_database: NewDatabase) -> None:
