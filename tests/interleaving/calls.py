@@ -243,11 +243,11 @@ class Delete(Call):
         if (was := _shown(rows, self.table, self.id)) is None:
             return Effect(NotFoundError, rows)
         with_it = [row for row in rows if self.table == "users" and row.owner == self.id and not row.hidden]
-        return Effect(None, put(rows, was._replace(hidden="self"), *(row._replace(hidden="user") for row in with_it)))
+        return Effect(None, put(rows, was._replace(hidden="self"), *(row._replace(hidden="users") for row in with_it)))
 
 
 def _brought_back(rows: Rows, parent: Row) -> list[Row]:
-    return [row._replace(hidden="") for row in rows if row.owner == parent.id and row.hidden == "user"]
+    return [row._replace(hidden="") for row in rows if row.owner == parent.id and row.hidden == "users"]
 
 
 @dataclass(frozen=True)
