@@ -243,7 +243,9 @@ returning preferences;
 -- name: delete
 -- The id of the user, who is hidden with all that hangs on them; no row when there was none.
 update thea.users
-set deleted_at = now()
+-- Not the transaction's time, at which it may have hidden messages of a conversation that began anew since: a restore
+-- tells by the time what this delete hid.
+set deleted_at = clock_timestamp()
 where tenant_id = :tenant_id
   and id = :id
   and deleted_at is null

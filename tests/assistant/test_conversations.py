@@ -130,6 +130,31 @@ async def test_a_restore_brings_back_what_the_last_delete_hid_and_not_what_an_ea
     assert [m.user_message for m in await store.messages.get_context_window(tenant, "s")] == ["second"]
 
 
+@pytest.mark.parametrize("in_one_transaction", [False, True])
+@pytest.mark.parametrize("returning", [False, True])
+async def test_a_user_who_comes_back_does_not_bring_what_an_earlier_delete_of_a_conversation_hid(
+    store: Store, tenant: str, user: User, *, in_one_transaction: bool, returning: bool
+) -> None:
+    async def come_back(db: Store | StoreTransaction) -> None:
+        first = await db.messages.add_message(tenant, user.id, "s", user_message="first", message_id=7)
+        await db.conversations.delete(tenant, first.conversation_id)
+        await db.messages.add_message(tenant, user.id, "s", user_message="second", message_id=7)
+        await db.users.delete(tenant, user.id)
+        if returning:
+            await db.users.get_or_create_from_telegram(tenant, user.telegram_id)
+        else:
+            await db.users.restore(tenant, user.id)
+
+    if in_one_transaction:
+        async with store.transaction(tenant) as tx:
+            await come_back(tx)
+    else:
+        await come_back(store)
+
+    assert [m.user_message for m in await store.messages.get_context_window(tenant, "s")] == ["second"]
+    assert await store.messages.count(tenant) == 1
+
+
 async def test_a_delete_and_messages_at_once_leave_old_messages_deleted(store: Store, tenant: str, user: User) -> None:
     for round_ in range(10):
         session = f"s{round_}"
