@@ -10,7 +10,7 @@ from typing import Any
 from thea_store.errors import ExtensionError
 from thea_store.migrator import Lineage
 from thea_store.queries.file import SqlFile
-from thea_store.repositories.base import Repository
+from thea_store.repositories.base import Common, Repository
 
 __all__ = ["Aggregate", "Extension"]
 
@@ -35,7 +35,9 @@ class Aggregate:
     @property
     def sql(self) -> SqlFile:
         """The file of its queries."""
-        return self.repository.common.sql
+        repository: Any = self.repository
+        queries: Common[Any] = repository.common
+        return queries.sql
 
     def __repr__(self) -> str:
         """As it is written."""

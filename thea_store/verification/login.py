@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, LiteralString, TypeAlias
 
 __all__ = ["Kind", "Power", "powers"]
 
@@ -140,7 +140,7 @@ order by
 """
 
 
-def powers(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> tuple[Power, ...]:
+def powers(ask: Callable[[LiteralString], Sequence[tuple[Any, ...]]]) -> tuple[Power, ...]:
     """All that this login may do and a service may not, the worst first; empty for a safe login.
 
     `ask` gives the rows of a query.
