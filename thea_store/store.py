@@ -161,7 +161,9 @@ class Store(_Repositories):
     async def health(self) -> Health:
         """What an operator asks first; a database that is down is an answer too, not an error."""
         self._database.check_origin()
-        return await health.ask(self._settings, self._database.figures(), self._password)
+        return await health.ask(
+            self._settings, self._database.figures(), self._password, [each.lineage for each in self._extensions]
+        )
 
     def transaction(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from thea_store.database import PoolFigures
 from thea_store.errors import StoreError
-from thea_store.migrator import pending
+from thea_store.migrator import Lineage, pending
+from thea_store.migrator.files import lineage_of
 from thea_store.postgres.password import PasswordSource, with_password
 from thea_store.repositories.base import Record
 from thea_store.settings import Settings
@@ -32,7 +34,7 @@ class Health(Record, frozen=True):
     """Why the database cannot be reached; `None` when it can."""
     server_version: str | None
     schema_version: str | None
-    """The newest applied migration."""
+    """The newest applied migration of the library."""
     pending_migrations: tuple[str, ...]
     pool: PoolHealth
     replica_lag: float | None
@@ -41,7 +43,12 @@ class Health(Record, frozen=True):
     """Whether row security binds the login, whatever it may become."""
 
 
-async def ask(settings: Settings, figures: PoolFigures, password: PasswordSource | None = None) -> Health:
+async def ask(
+    settings: Settings,
+    figures: PoolFigures,
+    password: PasswordSource | None = None,
+    lineages: Sequence[Lineage] = (),
+) -> Health:
     """Ask the server, and the replica where there is one; never raises for a database that is down."""
     pool = PoolHealth(size=figures.size, idle=figures.idle, waiting=figures.waiting, limit=figures.limit)
     try:
@@ -63,8 +70,8 @@ async def ask(settings: Settings, figures: PoolFigures, password: PasswordSource
         reachable=True,
         problem=None,
         server_version=server.version,
-        schema_version=max(applied, default=None),
-        pending_migrations=pending(applied),
+        schema_version=max((id_ for id_ in applied if lineage_of(id_) == ""), default=None),
+        pending_migrations=pending(applied, lineages),
         pool=pool,
         replica_lag=await _lag(settings, password),
         role_is_safe=server.is_safe,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from thea_store.queries.file import Query
@@ -90,7 +89,6 @@ def called(query: Query[Any]) -> set[str]:
     return {".".join(name_of(node)) for node in nodes(parsed(query)) if node.kind == "FuncCall"}
 
 
-@cache
 def conditions(query: Query[Any]) -> tuple[Condition, ...]:
     """The comparisons with the tenant."""
     tenant = tenant_parameter(query)
@@ -105,7 +103,6 @@ def without(query: Query[Any], taken: Sequence[Condition]) -> str:
     return text
 
 
-@cache
 def names(query: Query[Any]) -> tuple[str, ...]:
     """The names of what the query reads, writes and calls."""
     return tuple(".".join(name_of(node)) for node in nodes(parsed(query)) if node.kind in {"RangeVar", "FuncCall"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -66,14 +66,18 @@ def is_available() -> bool:
     return find_spec("pgparse") is not None
 
 
-@cache
 def parsed(query: Query[Any]) -> Node:
     """The statement's tree."""
+    return _tree(query.text)
+
+
+@lru_cache(maxsize=2048)
+def _tree(text: str) -> Node:
     try:
         import pgparse  # noqa: PLC0415 - an extra
     except ImportError:
         raise StoreError("to prove needs the extra: pip install 'thea-store[prove]'") from None
-    (statement,) = pgparse.parse(query.text)
+    (statement,) = pgparse.parse(text)
     tree = _node(statement["stmt"], "", "")
     assert isinstance(tree, Node)  # noqa: S101 - a statement is one
     return tree

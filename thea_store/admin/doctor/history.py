@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem
-from thea_store.migrator import Status, available, pending, status
+from thea_store.extensions import Extension, discover
+from thea_store.migrator import Lineage, Status, available, pending, status
 from thea_store.migrator.plan import compare
 from thea_store.store import SQL_FILES
 from thea_store.verification.opening import inspect, mismatches
@@ -30,24 +31,29 @@ def _migrations(context: CheckContext) -> Sequence[Verdict]:
         found.append(problem(f"the schema lacks {', '.join(pending)}", fix))
     if found:
         return found
+    # The tables of an extension that is not installed here: another service's, perhaps.
+    strangers = f"; of no extension that is installed here: {', '.join(state.strangers)}" if state.strangers else ""
     edited = "none was edited" if compared else "to look for edited ones, give DATABASE_MIGRATOR_URL"
-    return [ok(f"{len(state.applied)} are applied, the newest {state.applied[-1]}; {edited}")]
+    return [ok(f"{len(state.applied)} are applied, the newest {state.applied[-1]}; {edited}{strangers}")]
 
 
 def _state(context: CheckContext) -> tuple[Status, bool]:
     """What is applied, and whether checksums were compared."""
     if context.has_migrator:
-        return status(context.settings.address(context.settings.migrator_url).render()), True
+        url = context.settings.address(context.settings.migrator_url).render()
+        return status(url, lineages=_lineages(context)), True
     if context.ask(_READS_LOG) == [(True,)]:
-        return status(context.settings.address().render()), True
+        return status(context.settings.address().render(), lineages=_lineages(context)), True
     applied = context.ask(_APPLIED) if context.ask(_IS_MIGRATED) == [(True,)] else []
-    return compare(available(), dict.fromkeys(id_ for (id_,) in applied)), False
+    return compare(available(lineages=_lineages(context)), dict.fromkeys(id_ for (id_,) in applied)), False
 
 
 def _queries(context: CheckContext) -> Sequence[Verdict]:
     if not context.is_service or _lacks_migrations(context):
         return []  # nothing that is not said already
-    findings = inspect(context.settings.address(), SQL_FILES)
+    findings = inspect(context.settings.address(), SQL_FILES, _extensions(context))
+    if findings.lacks:
+        return [problem(*sentence.rsplit(": ", 1)) for sentence in findings.lacks]
     if not (found := mismatches(findings)):
         return [ok(f"all {len(findings.described)} fit the schema")]
     fix = "`thea-store check` lists all; undo the change of the schema, or migrate with the service's version"
@@ -58,7 +64,15 @@ def _lacks_migrations(context: CheckContext) -> bool:
     if context.ask(_IS_MIGRATED) != [(True,)]:
         return True
     applied = {id_ for (id_,) in context.ask(_APPLIED)}
-    return bool(pending(applied))
+    return bool(pending(applied, _lineages(context)))
+
+
+def _extensions(context: CheckContext) -> Sequence[Extension]:
+    return discover((), context.settings.extensions or "")
+
+
+def _lineages(context: CheckContext) -> list[Lineage]:
+    return [extension.lineage for extension in _extensions(context)]
 
 
 CHECKS: Mapping[str, Check] = {"migrations": _migrations, "queries": _queries}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from thea_store.admin.doctor.findings import CheckContext, Finding, Verdict, ok, problem, quoted, warning
@@ -15,6 +16,13 @@ __all__ = ["compare_with_shipped"]
 _APPLIED = "select migration_id from public._yoyo_migration"
 _VERSION = "select current_setting('server_version_num')::int / 10000"
 _NEWEST = 18
+_TABLES = """
+select n.nspname || '.' || c.relname
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p')
+"""
+_CASCADE = re.compile(r"EXECUTE FUNCTION thea\.cascade_deletion\('([\w.]+)'", re.IGNORECASE)
 
 _MAY_BE_ADDED = {
     "table": "a table of an operator's own; other checks look at its row security and its keys",
@@ -65,15 +73,22 @@ def _differences(context: CheckContext) -> Iterator[_Difference]:
     missing = {thing.table for thing in wanted if thing.kind == "table"} - {
         thing.table for thing in live if thing.kind == "table"
     }
+    children = {name for (name,) in context.ask(_TABLES)}
     for thing in sorted(live.keys() | wanted.keys()):
         difference = _Difference(thing, live.get(thing), wanted.get(thing))
         if _form(difference.live) == _form(difference.wanted):
             continue
         if thing.table in missing and thing.kind != "table":
             continue  # gone with its table
-        if difference.wanted is None and _may_be_added(thing):
+        if difference.wanted is None and (_may_be_added(thing) or _hides_children(difference, children)):
             continue
         yield difference
+
+
+def _hides_children(difference: _Difference, tables: Collection[str]) -> bool:
+    """Whether this is the trigger by which the rows of an extension's table are deleted with their parent."""
+    called = _CASCADE.search(difference.live or "")
+    return difference.thing.kind == "trigger" and called is not None and called[1] in tables
 
 
 def _form(definition: str | None) -> str | None:
