@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from thea_store.queries.file import Query
@@ -25,6 +26,7 @@ from thea_store.verification.tree import (
     sources,
     targets,
     tenant_parameter,
+    tree_of,
 )
 
 if TYPE_CHECKING:
@@ -91,8 +93,12 @@ def called(query: Query[Any]) -> set[str]:
 
 def conditions(query: Query[Any]) -> tuple[Condition, ...]:
     """The comparisons with the tenant."""
-    tenant = tenant_parameter(query)
-    return tuple(_place(query.text, node) for node in nodes(parsed(query)) if compared(node, tenant))
+    return _conditions(query.text, tenant_parameter(query))
+
+
+@lru_cache(maxsize=2048)
+def _conditions(text: str, tenant: int) -> tuple[Condition, ...]:
+    return tuple(_place(text, node) for node in nodes(tree_of(text)) if compared(node, tenant))
 
 
 def without(query: Query[Any], taken: Sequence[Condition]) -> str:
@@ -105,7 +111,12 @@ def without(query: Query[Any], taken: Sequence[Condition]) -> str:
 
 def names(query: Query[Any]) -> tuple[str, ...]:
     """The names of what the query reads, writes and calls."""
-    return tuple(".".join(name_of(node)) for node in nodes(parsed(query)) if node.kind in {"RangeVar", "FuncCall"})
+    return _names(query.text)
+
+
+@lru_cache(maxsize=2048)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(".".join(name_of(node)) for node in nodes(tree_of(text)) if node.kind in {"RangeVar", "FuncCall"})
 
 
 def _place(text: str, node: Node) -> Condition:

@@ -28,6 +28,7 @@ __all__ = [
     "sources",
     "targets",
     "tenant_parameter",
+    "tree_of",
 ]
 
 LEVELS = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt"})
@@ -68,11 +69,12 @@ def is_available() -> bool:
 
 def parsed(query: Query[Any]) -> Node:
     """The statement's tree."""
-    return _tree(query.text)
+    return tree_of(query.text)
 
 
 @lru_cache(maxsize=2048)
-def _tree(text: str) -> Node:
+def tree_of(text: str) -> Node:
+    """The tree of a statement."""
     try:
         import pgparse  # noqa: PLC0415 - an extra
     except ImportError:
