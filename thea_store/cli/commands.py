@@ -456,7 +456,8 @@ async def _check() -> tuple[Findings, list[str]]:
             await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
         address = settings.address(server.app_url if server else None)
         findings = await asyncio.to_thread(inspect, address, SQL_FILES, extensions)
-        unbound = await asyncio.to_thread(_unbound, address, extensions)
+        unread = any(described.failure for described in findings.described)
+        unbound = [] if unread else await asyncio.to_thread(_unbound, address, extensions)
     require_migrated(findings.server, address, lineages)
     return findings, unbound
 

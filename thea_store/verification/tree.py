@@ -79,7 +79,10 @@ def tree_of(text: str) -> Node:
         import pgparse  # noqa: PLC0415 - an extra
     except ImportError:
         raise StoreError("to prove needs the extra: pip install 'thea-store[prove]'") from None
-    (statement,) = pgparse.parse(text)
+    try:
+        (statement,) = pgparse.parse(text)
+    except pgparse.PGQueryError as error:
+        raise StoreError(f"this is no statement that PostgreSQL can read: {error}: {text}") from None
     tree = _node(statement["stmt"], "", "")
     assert isinstance(tree, Node)  # noqa: S101 - a statement is one
     return tree
