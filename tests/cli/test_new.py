@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,12 @@ def files(directory: Path) -> set[str]:
 def program(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A program of the virtual environment, run where a service's author would."""
     command = [str(PROGRAM / arguments[0]), *arguments[1:]]
-    variables = {"PATH": str(PROGRAM), "HOME": str(directory), "THEA_TEST_SERVER": "embedded", **environment}
+    variables = {
+        "PATH": str(PROGRAM),
+        "HOME": os.environ.get("HOME", "/"),
+        "THEA_TEST_SERVER": "embedded",
+        **environment,
+    }
     return subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
 
 
@@ -92,7 +98,7 @@ def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(pla
 def test_the_proof_finds_a_condition_that_was_taken_out(planner: Path, run: Run) -> None:
     queries = planner / "planner" / "sql" / "tasks.sql"
     whole = "where tenant_id = :tenant_id\n  and id = :id\n  and deleted_at is null;"
-    text = queries.read_text().replace(whole, "where id = :id and :tenant_id::text is not null;", 1)
+    text = queries.read_text().replace(whole, "where (tenant_id = :tenant_id or true)\n  and id = :id;", 1)
     queries.write_text(text)
 
     result = run("prove", "--extension", "planner", "--json")

@@ -112,7 +112,9 @@ class TestServer:
 
     def _create(self, connection: Connection[Any], name: str, template: str) -> None:
         do(connection, f"create database {name} template {template} owner {MIGRATOR} strategy {self._strategy}")
-        if template != "template0":  # a template's privileges are not copied; the first migration takes them elsewhere
+        # A template's privileges are not copied: what the first migration took away there is taken away here, too.
+        asked = "select datacl is not null from pg_database where datname = %s and datname <> 'template0'"
+        if connection.execute(asked, [template]).fetchone() == (True,):
             do(connection, f"revoke temporary on database {name} from public")
 
     def _drop(self, name: str) -> None:
