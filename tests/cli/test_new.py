@@ -38,12 +38,8 @@ def files(directory: Path) -> set[str]:
 def program(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A program of the virtual environment, run where a service's author would."""
     command = [str(PROGRAM / arguments[0]), *arguments[1:]]
-    variables = {
-        "PATH": str(PROGRAM),
-        "HOME": os.environ.get("HOME", "/"),
-        "THEA_TEST_SERVER": "embedded",
-        **environment,
-    }
+    inherited = {"PATH": f"{PROGRAM}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
+    variables = {**inherited, "THEA_TEST_SERVER": "embedded", **environment}
     return subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
 
 

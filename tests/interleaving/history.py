@@ -95,8 +95,8 @@ class Event:
                 yield state
         elif self.seen is None:
             yield state.holding(self._number, *frames, Frame())
-        elif self.seen is CUT:
-            yield self._lose(state)
+        elif self.seen is CUT:  # it is not entered then, and the transaction goes on, unless its connection is lost
+            yield from (state, self._lose(state))
 
     def _release(self, state: State) -> Iterator[State]:
         *below, top = state.frames(self.transaction)

@@ -135,6 +135,11 @@ def test_what_cannot_have_been_is_not_explained(history: History) -> None:
         pytest.param([*RENAMED_INSIDE, (RENAME, QueryTimeoutError, 5, 6)], [OLD], id="a wait for a lock"),
         pytest.param([*RENAMED_INSIDE, ("roll back", None, 5, 6, 1), (READ, OLD, 7, 8)], [OLD], id="rolled back"),
         pytest.param(
+            [*RENAMED_INSIDE, ("savepoint", CUT, 5, 6, 1), (READ, NEW, 7, 8, 1), ("commit", None, 9, 10, 1)],
+            [NEW],
+            id="a savepoint that was cut short, in a transaction that goes on",
+        ),
+        pytest.param(
             [BEGIN, ("commit", None, 3, 4, 1), (Next(AsyncMock()), END, 5, 6, 1)], [OLD], id="an iterator's end, later"
         ),
     ],
