@@ -211,7 +211,7 @@ def test_migrations_are_taken_back(run: Run, thea_new_database: Callable[..., Te
     url = thea_new_database().migrator_url
     trial = run("migrate", "--rollback", "--dry-run", "--json", DATABASE_URL=url)
     some = run("migrate", "--rollback", "--to", "0003", "--json", DATABASE_URL=url)
-    wrong = run("migrate", "--rollback", "--to", "0009", DATABASE_URL=url)
+    wrong = run("migrate", "--rollback", "--to", "0099", DATABASE_URL=url)
     rest = run("migrate", "--rollback", "--to", "0000", DATABASE_URL=url)
 
     assert json.loads(trial.stdout) == {"rollback": True, "dry_run": True, "migrations": IDS[:-4:-1][:1]}

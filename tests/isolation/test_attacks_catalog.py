@@ -92,7 +92,7 @@ BODIES = {
     "normal": "c85aaffd1122",
     "note_query": "b6e96f448898",
     "note_vector": "d2d474a96d8c",
-    "protect": "191e19ab859b",
+    "protect": "b91acecc0e9d",
     "search_notes": "6a867878f166",
     "spoken": "31b474cd41e8",
     "tagged_notes": "f0cbbd0a294b",

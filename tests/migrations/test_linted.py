@@ -21,16 +21,16 @@ FILES = [path for migration in available() for path in (migration.path, migratio
 
 # File, rule, and what stands in the line; the reason.
 EXCEPTIONS = {
-    ("0005.messages.sql", "prefer-bigint-over-int", "processing_time_ms integer,"): (
+    ("0006.messages.sql", "prefer-bigint-over-int", "processing_time_ms integer,"): (
         "the milliseconds of one answer: 24 days have room"
     ),
     (
-        "0006.events.sql",
+        "0007.events.sql",
         "prefer-bigint-over-int",
         "reminder_minutes integer,",
     ): "checked to be at most a year's minutes",
     (
-        "0007.notes.sql",
+        "0008.notes.sql",
         "prefer-bigint-over-int",
         "priority integer not null default 0,",
     ): "a rank, which nothing counts up",
@@ -165,14 +165,14 @@ def test_no_exception_is_more_than_is_needed(tmp_path: Path) -> None:
     ],
 )
 def test_a_dangerous_statement_is_found(tmp_path: Path, statement: str, rule: str) -> None:
-    file = tmp_path / "0009.next.sql"
+    file = tmp_path / "0010.next.sql"
     file.write_text(f"-- Why: to be found.\n\n{statement}\n")
 
     assert Finding(file.name, rule, statement) in unexcused([file])
 
 
 def test_an_index_that_may_have_been_built_by_hand_is_excused(tmp_path: Path) -> None:
-    file = tmp_path / "0009.next.sql"
+    file = tmp_path / "0010.next.sql"
     file.write_text("create index if not exists users_username_idx on thea.users (tenant_id, username);\n")
 
     assert [each.rule for each in lint(file)] == ["require-concurrent-index-creation"]
@@ -180,7 +180,7 @@ def test_an_index_that_may_have_been_built_by_hand_is_excused(tmp_path: Path) ->
 
 
 def test_a_way_back_may_drop_what_its_own_way_up_created_and_nothing_else(tmp_path: Path) -> None:
-    up, back = tmp_path / "0009.next.sql", tmp_path / "0009.next.rollback.sql"
+    up, back = tmp_path / "0010.next.sql", tmp_path / "0010.next.rollback.sql"
     up.write_text(UP)
     back.write_text("".join(f"{line}\n" for pair in BACK for line in pair))
 

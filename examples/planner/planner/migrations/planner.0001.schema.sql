@@ -1,4 +1,4 @@
--- depends: 0008.note_search
+-- depends: 0009.note_search
 
 -- Why: the tables of the extension planner stand in a schema of their own.
 

@@ -1,4 +1,4 @@
--- depends: 0006.events
+-- depends: 0007.events
 
 -- Why: a user's notes, and the words by which they are found again: in any form, in Spanish or English,
 -- with or without accents.

@@ -1,4 +1,4 @@
--- depends: 0003.users
+-- depends: 0004.users
 
 -- Why: one row for each session of a user, with the state machine's state and its context.
 

@@ -1,4 +1,4 @@
--- depends: 0007.notes
+-- depends: 0008.notes
 
 -- Why: under row security an index serves only leakproof operators, and `@@` is none: a search would read
 -- all notes of its user. So two functions look for notes as a role that may read them all, and that nobody

@@ -1,4 +1,4 @@
--- depends: 0004.conversations
+-- depends: 0005.conversations
 
 -- Why: every exchange with its machine-learning metadata. It is the largest table: each index is
 -- narrow and starts with what its query gives.

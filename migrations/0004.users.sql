@@ -1,4 +1,4 @@
--- depends: 0002.audit
+-- depends: 0003.protection
 
 -- Why: the people a tenant serves. Everything else hangs on a user.
 --

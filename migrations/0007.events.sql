@@ -1,4 +1,4 @@
--- depends: 0005.messages
+-- depends: 0006.messages
 
 -- Why: a user's calendar and its reminders. A recurring event is one row; its occurrences are
 -- computed from `recurrence_rule` (RFC 5545) in `timezone`, which is the one that its user had when its
