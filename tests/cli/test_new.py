@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import Run
+from thea_store.testing import TestDatabase
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent
 TASKS = ["--column", "title:text", "--column", "due_at:timestamptz?", "--column", "done:boolean", "--hangs-on", "users"]
 
@@ -149,4 +151,69 @@ def test_offline_the_code_is_compared_with_what_was_written_down(planner: Path, 
 
     assert (missing.exit_code, same.exit_code, edited.exit_code) == (1, 0, 1)
     assert "write one with `thea-store manifest`" in missing.output
-    assert "planner.0002.tasks of planner.0002.tasks: the migration was edited" in edited.output
+    assert "the migration planner.0002.tasks was edited" in edited.output
+
+
+@pytest.mark.usefixtures("planner")
+def test_one_extension_is_compared_by_its_name(run: Run) -> None:
+    unwritten = run("check", "--offline", "--extension", "planner")
+    assert run("manifest", "--extension", "planner").exit_code == 0
+    same = run("check", "--offline", "--extension", "planner")
+    misused = run("check", "--extension", "planner")
+
+    assert (unwritten.exit_code, same.exit_code, misused.exit_code) == (1, 0, 2)
+    assert same.stdout == "all fit\n"
+
+
+def test_the_example_is_what_its_manifest_says() -> None:
+    done = program(ROOT / "examples" / "planner", "thea-store", "check", "--offline", "--extension", "planner")
+
+    assert (done.returncode, done.stdout) == (0, "all fit\n"), done.stderr
+
+
+def test_a_column_that_must_have_a_value_and_gets_none_is_told(planner: Path, run: Run) -> None:
+    migration = planner / "planner" / "migrations" / "planner.0002.tasks.sql"
+    migration.write_text(
+        migration.read_text().replace("title text not null,", "title text not null, kind text not null,")
+    )
+
+    proven = run("prove", "--extension", "planner", "--json")
+    checked = run("check", DATABASE_URL="embedded:", DATABASE_EXTENSIONS="planner:PLANNER")
+    [proof] = json.loads(proven.stdout)["proofs"]
+
+    sentence = "tasks.create_many: its insert gives planner.tasks.kind no value"
+    assert (proven.exit_code, checked.exit_code) == (1, 1)
+    assert [(fault["name"], fault["rule"]) for fault in proof["faults"]] == [
+        ("tasks.create_many", "gives what it must")
+    ]
+    assert sentence in proof["faults"][0]["found"]
+    assert sentence in checked.stdout
+
+
+def test_a_column_that_a_trigger_gives_its_value_is_no_fault(planner: Path, run: Run) -> None:
+    migration = planner / "planner" / "migrations" / "planner.0002.tasks.sql"
+    migration.write_text(
+        migration.read_text().replace("title text not null,", "title text not null, kind text not null,")
+        + "\ncreate function planner.name_kind() returns trigger language plpgsql as"
+        " $$ begin new.kind := 'any'; return new; end $$;\n"
+        "create trigger kind before insert on planner.tasks for each row execute function planner.name_kind();\n"
+    )
+
+    result = run("prove", "--extension", "planner")
+
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.usefixtures("planner")
+def test_an_extension_that_is_not_named_is_found_to_go_back_and_told_by_check(
+    run: Run, thea_new_database: Callable[..., TestDatabase]
+) -> None:
+    database = thea_new_database()
+    there = run("migrate", DATABASE_URL=database.migrator_url, DATABASE_EXTENSIONS="planner:PLANNER")
+    checked = run("check", DATABASE_URL=database.app_url, DATABASE_EXTENSIONS="")
+    back = run("migrate", "--rollback", "--extension", "planner", "--json", DATABASE_URL=database.migrator_url)
+
+    assert there.stdout.count("applied planner.") == 2
+    assert checked.exit_code == 0
+    assert "the database has the tables of planner, which is not looked at" in checked.stderr
+    assert json.loads(back.stdout)["migrations"] == ["planner.0002.tasks"]

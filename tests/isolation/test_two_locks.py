@@ -25,7 +25,7 @@ from thea_store.store import SQL_FILES
 from thea_store.testing import TestDatabase
 from thea_store.testing.proving.databases import MINE, OTHERS, Databases, World
 from thea_store.testing.proving.locks import Locks, TwoLocks
-from thea_store.verification.tenant_rule import Catalog, called, catalog_of, conditions, findings, without
+from thea_store.verification.conditions_parsed import Catalog, called, catalog_of, conditions, findings, without
 
 
 def _each(queries: Iterable[Query[Any]]) -> pytest.MarkDecorator:

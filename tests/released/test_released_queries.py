@@ -133,8 +133,8 @@ def test_a_released_migration_that_was_edited_or_is_gone_is_told() -> None:
     manifest = Manifest(version="0.0.1", migrations={"0001.a": "1", "0002.b": "2", "0003.c": "3"}, queries={})
 
     assert [sentence.split(",")[0] for sentence in edited(manifest, {"0001.a": "1", "0003.c": "4", "0004.d": "5"})] == [
-        "0002.b of 0.0.1: the migration is gone",
-        "0003.c of 0.0.1: the migration was edited",
+        "the migration 0002.b is gone",
+        "the migration 0003.c was edited",
     ]
 
 

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from thea_store.migrator.files import lineage_of
 from thea_store.postgres.types import spelled
 from thea_store.queries.query import TENANT
 from thea_store.telegram.importer import ImportReport, TelegramImport
@@ -36,6 +37,7 @@ __all__ = [
     "print_findings",
     "print_import",
     "print_json",
+    "print_problems",
     "progress_of",
 ]
 
@@ -120,7 +122,7 @@ def check_as_json(findings: Findings, problems: Sequence[str]) -> dict[str, Any]
     """What was checked and what does not fit, as JSON values."""
     return {
         "server": findings.server.version,
-        "schema": max(findings.server.applied or (), default=None),
+        "schema": _newest(findings),
         "queries": [
             {
                 "name": described.query.name,
@@ -143,10 +145,11 @@ def print_check(findings: Findings, problems: Sequence[str]) -> None:
     table.add_column("columns → record", no_wrap=True)
     for aggregate, group in groupby(findings.described, key=lambda one: one.query.name.partition(".")[0]):
         table.add_row(f"[bold]{aggregate}")
-        for described in group:
-            parameters = ", ".join(name for name in described.query.parameters if name != TENANT)
-            name = described.query.name.partition(".")[2]
-            table.add_row(f"  {name}", parameters, _returns(described))
+        for name, variants in groupby(group, key=lambda one: one.query.name.partition(".")[2].partition("+")[0]):
+            each = list(variants)
+            parameters = dict.fromkeys(name for one in each for name in one.query.parameters if name != TENANT)
+            many = f" ({len(each)} variants)" if len(each) > 1 else ""
+            table.add_row(f"  {name}{many}", ", ".join(parameters), _returns(each[0]))
         table.add_section()
     console = Console(highlight=False)
     console.print(table)
@@ -155,10 +158,20 @@ def print_check(findings: Findings, problems: Sequence[str]) -> None:
     console.print(_verdict(findings, problems), soft_wrap=True)
 
 
+def print_problems(problems: Sequence[str]) -> None:
+    """Print a line for each problem, or that there is none."""
+    typer.echo("\n".join(problems) or "all fit")
+
+
 def _verdict(findings: Findings, problems: Sequence[str]) -> str:
-    newest = max(findings.server.applied or (), default="no migration")
+    newest = _newest(findings) or "no migration"
     fit = f"{len(problems)} mismatches" if problems else "all fit"
     return f"{len(findings.described)} queries on PostgreSQL {findings.server.version}, schema at {newest}: {fit}"
+
+
+def _newest(findings: Findings) -> str | None:
+    """The newest of the library's own migrations; an extension's are numbered by themselves."""
+    return max((id_ for id_ in findings.server.applied or () if lineage_of(id_) == ""), default=None)
 
 
 def _parameters(described: Described) -> dict[str, str | None]:

@@ -156,6 +156,8 @@ def _meaning(error: BaseException, query: str, *, unknown: bool, standby: bool) 
 
 _TIMEOUT = "{query}: took longer than DATABASE_COMMAND_TIMEOUT and was cancelled; nothing was written"
 
+_FORGOTTEN = ", or the query gives it no value: `thea-store check` tells"
+
 # What the server says last, before it ends a connection itself.
 _ENDED = {
     "25P03": "the server ended the connection, because the transaction was idle for too long "
@@ -187,7 +189,9 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
         case "23503" | "23502":
             # Required values are checked before; what is still null is a parent that was not found.
             fields = _fields(error) or ["the parent"]
-            return InvalidReferenceError(f"{aggregate}: {', '.join(fields)} names no row of this tenant")
+            # By the names that we give, a column which refers to a row ends with `_id`.
+            forgotten = "" if state == "23503" or fields[0].endswith("_id") else _FORGOTTEN
+            return InvalidReferenceError(f"{aggregate}: {', '.join(fields)} names no row of this tenant{forgotten}")
         case "23514":
             return InvalidArgumentError(", ".join(_fields(error)) or query, "does not fulfil the database's check")
         case "57014" | "55P03":

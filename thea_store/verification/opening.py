@@ -22,9 +22,9 @@ from thea_store.postgres.session import fixed_locally
 from thea_store.postgres.types import fits, is_model, is_optional, spelled
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source, SqlFile
+from thea_store.verification.conditions_counted import too_few_conditions
 from thea_store.verification.login import Power, powers
 from thea_store.verification.protection import lacks_of, protected_tables
-from thea_store.verification.tenant_conditions import too_few_conditions
 
 if TYPE_CHECKING:
     from psycopg import Connection

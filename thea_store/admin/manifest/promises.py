@@ -9,10 +9,11 @@ from typing import Any
 import psycopg
 from psycopg import errors
 
-from thea_store.admin.manifest.records import DECLARED, SAID, Connection, Manifest, Promise, connected, omitted
+from thea_store.admin.manifest.records import DECLARED, SAID, Connection, Manifest, Promise, connected
 from thea_store.postgres.types import is_model, spelled
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source
+from thea_store.verification.left_out import left_out
 from thea_store.verification.opening import Described, Findings, describe
 
 __all__ = ["broken", "differences", "edited"]
@@ -64,7 +65,7 @@ def broken(manifest: Manifest, url: str) -> list[str]:
 def edited(manifest: Manifest, now: Mapping[str, str]) -> list[str]:
     """A sentence for each of its migrations that is not what it was, by the checksums of now."""
     return [
-        f"{id_} of {manifest.version}: the migration {'was edited' if id_ in now else 'is gone'}, "
+        f"the migration {id_} {'was edited' if id_ in now else 'is gone'}, "
         "though databases have it: restore it, and put the change into a new one"
         for id_, checksum in manifest.migrations.items()
         if now.get(id_) != checksum
@@ -120,6 +121,6 @@ def _forbidden(connection: Connection, promise: Promise) -> Iterator[str]:
 
 def _required(connection: Connection, query: Query[Any], promise: Promise) -> Iterator[str]:
     """The columns that an insert must give by now, and this one does not."""
-    for column in omitted(connection, query):
+    for column in left_out(connection, query):
         if column not in promise.omits:
             yield f"the column {column} must be given by now, which it does not"

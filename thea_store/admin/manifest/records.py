@@ -19,6 +19,7 @@ from thea_store.migrator import Migration
 from thea_store.postgres.types import spelled
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, SqlFile
+from thea_store.verification.left_out import left_out
 from thea_store.verification.opening import Column, Described, Findings, inspect
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "Promise",
     "connected",
     "manifest_of",
-    "omitted",
     "path_of",
     "read",
 ]
@@ -108,7 +108,7 @@ def _promise(connection: Connection, described: Described, findings: Findings) -
         columns={
             column.name: spelled(column.type_oid) + _nullness(query, column, findings) for column in described.columns
         },
-        omits=omitted(connection, query),
+        omits=left_out(connection, query),
     )
 
 
@@ -120,34 +120,6 @@ def _nullness(query: Query[Any], column: Column, findings: Findings) -> str:
 
 
 # --- asking the server ----------------------------------------------------------------------------
-
-
-def omitted(connection: Connection, query: Query[Any]) -> list[str]:
-    """The columns that are never null and have no default, and that the inserts of a statement do not give."""
-    return [
-        f"{table}.{column}"
-        for table, given in inserts(query)
-        for (column,) in connection.execute(_NECESSARY, [table])
-        if column not in given
-    ]
-
-
-def inserts(query: Query[Any]) -> list[tuple[str, set[str]]]:
-    """The tables that a statement inserts into, each with the columns that it gives."""
-    from thea_store.verification.tree import name_of, nodes, parsed, targets  # noqa: PLC0415 - needs an extra
-
-    return [
-        (".".join(name_of(node.get("relation"))), set(targets(node.get("cols"))))
-        for node in nodes(parsed(query))
-        if node.kind == "InsertStmt"
-    ]
-
-
-_NECESSARY = """
-select attname from pg_attribute
-where attrelid = to_regclass(%s) and attnum > 0 and attnotnull and not atthasdef and attidentity = ''
-order by attnum
-"""
 
 
 def connected(url: str) -> Connection:

@@ -22,7 +22,7 @@ from typing_extensions import is_typeddict
 from thea_store.errors import StoreError
 from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
-from thea_store.verification.tenant_rule import names
+from thea_store.verification.conditions_parsed import names
 
 __all__ = ["Rows", "argument_sets"]
 

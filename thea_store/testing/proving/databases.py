@@ -16,7 +16,7 @@ from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing.proving.arguments import Rows
 from thea_store.testing.proving.rows import Table, tables_of
 from thea_store.testing.server import TestDatabase
-from thea_store.verification.tenant_rule import Catalog, catalog_of
+from thea_store.verification.conditions_parsed import Catalog, catalog_of
 
 __all__ = ["FIRST_DRAWN", "MINE", "OTHERS", "Databases", "World", "databases"]
 

@@ -19,7 +19,7 @@ from thea_store.queries.binding import bind
 from thea_store.queries.file import Query
 from thea_store.testing.proving.arguments import argument_sets
 from thea_store.testing.proving.databases import FIRST_DRAWN, MINE, OTHERS, Databases, World
-from thea_store.verification.tenant_rule import conditions, names, without
+from thea_store.verification.conditions_parsed import conditions, names, without
 
 __all__ = ["Locks", "TwoLocks"]
 

@@ -23,9 +23,10 @@ from thea_store.testing.proving.report import Fault, Report
 from thea_store.testing.proving.rows import Table, fill, tables_of
 from thea_store.testing.server import TestDatabase
 from thea_store.testing.sources import start_server
+from thea_store.verification.conditions_parsed import catalog_of, conditions, findings
+from thea_store.verification.left_out import sentences
 from thea_store.verification.opening import inspect, mismatches
 from thea_store.verification.protection import lacks_of
-from thea_store.verification.tenant_rule import catalog_of, conditions, findings
 
 __all__ = ["prove"]
 
@@ -121,6 +122,7 @@ class _Proof:
         with psycopg.connect(database.superuser_url, autocommit=True) as connection:
             connection.execute("set search_path = ''")
             catalog = catalog_of(connection, self._schemas, self._extension.shared_tables)
+            found += self._left_out(connection, {fault.name for fault in found})
             lacks = lacks_of(connection, [self._extension.name], self._extension.shared_tables)
             found += [Fault("table", each.partition(":")[0], "protected", each) for each in lacks]
             found += [
@@ -137,6 +139,11 @@ class _Proof:
             for sentence in findings(query, catalog)
         ]
         return found
+
+    def _left_out(self, connection: psycopg.Connection[Any], unread: set[str]) -> Iterator[Fault]:
+        queries = [query for query in self._queries if query.name not in unread]
+        for sentence in sentences(connection, queries):
+            yield Fault("query", _name_in(sentence), "gives what it must", sentence)
 
     def _unaudited(self, connection: psycopg.Connection[Any]) -> Iterator[Fault]:
         for table in tables_of(connection, [self._extension.name]):

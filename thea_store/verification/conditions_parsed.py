@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
-from thea_store.verification.tree import (
+from thea_store.verification.parse_tree import (
     LEVELS,
     Node,
     Source,
