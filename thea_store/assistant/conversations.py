@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Required
 
-from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.database import Executor
@@ -40,7 +39,6 @@ class Conversation(Stored, frozen=True):
     last_activity: datetime
 
 
-@with_config(ConfigDict(extra="forbid"))
 class ConversationChanges(TypedDict, total=False):
     """What `update` may change."""
 
@@ -60,7 +58,6 @@ class ConversationFilters(TypedDict, total=False):
     is_active: bool | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class _NewConversation(TypedDict, total=False):
     user_id: Required[Id]
     session_id: Required[Key]
@@ -68,7 +65,6 @@ class _NewConversation(TypedDict, total=False):
     context_data: JsonObject | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class ImportedSession(TypedDict):
     """A session of an imported chat, and the span of time of its messages."""
 
@@ -78,7 +74,6 @@ class ImportedSession(TypedDict):
     last_activity: Moment
 
 
-@with_config(ConfigDict(extra="forbid"))
 class Progress(TypedDict):
     """A conversation that got messages, and their span of time; None where it only lost some."""
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Required, get_type_hints
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.assistant.conversations import begin_anew, session_is_taken
@@ -91,7 +91,6 @@ class ImportedTurn(Record, frozen=True):
     is_new: bool
 
 
-@with_config(ConfigDict(extra="forbid"))
 class MessageDetails(TypedDict, total=False):
     """What a message may have besides what the user wrote."""
 
@@ -103,7 +102,6 @@ class MessageDetails(TypedDict, total=False):
     processing_time_ms: Milliseconds | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class MessageChanges(MessageDetails, total=False):
     """What `update` may change."""
 
@@ -126,7 +124,6 @@ class MessageFilters(TypedDict, total=False):
     created_before: Moment | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class _NewMessage(MessageDetails, total=False):
     user_id: Required[Id]
     conversation_id: Required[Id]
@@ -134,7 +131,6 @@ class _NewMessage(MessageDetails, total=False):
     created_at: Moment | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class NewTurn(TypedDict):
     """One exchange of an imported chat, to a conversation that the caller has locked."""
 
@@ -147,7 +143,6 @@ class NewTurn(TypedDict):
     created_at: Moment
 
 
-@with_config(ConfigDict(extra="forbid"))
 class ImportedAnswer(TypedDict):
     """A message of a chat, which answers another or may do so."""
 
@@ -156,7 +151,6 @@ class ImportedAnswer(TypedDict):
     message_id: Id
 
 
-@with_config(ConfigDict(extra="forbid"))
 class PlacedAnswer(ImportedAnswer):
     """An answer whose place is known: with its message, or alone in the conversation `kept_in`."""
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Required
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
+from pydantic import AfterValidator, BeforeValidator, Field
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.assistant.note_search import Term, parse
@@ -72,7 +72,6 @@ _Tags = Annotated[list[_Tag], Field(max_length=100), BeforeValidator(_as_list), 
 _Priority = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 
 
-@with_config(ConfigDict(extra="forbid"))
 class NoteChanges(TypedDict, total=False):
     """What `update` may change."""
 
@@ -101,7 +100,6 @@ class NoteFilters(TypedDict, total=False):
     created_before: Moment | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class _NewNote(TypedDict, total=False):
     user_id: Required[Id]
     content: Required[LongText]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Required
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.assistant.conversations import Conversation
@@ -45,7 +45,6 @@ class UserOverview(Record, frozen=True):
     messages: list[Message]
 
 
-@with_config(ConfigDict(extra="forbid"))
 class UserChanges(TypedDict, total=False):
     """What `update` may change."""
 
@@ -68,7 +67,6 @@ class UserFilters(TypedDict, total=False):
     active_since: Moment | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class _NewUser(TypedDict, total=False):
     telegram_id: Required[Id]
     username: Name | None
@@ -79,7 +77,6 @@ class _NewUser(TypedDict, total=False):
     preferences: JsonObject | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class TelegramProfile(TypedDict, total=False):
     """What Telegram tells of a person; `None` is a field that they left empty."""
 
@@ -89,7 +86,6 @@ class TelegramProfile(TypedDict, total=False):
     language_code: Name | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class ImportedUser(TypedDict):
     """Somebody who wrote in an imported chat."""
 

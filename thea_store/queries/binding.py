@@ -132,6 +132,7 @@ def read(query: Query[R], rows: Sequence[Any]) -> list[R]:
 @cache
 def _validator(query: Query[Any]) -> Callable[[Mapping[str, object]], dict[str, Any]]:
     fields = {name: kind for name, kind in query.types.items() if name != "tenant_id"}
+    # The typed dictionaries among the types refuse keys that they do not have, too, as pydantic passes this on to them.
     arguments = with_config(ConfigDict(extra="forbid"))(TypedDict(query.name, fields))  # type: ignore[operator]
     validate: Callable[..., dict[str, Any]] = TypeAdapter(arguments).validator.validate_python
     return lambda values: validate(values, strict=True)

@@ -8,7 +8,6 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, get_type_hints
 
-from pydantic import ConfigDict, with_config
 from typing_extensions import TypeVar
 
 from thea_store.database import Executor
@@ -63,8 +62,6 @@ def common(
     Which filters lead to variants of `get_all` and `count` is said in the SQL file, by `-- variants:`.
     """
     asked = get_type_hints(filters, include_extras=True)
-    for written in (rows, changes):
-        _refuse_other_keys(written)
     return Common(
         sql=sql,
         get_by_id=sql.query("get_by_id", record, id=Id),
@@ -88,12 +85,6 @@ def common(
         changes=frozenset(get_type_hints(changes)),
         filters=frozenset(asked),
     )
-
-
-def _refuse_other_keys(written: Any) -> None:
-    """Let a typed dictionary refuse keys that it does not have, where it does not say otherwise itself."""
-    if not hasattr(written, "__pydantic_config__"):
-        with_config(ConfigDict(extra="forbid"))(written)
 
 
 class Repository(Generic[R, N]):

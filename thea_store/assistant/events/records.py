@@ -124,7 +124,6 @@ _End = Annotated[Moment | None, AfterValidator(_not_before_start)]
 _Rule = Annotated[str | None, AfterValidator(_readable)]
 
 
-@with_config(ConfigDict(extra="forbid"))
 class EventDetails(TypedDict, total=False):
     """What `upsert_external` may set besides the title and the time."""
 
@@ -137,7 +136,8 @@ class EventDetails(TypedDict, total=False):
     extra_data: JsonObject | None
 
 
-# In these two the start comes first, since the end is checked against it.
+# In these two the start comes first, since the end is checked against it. They are checked on their own as well, before
+# a query refuses other keys.
 @with_config(ConfigDict(extra="forbid"))
 class EventChanges(EventDetails, total=False):
     """What `update` may change."""
@@ -183,7 +183,6 @@ class EventFilters(TypedDict, total=False):
 
 # These are built at the first call. AwareDatetime stands for datetime, because freezegun takes that name for a class of
 # its own, which pydantic does not know.
-@with_config(ConfigDict(extra="forbid"))
 class _Derived(TypedDict, total=False):
     series_end: AwareDatetime | None
     """A moment after the last occurrence; `None` where there may be no last one."""
@@ -192,7 +191,6 @@ class _Derived(TypedDict, total=False):
 
 
 # What the caller gave is checked by now, so these check the types alone.
-@with_config(ConfigDict(extra="forbid"))
 class StoredChanges(_Derived, total=False):
     """The columns that an update writes."""
 
@@ -212,14 +210,12 @@ class StoredChanges(_Derived, total=False):
     extra_data: dict[str, Any] | None
 
 
-@with_config(ConfigDict(extra="forbid"))
 class StoredEvent(StoredChanges, total=False):
     """The columns of a new event."""
 
     user_id: Required[int]
 
 
-@with_config(ConfigDict(extra="forbid"))
 class Move(TypedDict):
     """What a claim makes of an event: what was claimed, and when to look at it again."""
 
