@@ -34,6 +34,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "ssl_mode": "prefer",
         "ssl_ca": None,
         "slow_query_ms": 500,
+        "log_format": "text",
         "allow_unsafe_role": False,
     }
 

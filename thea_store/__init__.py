@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from thea_store.repositories.base import Batches, Common, Page, Paging, Record, Repository, Stored, common
     from thea_store.settings import Settings
     from thea_store.store import Store, StoreTransaction
+    from thea_store.telemetry import Call, JsonFormatter
     from thea_store.verification.health import Health
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "AuditEntry",
     "Batches",
     "BigInteger",
+    "Call",
     "Common",
     "Confidence",
     "ConflictError",
@@ -93,6 +95,7 @@ __all__ = [
     "InvalidTenantError",
     "IsolationError",
     "JsonContainer",
+    "JsonFormatter",
     "JsonObject",
     "Key",
     "Limit",
@@ -196,6 +199,7 @@ _EXPORTS = {
     "thea_store.repositories.base": ("Batches", "Common", "Page", "Paging", "Record", "Repository", "Stored", "common"),
     "thea_store.settings": ("Settings",),
     "thea_store.store": ("Store", "StoreTransaction"),
+    "thea_store.telemetry": ("Call", "JsonFormatter"),
     "thea_store.verification.health": ("Health",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """The file of the certificate authority, for `verify-ca` and `verify-full`."""
     slow_query_ms: float = Field(default=500, ge=0, allow_inf_nan=False)
     """Slower queries are logged at warning."""
+    log_format: Literal["text", "json"] = "text"
+    """`json`: write the library's log to standard error, a line of JSON for each record; `text`: leave it to Python."""
     allow_unsafe_role: bool = False
     """For development only: warn of a login that can bypass row security, instead of refusing it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -30,6 +31,8 @@ from thea_store.queries.arguments import Count, Seconds, check
 from thea_store.repositories import audit
 from thea_store.repositories.audit import Audit
 from thea_store.settings import EMBEDDED, Settings
+from thea_store.telemetry import Call
+from thea_store.telemetry.logs import write_json
 from thea_store.verification import health, opening
 from thea_store.verification.health import Health
 
@@ -100,6 +103,8 @@ class Store(_Repositories):
         super().__init__(database, extensions)
         self._database, self._settings, self._resources = database, settings, resources
         self._password = password
+        self.observer = database.observer
+        """What sees each call and each pool: for `thea_store.telemetry`."""
 
     @classmethod
     def open(
@@ -158,6 +163,16 @@ class Store(_Repositories):
         check("timeout", timeout, Seconds)
         return await self._database.ping(timeout)
 
+    def on_call(self, callback: Callable[[Call], object]) -> Callable[[], None]:
+        """Have `callback` called with each call when it has ended; what comes back ends that.
+
+        It is called on the store's event loop, in the task of the call, so it must be quick and a plain function. What
+        it raises is logged, and does not reach whoever made the call.
+        """
+        if inspect.iscoroutinefunction(callback):
+            raise InvalidArgumentError("callback", "is a coroutine function: give a plain one, which may begin a task")
+        return self.observer.listen(callback)
+
     async def health(self) -> Health:
         """What an operator asks first; a database that is down is an answer too, not an error."""
         self._database.check_origin()
@@ -213,7 +228,7 @@ class Store(_Repositories):
             ) as transaction:
                 return await work(transaction)
 
-        return await repeat(once, attempts=retry + 1)
+        return await repeat(once, attempts=retry + 1, retried=lambda: self.observer.retried("run"))
 
 
 class _StoreTransactionScope(AbstractAsyncContextManager[StoreTransaction]):
@@ -258,6 +273,8 @@ class _Opening:
 async def _open(source: str | Settings | None, password: PasswordSource | None, given: Sequence[Extension]) -> Store:
     check_password_source(password)
     settings = _settings(source)
+    if settings.log_format == "json":
+        write_json()
     extensions = discover(given, settings.extensions or "")
     async with AsyncExitStack() as resources:
         if settings.url.startswith(EMBEDDED):

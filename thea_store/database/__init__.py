@@ -2,8 +2,7 @@
 
 from thea_store.database.database import Database, Isolation
 from thea_store.database.executor import Executor
-from thea_store.database.pool import PoolFigures
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
 
-__all__ = ["Database", "Executor", "Isolation", "PoolFigures", "Transaction", "repeat"]
+__all__ = ["Database", "Executor", "Isolation", "Transaction", "repeat"]

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from thea_store.database.connection import Connection, Connector, set_local
-from thea_store.database.executor import Executor, QueryLog, Row
+from thea_store.database.executor import Executor, Row
 from thea_store.database.failures import answered, is_silent, needs_new_connections, translate
-from thea_store.database.pool import Pool, PoolFigures
+from thea_store.database.pool import Pool
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
 from thea_store.errors import PoolTimeoutError, StoreUnavailableError
@@ -22,6 +22,8 @@ from thea_store.queries.arguments import Key, check, check_tenant
 from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
 from thea_store.settings import Settings
+from thea_store.telemetry import Observer, PoolFigures
+from thea_store.telemetry.calls import Watch
 
 __all__ = ["Database", "Isolation"]
 
@@ -36,12 +38,12 @@ class Database(Executor):
     def __init__(self, settings: Settings, password: PasswordSource | None = None) -> None:
         self._settings = settings
         self._sticky = settings.tenant_scope == "session"
-        self._connector, self._pool = _pool(settings, None, password)
+        self.observer = Observer(echo=settings.echo, slow_ms=settings.slow_query_ms)
+        self._connector, self._pool = _pool(settings, None, password, self.observer)
         self._replica_connector: Connector | None = None
         self._replicas: Pool | None = None
         if settings.replica_url:
-            self._replica_connector, self._replicas = _pool(settings, settings.replica_url, password)
-        self._query_log = QueryLog(echo=settings.echo, slow_ms=settings.slow_query_ms)
+            self._replica_connector, self._replicas = _pool(settings, settings.replica_url, password, self.observer)
 
     async def start(self) -> None:
         """Connect; `StoreUnavailableError` says what stops it."""
@@ -52,6 +54,7 @@ class Database(Executor):
     async def close(self, patience: float) -> None:
         """Wait up to `patience` seconds for running work, then end it. Idempotent."""
         deadline = time.monotonic() + patience
+        self.observer.closed = True
         try:
             await self._pool.close(patience)
         except BaseException:  # cancelled, so that the other does not wait at all
@@ -114,7 +117,7 @@ class Database(Executor):
         modes = f" isolation level {isolation or 'read committed'}{' read only' if read_only else ''}"
         message = f"begin{modes}{set_local(tenant_id=tenant, actor=actor, request_id=request_id)}"
         pool = self._replicas if read_only and self._replicas is not None else self._pool
-        return TransactionScope(self, pool, tenant, message, read_only=read_only)
+        return TransactionScope(self, pool, tenant, message, self.observer, read_only=read_only)
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         """What `work` returns, run in a transaction of its own, and anew where the server undid it."""
@@ -125,7 +128,15 @@ class Database(Executor):
 
         return await repeat(once)
 
-    async def begin(self, pool: Pool, tenant_id: str, message: str, *, read_only: bool) -> Transaction:
+    async def begin(
+        self,
+        pool: Pool,
+        tenant_id: str,
+        message: str,
+        *,
+        read_only: bool,
+        retried: Callable[[], None] = lambda: None,
+    ) -> Transaction:
         """Begin a transaction, again where the connection turns out to be dead."""
         connector = self._connector if pool is self._pool else self._replica_connector
         if connector is not None and connector.pooled:
@@ -133,15 +144,17 @@ class Database(Executor):
             begin, semicolon, tenants = message.partition(";")
             timeout = str(round(self._settings.command_timeout * 1000))
             message = f"{begin}; {fixed_locally(statement_timeout=timeout).rstrip('; ')}{semicolon}{tenants}"
-        return await repeat(lambda: Transaction.begin(pool, tenant_id, message, self._query_log, read_only=read_only))
+        return await repeat(
+            lambda: Transaction.begin(pool, tenant_id, message, self.observer, read_only=read_only), retried=retried
+        )
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         tenant = check_tenant(tenant_id)
         bound = await bind_in_turns(query, tenant, values)
         run = self._on_sticky if self._sticky else self._in_transaction
-        started = time.perf_counter()
-        rows = await repeat(lambda: run(bound.query, tenant, bound.arguments))
-        self._query_log.note(bound.query.name, started)
+        with self.observer.watch(query.name, tenant, bound.query) as call:
+            rows = await repeat(lambda: run(bound.query, tenant, bound.arguments), retried=call.retried)
+            call.rows = len(rows)
         return rows
 
     async def _on_sticky(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
@@ -162,7 +175,8 @@ class Database(Executor):
 
     async def _in_transaction(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
         message = f"begin isolation level read committed{set_local(tenant_id=tenant)}"
-        async with TransactionScope(self, self._pool, tenant, message) as transaction:
+        # Not watched: the call itself is.
+        async with TransactionScope(self, self._pool, tenant, message, Observer()) as transaction:
             return await transaction.run(query, arguments)
 
     def _take_back(self, connection: Connection, error: BaseException) -> None:
@@ -182,29 +196,43 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
     """Begins a transaction and commits it, or rolls it back when an exception leaves the block."""
 
     def __init__(
-        self, database: Database, pool: Pool, tenant_id: str, message: str, *, read_only: bool = False
+        self,
+        database: Database,
+        pool: Pool,
+        tenant_id: str,
+        message: str,
+        observer: Observer,
+        *,
+        read_only: bool = False,
     ) -> None:
         self._database, self._pool, self._tenant_id, self._message = database, pool, tenant_id, message
-        self._read_only = read_only
+        self._observer, self._read_only = observer, read_only
+
+    def _watch(self, name: str) -> Watch:
+        return self._observer.watch(name, self._tenant_id, server=self._pool.server, in_transaction=True)
 
     async def __aenter__(self) -> Transaction:
-        self._transaction = await self._database.begin(
-            self._pool, self._tenant_id, self._message, read_only=self._read_only
-        )
+        with self._watch("begin") as call:
+            self._transaction = await self._database.begin(
+                self._pool, self._tenant_id, self._message, read_only=self._read_only, retried=call.retried
+            )
         return self._transaction
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            await self._transaction.commit()
+            with self._watch("commit"):
+                await self._transaction.commit()
         elif isinstance(error, GeneratorExit):  # a coroutine that is closed, or destroyed with its task
             self._transaction.abandon()
         else:
             await self._transaction.roll_back()
 
 
-def _pool(settings: Settings, replica_url: str | None, password: PasswordSource | None) -> tuple[Connector, Pool]:
+def _pool(
+    settings: Settings, replica_url: str | None, password: PasswordSource | None, observer: Observer
+) -> tuple[Connector, Pool]:
     connector = Connector(
         settings.address(replica_url),
         settings.command_timeout,
@@ -221,4 +249,5 @@ def _pool(settings: Settings, replica_url: str | None, password: PasswordSource 
         timeout=settings.pool_timeout,
         standby=replica_url is not None,
     )
+    observer.add_pool(pool.place, pool.server, pool.figures, pool.statistics)
     return connector, pool

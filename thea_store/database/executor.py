@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -12,28 +10,11 @@ from thea_store.errors import NotFoundError
 from thea_store.queries.binding import read, read_in_turns
 from thea_store.queries.file import Query
 
-__all__ = ["Executor", "QueryLog", "Row"]
+__all__ = ["Executor", "Row"]
 
 R = TypeVar("R")
 
 Row = Any  # asyncpg.Record: a mapping that is also a sequence
-
-_log = logging.getLogger("thea_store.queries")
-
-
-class QueryLog:
-    """Logs queries by name with their time, never with a value."""
-
-    def __init__(self, *, echo: bool, slow_ms: float) -> None:
-        self._echo, self._slow_ms = echo, slow_ms
-
-    def note(self, name: str, started: float) -> None:
-        """Log a query that began at `started` (`time.perf_counter`) and has ended now."""
-        took = (time.perf_counter() - started) * 1000
-        if took >= self._slow_ms:
-            _log.warning("slow query %s: %.1f ms", name, took)
-        elif self._echo:
-            _log.info("%s: %.1f ms", name, took)
 
 
 class Executor(ABC):

@@ -29,16 +29,16 @@ import copy
 import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from thea_store.database.connection import Connection
 from thea_store.database.failures import answered, is_silent
 from thea_store.database.origin import Origin
 from thea_store.errors import PoolTimeoutError, StoreError, StoreUnavailableError
+from thea_store.telemetry.pools import Ended, PoolFigures, PoolStatistics
 
-__all__ = ["Pool", "PoolFigures"]
+__all__ = ["Pool"]
 
 # Seconds: an idle connection beyond the pool's size stays this long; the janitor looks this often; and where the server
 # takes no more connections, this is the pause.
@@ -48,16 +48,6 @@ _PAUSE = 1.0
 
 # After so many calls, what a tenant called before counts half.
 _FADE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class PoolFigures:
-    """How many connections there are, how many of them are idle, and how many calls wait for one."""
-
-    size: int
-    idle: int
-    waiting: int
-    limit: int
 
 
 class Pool:
@@ -74,7 +64,8 @@ class Pool:
         timeout: float,
         standby: bool = False,
     ) -> None:
-        self._connect, self._place, self.standby = connect, place, standby
+        self._connect, self.place, self.standby = connect, place, standby
+        self.statistics = PoolStatistics()
         self._size, self._limit = size, size + overflow
         self._recycle, self._timeout = recycle, timeout
         self._taken = 0  # connections that are open, being opened or being settled
@@ -94,6 +85,11 @@ class Pool:
         self._ended = False  # closed, and no longer waiting for running work
         self._origin: Origin | None = None
         self._drained = asyncio.Event()
+
+    @property
+    def server(self) -> Literal["primary", "replica"]:
+        """Which kind of server its connections lead to."""
+        return "replica" if self.standby else "primary"
 
     async def start(self) -> None:
         """Open the first connection, raising what stops it; then the others in the background."""
@@ -118,19 +114,32 @@ class Pool:
         self._count(tenant_id)
         while (idle := self._choose(tenant_id)) is not None:
             self._forget(idle)
-            if not self._is_spent(idle):
-                return idle
-            self._end(idle)
+            if (spent := self._spent(idle)) is None:
+                self.statistics.at_once += 1
+                return self._handed_out(idle, tenant_id)
+            self._end(idle, spent)
+        started = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._wait_in_line()
+                return self._handed_out(await self._wait_in_line(), tenant_id)
         except TimeoutError:
+            self.statistics.timeouts += 1
             raise self._nothing_in_time() from self._refusal
+        finally:
+            self.statistics.waits.add(time.monotonic() - started)
+
+    def _handed_out(self, connection: Connection, tenant_id: str | None) -> Connection:
+        if tenant_id is not None:
+            self.statistics.asked += 1
+            self.statistics.found += connection.tenant == tenant_id
+        return connection
 
     def release(self, connection: Connection) -> None:
         """Take a connection back; one in doubt is settled or ended first, in the background."""
-        if self._closed or self._is_spent(connection):
-            self._end(connection)
+        if self._closed:
+            self._end(connection, "closed")
+        elif (spent := self._spent(connection)) is not None:
+            self._end(connection, spent)
         elif connection.raw.is_in_transaction():
             self.settle(connection)
         else:
@@ -139,14 +148,16 @@ class Pool:
     def settle(self, connection: Connection) -> None:
         """Take back a connection whose last call was cut short."""
         # No task can settle what is destroyed after its loop, or in a forked child.
-        if self._closed or connection.raw.is_closed() or not self.is_here():
-            self._end(connection)
+        if self._closed or not self.is_here():
+            self._end(connection, "closed")
+        elif connection.raw.is_closed():
+            self._end(connection, "lost")
         else:
             self._spawn(self._settle(connection))
 
     def end(self, connection: Connection) -> None:
-        """Take back a connection and close it, without a word to the server."""
-        self._end(connection)
+        """Take back a connection whose call was cut short, and close it without a word to the server."""
+        self._end(connection, "lost" if connection.raw.is_closed() else "cut short")
 
     def expire(self) -> None:
         """Replace every connection before its next use: the server is no longer the right one."""
@@ -170,7 +181,7 @@ class Pool:
             opener.cancel()
         for connection in list(self._idle):
             self._forget(connection)
-            self._spawn(self._say_goodbye(connection))
+            self._spawn(self._say_goodbye(connection, "closed"))
         try:
             if self._taken:
                 # Not `wait_for`, which swallows a cancellation that comes with the result (Python 3.11).
@@ -203,9 +214,13 @@ class Pool:
             self._calls = Counter({tenant: calls // 2 for tenant, calls in self._calls.items() if calls > 1})
             self._calls_until_fade = _FADE
 
-    def _is_spent(self, connection: Connection) -> bool:
-        born = connection.born
-        return connection.raw.is_closed() or born < self._expired_before or time.monotonic() - born > self._recycle
+    def _spent(self, connection: Connection) -> Ended | None:
+        """Why a connection is not used again; `None` where it is."""
+        if connection.raw.is_closed():
+            return "lost"
+        if connection.born < self._expired_before:
+            return "expired"
+        return "recycled" if time.monotonic() - connection.born > self._recycle else None
 
     # --- waiting and opening ----------------------------------------------------------------------
 
@@ -243,12 +258,14 @@ class Pool:
             self._vacate()
         elif (error := task.exception()) is not None:
             self._give_up_place()
+            self.statistics.failures[type(error).__name__] += 1
             self._could_not_open(error, started)
         elif self._ended:
             task.result().raw.terminate()
             self._give_up_place()
         else:
             self._refusal = None
+            self.statistics.opening.add(time.monotonic() - started)
             self._open.add(task.result())
             self.release(task.result())
 
@@ -275,7 +292,7 @@ class Pool:
                     future.set_exception(own)
 
     def _nothing_in_time(self) -> StoreError:
-        reason = self._refusal or f"{self._place} does not answer: start the server, or correct DATABASE_URL"
+        reason = self._refusal or f"{self.place} does not answer: start the server, or correct DATABASE_URL"
         if not self._open:
             return StoreUnavailableError(f"no connection could be opened in {self._timeout:g} s: {reason}")
         if len(self._open) < self._limit:
@@ -307,7 +324,8 @@ class Pool:
         if not of_tenant:
             del self._by_tenant[connection.tenant]
 
-    def _end(self, connection: Connection) -> None:
+    def _end(self, connection: Connection, reason: Ended) -> None:
+        self.statistics.ended[reason] += 1
         connection.tenant = None
         with contextlib.suppress(RuntimeError):  # its loop is closed, and the socket is with it
             connection.raw.terminate()
@@ -338,19 +356,19 @@ class Pool:
             if connection.raw.is_in_transaction():
                 await connection.raw.execute("rollback", timeout=connection.prompt)
         except BaseException as error:
-            self._end(connection)
+            self._end(connection, "lost" if connection.raw.is_closed() else "not settled")
             if not isinstance(error, Exception):
                 raise
         else:
             self.release(connection)
 
-    async def _say_goodbye(self, connection: Connection) -> None:
+    async def _say_goodbye(self, connection: Connection, reason: Ended) -> None:
         try:
             await connection.raw.close(timeout=connection.prompt)
         except Exception:  # noqa: BLE001 - it is going away; the reason does not matter
             connection.raw.terminate()
         finally:
-            self._end(connection)
+            self._end(connection, reason)
 
     async def _sweep(self) -> None:
         while not self._closed:
@@ -363,6 +381,6 @@ class Pool:
             now = time.monotonic()
             for connection in list(self._idle):
                 lingers = self._taken > self._size and now - connection.used > _LINGER
-                if lingers or self._is_spent(connection):
+                if (reason := "surplus" if lingers else self._spent(connection)) is not None:
                     self._forget(connection)
-                    self._spawn(self._say_goodbye(connection))
+                    self._spawn(self._say_goodbye(connection, reason))

@@ -17,8 +17,10 @@ ATTEMPTS = 3
 """How often a call is tried, the first time included."""
 
 
-async def repeat(work: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> T:
-    """What `work()` returns, tried up to `attempts` times while its error is repeatable."""
+async def repeat(
+    work: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS, *, retried: Callable[[], None] = lambda: None
+) -> T:
+    """What `work()` returns, tried up to `attempts` times while its error is repeatable; `retried` is told of each."""
     attempt = 0
     while True:
         attempt += 1
@@ -27,5 +29,6 @@ async def repeat(work: Callable[[], Awaitable[T]], attempts: int = ATTEMPTS) -> 
         except StoreError as error:
             if not error.repeatable or attempt >= attempts:
                 raise
+            retried()
         # Longer each time, and never as long as a rival's pause, so that they do not meet again.
         await asyncio.sleep(random.uniform(0.5, 1.0) * 0.02 * 2 ** min(attempt, 8))

@@ -21,7 +21,6 @@ nothing to wait for; so there is no moment at which it could be cancelled and ye
 from __future__ import annotations
 
 import asyncio
-import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -29,7 +28,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from thea_store.database.connection import Connection
-from thea_store.database.executor import Executor, QueryLog, Row
+from thea_store.database.executor import Executor, Row
 from thea_store.database.failures import (
     answered,
     is_silent,
@@ -43,6 +42,7 @@ from thea_store.errors import StoreError, TenantMismatchError
 from thea_store.queries.arguments import check_tenant
 from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
+from thea_store.telemetry import Observer
 
 __all__ = ["Transaction"]
 
@@ -59,9 +59,9 @@ class Transaction(Executor):
     """
 
     def __init__(
-        self, pool: Pool, connection: Connection, tenant_id: str, query_log: QueryLog, *, read_only: bool = False
+        self, pool: Pool, connection: Connection, tenant_id: str, observer: Observer, *, read_only: bool = False
     ) -> None:
-        self._pool, self._connection, self._tenant_id, self._query_log = pool, connection, tenant_id, query_log
+        self._pool, self._connection, self._tenant_id, self._observer = pool, connection, tenant_id, observer
         self._read_only = read_only
         self._turn = asyncio.Lock()
         self._savepoints = 0
@@ -76,11 +76,11 @@ class Transaction(Executor):
 
     @classmethod
     async def begin(
-        cls, pool: Pool, tenant_id: str, message: str, query_log: QueryLog, *, read_only: bool = False
+        cls, pool: Pool, tenant_id: str, message: str, observer: Observer, *, read_only: bool = False
     ) -> Transaction:
         """Send the message that begins the transaction and tells the server its tenant."""
         connection = await pool.acquire(tenant_id)
-        transaction = cls(pool, connection, tenant_id, query_log, read_only=read_only)
+        transaction = cls(pool, connection, tenant_id, observer, read_only=read_only)
         try:
             await transaction._command(message, "begin", connection.prompt_begin)
         except BaseException:
@@ -92,11 +92,11 @@ class Transaction(Executor):
         if check_tenant(tenant_id) != self._tenant_id:
             raise TenantMismatchError(f"{query.name}: this transaction belongs to another tenant")
         bound = await bind_in_turns(query, tenant_id, values)
-        started = time.perf_counter()
-        try:
-            return await self.run(bound.query, bound.arguments)
-        finally:
-            self._query_log.note(bound.query.name, started)
+        server = self._pool.server
+        with self._observer.watch(query.name, tenant_id, bound.query, server=server, in_transaction=True) as call:
+            rows = await self.run(bound.query, bound.arguments)
+            call.rows = len(rows)
+        return rows
 
     async def run(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
         """The rows of a query whose arguments were checked before."""

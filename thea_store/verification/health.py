@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from thea_store.database import PoolFigures
 from thea_store.errors import StoreError
 from thea_store.migrator import Lineage, pending
 from thea_store.migrator.files import lineage_of
 from thea_store.postgres.password import PasswordSource, with_password
 from thea_store.repositories.base import Record
 from thea_store.settings import Settings
+from thea_store.telemetry import PoolFigures
 from thea_store.verification import opening
 
 __all__ = ["Health", "PoolHealth", "ask"]
