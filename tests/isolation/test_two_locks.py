@@ -119,8 +119,8 @@ HARMLESS = {
 }  # fmt: skip
 # Draws an id; and what finds notes, each with a proof of its own.
 WITH_EFFECT = {"nextval", "thea.search_notes", "thea.tagged_notes"}
-# What one query alone may call: this one sets a constant, how the transaction's statements are planned.
-OF_ONE_QUERY = {"messages.plan_for_sizes": {"set_config"}}
+# What these queries alone may call: they set a constant, how the transaction's statements are planned.
+OF_ONE_QUERY = {"messages.plan_for_sizes": {"set_config"}, "messages.import_many": {"set_config"}}
 
 
 @every_query

@@ -142,12 +142,6 @@ ALLOWED: tuple[Allowance, ...] = (
         "It counts off the newest messages, as many as are to stay, and returns none of them.",
     ),
     Allowance(
-        "messages.import_many",
-        "nothing",
-        "user",
-        "Each exchange that is there already is compared once with what is stored of it.",
-    ),
-    Allowance(
         "events.get_by_location",
         "nothing",
         "user",

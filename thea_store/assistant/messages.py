@@ -366,7 +366,8 @@ class Messages(Repository[Message]):
 
         Returns what was written: empty when all of it was there. An answer that continues the stored
         one replaces it; what was deleted, or has another answer, stays as it is. The conversations must
-        be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange.
+        be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange. What
+        `plan_for_sizes` asked for ends with this call.
         """
         return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows))
 
@@ -381,7 +382,8 @@ class Messages(Repository[Message]):
     async def plan_for_sizes(self, tenant_id: str) -> None:
         """Have this transaction's statements planned for the tables as they are now; for bulk writes into growing ones.
 
-        PostgreSQL otherwise keeps the plan that it made when a table was small, until it is analyzed again.
+        PostgreSQL otherwise keeps the plan that it made when a table was small, until it is analyzed again. It holds
+        until `import_many`, or the end of the transaction.
         """
         await self._db.fetch_value(PLAN_FOR_SIZES, tenant_id)
 
