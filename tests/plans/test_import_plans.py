@@ -74,8 +74,7 @@ async def test_what_an_import_writes_is_checked_and_audited_with_plans_that_are_
     raw = planner.connection.raw
     async with raw.transaction():
         await raw.execute("set local plan_cache_mode = force_custom_plan")
-        await planner.connection.fetch(IMPORT_MANY.text, bind(IMPORT_MANY, TENANT, {"rows": _rows(STORED + 1)}).arguments)
+        bound = bind(IMPORT_MANY, TENANT, {"rows": _rows(STORED + 1)})
+        await planner.connection.fetch(bound.query.text, bound.arguments)
 
         assert await raw.fetchval("show plan_cache_mode") == "auto"
-
-
