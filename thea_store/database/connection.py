@@ -54,6 +54,8 @@ class Connection:
     prompt_begin: float | None = _LONGEST_PROMPT
     """The same for `begin`; `None` where a pooler may keep it waiting for as long as a statement."""
     tenant: str | None = None
+    holder: str | None = None
+    """The tenant of the call that has the connection now; `None` where it is idle, or of no tenant."""
     born: float = field(default_factory=time.monotonic)
     used: float = 0.0
 

@@ -5,7 +5,9 @@ asyncpg's own pool cannot prefer a connection, asks the server to reset each one
 connection; what is in doubt is settled by a task of the pool's.
 
 A call takes an idle connection (`acquire`), or waits in line until one comes back or is opened, whichever is first:
-the pool's own tasks open connections, so that a call never waits for the server while a connection lies idle.
+the pool's own tasks open connections, so that a call never waits for the server while a connection lies idle. Tenants
+in line take turns, and none gets more than a little over half of the connections while another one waits
+(`thea_store.database.waiters`).
 
                     acquire
     opening ──► idle ──────► in use
@@ -35,6 +37,7 @@ from typing import Any, Literal
 from thea_store.database.connection import Connection
 from thea_store.database.failures import answered, is_silent
 from thea_store.database.origin import Origin
+from thea_store.database.waiters import Waiters
 from thea_store.errors import PoolTimeoutError, StoreError, StoreUnavailableError
 from thea_store.telemetry.pools import Ended, PoolFigures, PoolStatistics
 
@@ -73,8 +76,7 @@ class Pool:
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, None] = OrderedDict()  # least recently used first
         self._by_tenant: defaultdict[str | None, dict[Connection, None]] = defaultdict(dict)
-        # The calls in line, each with the time since which it waits.
-        self._waiting: OrderedDict[asyncio.Future[Connection], float] = OrderedDict()
+        self._waiting = Waiters[Connection]()
         self._tasks: set[asyncio.Task[None]] = set()
         self._openers: set[asyncio.Task[Connection]] = set()
         self._calls: Counter[str | None] = Counter()
@@ -116,12 +118,13 @@ class Pool:
             self._forget(idle)
             if (spent := self._spent(idle)) is None:
                 self.statistics.at_once += 1
+                idle.holder = tenant_id
                 return self._handed_out(idle, tenant_id)
             self._end(idle, spent)
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout):
-                return self._handed_out(await self._wait_in_line(), tenant_id)
+                return self._handed_out(await self._wait_in_line(tenant_id), tenant_id)
         except TimeoutError:
             self.statistics.timeouts += 1
             raise self._nothing_in_time() from self._refusal
@@ -224,14 +227,14 @@ class Pool:
 
     # --- waiting and opening ----------------------------------------------------------------------
 
-    async def _wait_in_line(self) -> Connection:
+    async def _wait_in_line(self, tenant_id: str | None) -> Connection:
         future: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
-        self._waiting[future] = time.monotonic()
+        self._waiting.add(tenant_id, future)
         self._open_for_the_waiting()
         try:
             return await future
         except BaseException:  # GeneratorExit too, of a coroutine that is closed while it waits
-            self._waiting.pop(future, None)
+            self._waiting.remove(tenant_id, future)
             # The answer may have come in the same moment; then it belongs to the next in line.
             if not future.cancel() and not future.cancelled() and future.exception() is None:
                 self.release(future.result())
@@ -283,13 +286,10 @@ class Pool:
 
     def _refuse(self, error: BaseException, since: float | None = None) -> None:
         """Fail the calls in line: all, or those that wait since then or longer."""
-        for future, waits_since in list(self._waiting.items()):
-            if since is None or waits_since <= since:
-                del self._waiting[future]
-                own = copy.copy(error)  # each with a traceback of its own
-                own.__cause__ = error.__cause__
-                if not future.done():
-                    future.set_exception(own)
+        for future in self._waiting.take_all(since):
+            own = copy.copy(error)  # each with a traceback of its own
+            own.__cause__ = error.__cause__
+            future.set_exception(own)
 
     def _nothing_in_time(self) -> StoreError:
         reason = self._refusal or f"{self.place} does not answer: start the server, or correct DATABASE_URL"
@@ -308,14 +308,18 @@ class Pool:
     # --- giving back ------------------------------------------------------------------------------
 
     def _offer(self, connection: Connection) -> None:
-        while self._waiting:
-            future, _ = self._waiting.popitem(last=False)
-            if not future.done():  # else its call was cancelled in this turn of the loop
-                future.set_result(connection)
-                return
+        connection.holder = None
+        if (next_in_line := self._waiting.take(self._has_its_share)) is not None:
+            connection.holder, future = next_in_line
+            future.set_result(connection)
+            return
         connection.used = time.monotonic()
         self._idle[connection] = None
         self._by_tenant[connection.tenant][connection] = None
+
+    def _has_its_share(self, tenant_id: str | None) -> bool:
+        """Whether the tenant's calls hold more than half of all connections that there may be."""
+        return sum(connection.holder == tenant_id for connection in self._open) > self._limit // 2
 
     def _forget(self, connection: Connection) -> None:
         del self._idle[connection]
