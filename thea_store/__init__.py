@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         EmbeddedServerError,
         ExportFileError,
         ExtensionError,
+        InsufficientPrivilegeError,
         InvalidArgumentError,
         InvalidReferenceError,
         InvalidTenantError,
@@ -32,10 +33,14 @@ if TYPE_CHECKING:
         QueryFileError,
         QueryMismatchError,
         QueryTimeoutError,
+        QuotaExceededError,
         SettingsError,
         StoreError,
         StoreUnavailableError,
+        TenantEndedError,
         TenantMismatchError,
+        TenantSuspendedError,
+        UnknownTenantError,
         UnsafeRoleError,
         UnsafeSchemaError,
     )
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
     from thea_store.settings import Settings
     from thea_store.store import Store, StoreTransaction
     from thea_store.telemetry import Call, JsonFormatter
+    from thea_store.tenancy.directory import Tenant, TenantChanges
     from thea_store.verification.health import Health
 
 __all__ = [
@@ -89,6 +95,7 @@ __all__ = [
     "ExtensionError",
     "Health",
     "Id",
+    "InsufficientPrivilegeError",
     "Integer",
     "InvalidArgumentError",
     "InvalidReferenceError",
@@ -122,6 +129,7 @@ __all__ = [
     "QueryFileError",
     "QueryMismatchError",
     "QueryTimeoutError",
+    "QuotaExceededError",
     "Record",
     "Repository",
     "Settings",
@@ -132,8 +140,13 @@ __all__ = [
     "StoreTransaction",
     "StoreUnavailableError",
     "Stored",
+    "Tenant",
+    "TenantChanges",
+    "TenantEndedError",
     "TenantMismatchError",
+    "TenantSuspendedError",
     "Timezone",
+    "UnknownTenantError",
     "UnsafeRoleError",
     "UnsafeSchemaError",
     "User",
@@ -157,6 +170,7 @@ _EXPORTS = {
         "EmbeddedServerError",
         "ExportFileError",
         "ExtensionError",
+        "InsufficientPrivilegeError",
         "InvalidArgumentError",
         "InvalidReferenceError",
         "InvalidTenantError",
@@ -169,10 +183,14 @@ _EXPORTS = {
         "QueryFileError",
         "QueryMismatchError",
         "QueryTimeoutError",
+        "QuotaExceededError",
         "SettingsError",
         "StoreError",
         "StoreUnavailableError",
+        "TenantEndedError",
         "TenantMismatchError",
+        "TenantSuspendedError",
+        "UnknownTenantError",
         "UnsafeRoleError",
         "UnsafeSchemaError",
     ),
@@ -200,6 +218,7 @@ _EXPORTS = {
     "thea_store.settings": ("Settings",),
     "thea_store.store": ("Store", "StoreTransaction"),
     "thea_store.telemetry": ("Call", "JsonFormatter"),
+    "thea_store.tenancy.directory": ("Tenant", "TenantChanges"),
     "thea_store.verification.health": ("Health",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}

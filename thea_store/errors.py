@@ -15,6 +15,7 @@ __all__ = [
     "EmbeddedServerError",
     "ExportFileError",
     "ExtensionError",
+    "InsufficientPrivilegeError",
     "InvalidArgumentError",
     "InvalidReferenceError",
     "InvalidTenantError",
@@ -27,10 +28,14 @@ __all__ = [
     "QueryFileError",
     "QueryMismatchError",
     "QueryTimeoutError",
+    "QuotaExceededError",
     "SettingsError",
     "StoreError",
     "StoreUnavailableError",
+    "TenantEndedError",
     "TenantMismatchError",
+    "TenantSuspendedError",
+    "UnknownTenantError",
     "UnsafeRoleError",
     "UnsafeSchemaError",
 ]
@@ -57,6 +62,29 @@ def _restored(kind: type[StoreError], arguments: tuple[object, ...]) -> StoreErr
 
 class InvalidTenantError(StoreError):
     """The tenant id is not 1 to 50 characters without control characters and outer blanks."""
+
+
+class UnknownTenantError(InvalidTenantError):
+    """The directory has no such tenant, and `DATABASE_TENANTS=registered` lets no other one in."""
+
+
+class TenantSuspendedError(StoreError):
+    """The tenant is suspended, so the server refused the statement; nothing of it was done."""
+
+
+class TenantEndedError(TenantSuspendedError):
+    """The tenant has ended, so the server refused the statement; nothing of it was done."""
+
+
+class QuotaExceededError(StoreError):
+    """The tenant would have, or do, more than its limit allows; nothing of the statement was done.
+
+    `limit` is the name of the limit, `allowed` its figure, and `table` the table that a limit of rows is about.
+    """
+
+    def __init__(self, message: str, limit: str, allowed: int, table: str | None = None) -> None:
+        super().__init__(message)
+        self.limit, self.allowed, self.table = limit, allowed, table
 
 
 class TenantMismatchError(StoreError):
@@ -115,6 +143,10 @@ class StoreUnavailableError(StoreError):
 
 class OutcomeUnknownError(StoreError):
     """The connection broke or timed out while a write was being committed; it may or may not be there."""
+
+
+class InsufficientPrivilegeError(StoreError):
+    """The login is not in the group that may do this; the message says which one may."""
 
 
 class MigrationRequiredError(StoreError):

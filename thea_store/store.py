@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -28,20 +28,26 @@ from thea_store.extensions import Extension, discover
 from thea_store.migrator import migrate
 from thea_store.postgres.password import PasswordSource, check_password_source, with_password
 from thea_store.queries.arguments import Count, Seconds, check
+from thea_store.queries.file import SqlFile
 from thea_store.repositories import audit
 from thea_store.repositories.audit import Audit
 from thea_store.settings import EMBEDDED, Settings
 from thea_store.telemetry import Call
 from thea_store.telemetry.logs import write_json
+from thea_store.tenancy import directory
+from thea_store.tenancy.directory import Tenants
 from thea_store.verification import health, opening
 from thea_store.verification.health import Health
 
-__all__ = ["SQL_FILES", "Store", "StoreTransaction"]
+__all__ = ["GROUP_FILES", "SQL_FILES", "Store", "StoreTransaction"]
 
 T = TypeVar("T")
 
 SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL)
-"""The library's own queries."""
+"""The library's own queries of tenants' rows."""
+
+GROUP_FILES: Mapping[str, Sequence[SqlFile]] = {"thea_admin": (directory.SQL,)}
+"""The queries of the other groups of logins, which belong to no tenant."""
 
 _log = logging.getLogger("thea_store")
 
@@ -90,6 +96,7 @@ class Store(_Repositories):
     """The data of many tenants. Every call takes the tenant first, and is its own transaction.
 
     `users`, `events`, `notes`, `conversations` and `messages` are its repositories; `audit` reads what changed.
+    `tenants` is the directory of tenants, for a login in the group `thea_admin`.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class Store(_Repositories):
         self._password = password
         self.observer = database.observer
         """What sees each call and each pool: for `thea_store.telemetry`."""
+        self.tenants = Tenants(database.of_nobody())
 
     @classmethod
     def open(
@@ -283,7 +291,7 @@ async def _open(source: str | Settings | None, password: PasswordSource | None, 
         resources.push_async_callback(database.close, _CLOSING)
         await database.start()
         address = await with_password(settings.address(), password)
-        findings = await asyncio.to_thread(opening.inspect, address, SQL_FILES, extensions)
+        findings = await asyncio.to_thread(opening.inspect, address, SQL_FILES, extensions, GROUP_FILES)
         _check(findings, settings, extensions)
         return Store(database, settings, resources.pop_all(), password, extensions)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row
 from thea_store.database.failures import answered, is_silent, needs_new_connections, translate
+from thea_store.database.nobody import NOBODY, OfNobody
 from thea_store.database.pool import Pool
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
@@ -127,6 +128,11 @@ class Database(Executor):
                 return await work(transaction)
 
         return await repeat(once)
+
+    def of_nobody(self) -> OfNobody:
+        """What runs the queries that belong to no tenant."""
+        message = f"begin isolation level read committed{set_local(tenant_id=NOBODY)}"
+        return OfNobody(lambda: TransactionScope(self, self._pool, NOBODY, message, Observer()), self.observer)
 
     async def begin(
         self,

@@ -13,6 +13,7 @@ import asyncpg
 from thea_store.errors import (
     ConflictError,
     DuplicateError,
+    InsufficientPrivilegeError,
     InvalidArgumentError,
     InvalidReferenceError,
     OutcomeUnknownError,
@@ -206,12 +207,22 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
         case "25P02":
             return StoreError(statement_failed(query))
         case "42501":
-            return StoreError(f"{query}: the login lacks a privilege: `grant thea_app to …`, then `thea-store doctor`")
+            return InsufficientPrivilegeError(f"{query}: {_lacking(aggregate)}")
         case "42P01" | "42703" | "42883" | "42804":
             return StoreError(f"{query}: the schema changed under the running service: run `thea-store check`")
     if state.startswith("22") or state == "54000":  # a document beyond what a value may hold
         return InvalidArgumentError(query, f"the server refuses a value (SQLSTATE {state})")
     return StoreError(f"{query}: {_trouble(error)}")
+
+
+# Which group may run the queries of an aggregate that is not a service's.
+_GROUP_OF = {"tenants": "thea_admin"}
+
+
+def _lacking(aggregate: str) -> str:
+    if group := _GROUP_OF.get(aggregate):
+        return f"only a login in the group {group} may do this: open a store with one"
+    return "the login lacks a privilege: `grant thea_app to …`, then `thea-store doctor`"
 
 
 def _trouble(error: BaseException) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
-from uuid import UUID
 
 from pydantic_core import to_json
 
@@ -23,7 +22,7 @@ __all__ = ["read_page"]
 
 R = TypeVar("R")
 
-Place = tuple[datetime, int | UUID]
+Place = tuple[datetime, cursors.Key]
 """A row's time and its key, in the order of which the pages are."""
 
 

@@ -7,14 +7,20 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from thea_store.errors import StoreError
+from thea_store.verification.groups import GROUPS
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["MIGRATOR", "SERVICE", "do", "make_logins", "require_superuser"]
+__all__ = ["MIGRATOR", "SERVICE", "do", "login_of", "make_logins", "require_superuser"]
 
 MIGRATOR, SERVICE, _SECRET = "thea_test_migrator", "thea_test_service", "thea_test_secret"
-_GROUPS = ("thea_owner", "thea_app", "thea_readonly", "thea_maintenance")
+_GROUPS = ("thea_owner", "thea_maintenance", *(group.name for group in GROUPS))
+
+
+def login_of(group: str) -> str:
+    """The login that is a member of this group alone."""
+    return SERVICE if group == "thea_app" else f"thea_test_{group.removeprefix('thea_')}"
 
 
 def require_superuser(connection: Connection[Any]) -> None:
@@ -32,7 +38,8 @@ def make_logins(connection: Connection[Any]) -> str:
     is_new = _make(connection, _SECRET, f"nologin password '{secrets.token_hex()}'")
     verifier = connection.execute("select rolpassword from pg_authid where rolname = %s", [_SECRET]).fetchone()
     password = hashlib.sha256(str(verifier).encode()).hexdigest()
-    for role, powers in ((MIGRATOR, "login createrole"), (SERVICE, "login")):
+    logins = {MIGRATOR: "login createrole"} | {login_of(group.name): "login" for group in GROUPS}
+    for role, powers in logins.items():
         if not _make(connection, role, f"{powers} password '{password}'") and is_new:
             do(connection, f"alter role {role} password '{password}'")
     # The groups exist before the first migration, so that the service's login can be a member.
@@ -40,7 +47,8 @@ def make_logins(connection: Connection[Any]) -> str:
         _make(connection, group, "nologin noinherit")
     do(connection, f"grant thea_owner to {MIGRATOR}")
     do(connection, "grant thea_maintenance to thea_owner")
-    do(connection, f"grant thea_app to {SERVICE}")
+    for each in GROUPS:
+        do(connection, f"grant {each.name} to {login_of(each.name)}")
     return password
 
 

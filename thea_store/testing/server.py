@@ -13,7 +13,7 @@ from thea_store.errors import StoreError
 from thea_store.migrator import Lineage, available, migrate
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing.leftovers import drop, keep, new_name, sweep
-from thea_store.testing.logins import MIGRATOR, SERVICE, do, make_logins, require_superuser
+from thea_store.testing.logins import MIGRATOR, SERVICE, do, login_of, make_logins, require_superuser
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -25,7 +25,7 @@ _LOCK = 7_423_642_001
 
 @dataclass(frozen=True, slots=True)
 class TestDatabase:
-    """One database of a test server, by its three logins, whose passwords its `repr` does not show."""
+    """One database of a test server, by its logins, whose passwords its `repr` does not show."""
 
     __test__ = False
 
@@ -35,6 +35,10 @@ class TestDatabase:
     app_url: str = field(repr=False)
     lasting: bool = False
     """Whether its server goes on after the tests."""
+
+    def url_of(self, group: str) -> str:
+        """The URL of a login that is a member of this group alone, such as `thea_admin`."""
+        return replace(DatabaseUrl.parse(self.app_url), user=login_of(group)).render()
 
     def keep(self) -> str:
         """Let it stay after this run, to be looked at; the superuser's URL, without the password.

@@ -8,11 +8,12 @@ alone tells from which table a column comes, and so whether it can be null.
 from __future__ import annotations
 
 import selectors
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from thea_store.errors import MigrationRequiredError, QueryFileError, StoreError, StoreUnavailableError
@@ -23,6 +24,7 @@ from thea_store.postgres.types import fits, is_model, is_optional, spelled
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source, SqlFile
 from thea_store.verification.conditions_counted import too_few_conditions
+from thea_store.verification.groups import groups_of, serves_tenants
 from thea_store.verification.login import Power, powers
 from thea_store.verification.protection import lacks_of, protected_tables
 
@@ -101,37 +103,56 @@ class Findings:
     """Queries of extensions with fewer conditions on the tenant than tables of tenants, with `file:line`."""
 
 
-def inspect(address: DatabaseUrl, files: Sequence[SqlFile], extensions: Sequence[Extension] = ()) -> Findings:
+def inspect(
+    address: DatabaseUrl,
+    files: Sequence[SqlFile],
+    extensions: Sequence[Extension] = (),
+    of_groups: Mapping[str, Sequence[SqlFile]] = MappingProxyType({}),
+) -> Findings:
     """Ask the server; blocks, so asynchronous code calls it in a thread.
 
-    `files` are the library's own, to which those of `extensions` are added. `QueryFileError` when a query is claimed
-    by no code, `StoreUnavailableError` without a connection.
+    `files` are the library's own, to which those of `extensions` are added. `of_groups` are the files of the groups
+    whose logins serve no tenant; such a login is asked about the queries of its groups alone. `QueryFileError` when a
+    query is claimed by no code, `StoreUnavailableError` without a connection.
     """
     files = [*files, *(file for extension in extensions for file in extension.sql_files)]
-    if unclaimed := [sentence for file in files for sentence in file.unclaimed()]:
+    others = [file for more in of_groups.values() for file in more]
+    if unclaimed := [sentence for file in (*files, *others) for sentence in file.unclaimed()]:
         raise QueryFileError("\n".join(unclaimed))
-    return describe(address, [query for file in files for query in file.claimed], extensions)
+    with _connected(address) as connection:
+        groups = groups_of(connection)
+        if serves_tenants(groups):
+            return _found(connection, _queries([*files, *others]), extensions)
+        return _found(connection, _queries(file for group in groups for file in of_groups.get(group, ())), ())
 
 
 def describe(address: DatabaseUrl, queries: Sequence[Query[Any]], extensions: Sequence[Extension] = ()) -> Findings:
     """Ask the server about these queries; blocks. `StoreUnavailableError` without a connection."""
     with _connected(address) as connection:
-        server = _identify(connection)
-        if server.applied is None:
-            return Findings(server, (), frozenset())
-        described = tuple(_describe(connection, queries))
-        not_null = _not_null(connection, described)
-        if not extensions:
-            return Findings(server, described, not_null)
-        schemas = [extension.name for extension in extensions]
-        shared = [table for extension in extensions for table in extension.shared_tables]
-        return Findings(
-            server,
-            described,
-            not_null,
-            lacks_of(connection, schemas, shared),
-            tuple(_unbound(extensions, protected_tables(connection))),
-        )
+        return _found(connection, queries, extensions)
+
+
+def _queries(files: Iterable[SqlFile]) -> list[Query[Any]]:
+    return [query for file in files for query in file.claimed]
+
+
+def _found(connection: Connection[Any], queries: Sequence[Query[Any]], extensions: Sequence[Extension]) -> Findings:
+    server = _identify(connection)
+    if server.applied is None:
+        return Findings(server, (), frozenset())
+    described = tuple(_describe(connection, queries))
+    not_null = _not_null(connection, described)
+    if not extensions:
+        return Findings(server, described, not_null)
+    schemas = [extension.name for extension in extensions]
+    shared = [table for extension in extensions for table in extension.shared_tables]
+    return Findings(
+        server,
+        described,
+        not_null,
+        lacks_of(connection, schemas, shared),
+        tuple(_unbound(extensions, protected_tables(connection))),
+    )
 
 
 def _unbound(extensions: Sequence[Extension], tables: frozenset[str]) -> Iterator[str]:

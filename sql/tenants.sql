@@ -1,0 +1,79 @@
+-- The directory of tenants. Its queries belong to no tenant: a login in `thea_admin` runs them, and sees nothing else.
+
+-- name: create
+-- The new tenant.
+-- tenant: none, the directory belongs to none
+insert into thea.tenants (id, name, limits)
+values (:id, :name, :limits)
+returning
+  id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at;
+
+-- name: get
+-- The tenant with this id; no row when the directory has none.
+-- tenant: none, the directory belongs to none
+select
+  id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at
+from thea.tenants
+where id = :id;
+
+-- name: get_all
+-- A page of tenants, the newest first, from after the given place; empty past the end.
+-- tenant: none, the directory belongs to none
+-- variants: status, after_at
+select
+  id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at
+from thea.tenants
+where (:after_at::timestamptz is null or (created_at, id) < (:after_at, :after_id))
+  and (:status::text is null or status = :status)
+order by created_at desc, id desc
+limit :limit;
+
+-- name: update
+-- The tenant with the given fields changed; no row when there is none, or when it has ended.
+-- tenant: none, the directory belongs to none
+update thea.tenants
+set (name, limits, settings) = (
+  select n.name, n.limits, n.settings
+  from jsonb_populate_record(tenants, :changes) n
+)
+where id = :id
+  and status <> 'ended'
+returning
+  id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at;
+
+-- name: suspend
+-- The suspended tenant; no row when there is none, or when it has ended.
+-- tenant: none, the directory belongs to none
+update thea.tenants
+set status = 'suspended',
+  reason = :reason,
+  suspended_at = coalesce(suspended_at, now())
+where id = :id
+  and status <> 'ended'
+returning
+  id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at;
+
+-- name: resume
+-- The tenant, which works again; no row when there is none, or when it has ended.
+-- tenant: none, the directory belongs to none
+update thea.tenants
+set status = 'active',
+  reason = null,
+  suspended_at = null
+where id = :id
+  and status <> 'ended'
+returning
+  id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at;
+
+-- name: end
+-- The tenant, which has ended; no row when there is none, or when it had ended before.
+-- tenant: none, the directory belongs to none
+update thea.tenants
+set status = 'ended',
+  reason = null,
+  suspended_at = null,
+  ended_at = now()
+where id = :id
+  and status <> 'ended'
+returning
+  id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at;
