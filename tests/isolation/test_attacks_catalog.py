@@ -14,7 +14,7 @@ from tests.isolation.attacks import Scene, scene_fixture, untouched_fixture  # n
 from thea_store.postgres.url import DatabaseUrl
 
 OF_TENANT = "(tenant_id = thea.tenant())"
-OURS = "select oid, rolname from pg_roles where rolname ~ '^thea_(owner|app|readonly|maintenance|search)$'"
+OURS = "select oid, rolname from pg_roles where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin)$'"
 IN_OURS = "relnamespace = 'thea'::regnamespace"
 OF_NO_SYSTEM = "{}namespace <> all(array['pg_catalog', 'information_schema']::regnamespace[])"
 
@@ -24,6 +24,8 @@ OTHER_POLICIES = {
     ("*", "d", "thea_maintenance"): "the same",
     ("thea.notes", "r", "thea_search"): "the searches compare the tenant themselves",
     ("thea.audit_log", "a", "thea_owner"): "the trigger function writes as the owner",
+    ("thea.tenants", "*", "thea_admin"): "the directory belongs to no tenant",
+    ("thea.tenants", "r", "thea_owner"): "functions look there, on a service's behalf, whether its tenant may work",
 }
 
 # What a role may do with a whole table: with all of them, and where it is another right with one.
@@ -36,8 +38,12 @@ RIGHTS = {
     ("thea.notes", "thea_search"): {"SELECT"},
 }
 # Besides: a service and its readers compare the applied migrations with their own.
-HISTORY = {("_yoyo_migration", role, "SELECT") for role in ("thea_app", "thea_readonly", "thea_maintenance")}
-GROUPS = ("thea_app", "thea_readonly", "thea_maintenance")
+GROUPS = ("thea_app", "thea_readonly", "thea_maintenance", "thea_admin")
+HISTORY = {("_yoyo_migration", group, "SELECT") for group in GROUPS}
+# What belongs to no tenant, and what the one group may do there that uses it.
+SHARED = {
+    "thea.tenants": ("thea_admin", {"SELECT", "INSERT"}),
+}
 
 # `messages.add` draws the id first; for the keystone see its migration.
 SEQUENCES = {("thea.message_history_id_seq", "thea_app", "USAGE")} | {
@@ -130,7 +136,7 @@ TRIGGERS = {
             "notes": ["search_vector"],
         }.items()
     ),
-    *(_TOUCH.format("", table) for table in ("users", "conversations", "message_history")),
+    *(_TOUCH.format("", table) for table in ("users", "conversations", "message_history", "tenants")),
     _TOUCH.format(_OF_EVENTS, "events"),
     _TOUCH.format(_OF_NOTES, "notes"),
     *(_HIDE.format(table, "user_id", "users", "") for table in ("conversations", "events", "notes")),
@@ -159,8 +165,8 @@ def test_every_table_has_a_tenant_an_owner_who_cannot_log_in_and_forced_row_secu
         f" from pg_class c where {IN_OURS} and relkind in ('r', 'p')"
     )
 
-    assert {name for name, *_ in tables} == set(scene.tables)
-    assert [row for row in tables if row[1:] != ("thea_owner", True, True)] == []
+    assert {name for name, *_ in tables} == {*scene.tables, *SHARED}
+    assert [row for row in tables if row[1:] != ("thea_owner", True, row[0] not in SHARED)] == []
 
 
 def test_the_schema_has_no_relation_that_row_security_does_not_reach(scene: Scene) -> None:
@@ -219,6 +225,7 @@ def test_every_right_on_a_relation_is_a_needed_one(scene: Scene) -> None:
         for role in ("thea_app", "thea_readonly", "thea_maintenance", "thea_search"):
             rights = RIGHTS.get((table, role), RIGHTS.get(("*", role), set()))
             needed |= {(table, role, right) for right in rights}
+    needed |= {(table, role, right) for table, (role, rights) in SHARED.items() for right in rights}
 
     assert set(found) == needed
 
@@ -229,6 +236,10 @@ def test_columns_are_granted_for_updates_by_the_application_alone(scene: Scene) 
         " from pg_attribute t cross join aclexplode(t.attacl) a where t.attrelid >= 16384"
     )
 
+    shared = {(table, role, right) for table, _, role, right in found if table in SHARED}
+    found = [row for row in found if row[0] not in SHARED]
+
+    assert shared == {(table, role, "UPDATE") for table, (role, _) in SHARED.items()}
     assert {(role, right) for _, _, role, right in found} == {("thea_app", "UPDATE")}
     assert {table for table, *_ in found} == set(scene.written)
     assert {column for _, column, *_ in found} & FIXED == set()
@@ -293,7 +304,7 @@ def test_what_is_the_servers_own_is_as_in_a_new_database(scene: Scene, what: str
 
 
 def test_nobody_creates_in_a_schema_or_keeps_temporary_tables(scene: Scene) -> None:
-    logins = ("thea_app", "thea_readonly", "thea_maintenance", "thea_search")
+    logins = (*GROUPS, "thea_search")
     schemas = scene.ask("select nspname from pg_namespace where nspname !~ '^pg_(toast|temp)'")
 
     assert ("thea",) in schemas
@@ -313,7 +324,7 @@ def test_no_role_of_ours_can_log_in_or_has_a_power(scene: Scene) -> None:
         f" from pg_roles where oid in (select oid from ({OURS}) x)"
     )
 
-    assert len(roles) == 5
+    assert len(roles) == 6
     assert [name for name, is_strong in roles if is_strong] == []
 
 
@@ -414,7 +425,7 @@ def test_every_key_starts_with_the_tenant(scene: Scene) -> None:
     )
 
     assert len(unique) >= len(scene.tables)
-    assert [name for name, first in unique if first != "tenant_id"] == []
+    assert [name for name, first in unique if first != "tenant_id"] == ["thea.tenants_id_key"]
     assert foreign
     assert [row[0] for row in foreign if row[1:] != ("tenant_id", "tenant_id", "c", True)] == []
 

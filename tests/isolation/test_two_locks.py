@@ -21,7 +21,7 @@ from tests.isolation.two_locks import QUERIES, SCHEMAS, proof_of, two_databases
 from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
 from thea_store.resources import sql_dir
-from thea_store.store import SQL_FILES
+from thea_store.store import GROUP_FILES, SQL_FILES
 from thea_store.testing import TestDatabase
 from thea_store.testing.proving.databases import MINE, OTHERS, Databases, World
 from thea_store.testing.proving.locks import Locks, TwoLocks
@@ -103,7 +103,16 @@ async def test_for_the_other_tenant_it_reaches_it(proof: TwoLocks, query: Query[
 
 
 def test_the_queries_are_those_of_all_sql_files() -> None:
-    assert {file.aggregate for file in SQL_FILES} == {path.stem for path in sql_dir().glob("*.sql")}
+    files = [*SQL_FILES, *(file for more in GROUP_FILES.values() for file in more)]
+
+    assert {file.aggregate for file in files} == {path.stem for path in sql_dir().glob("*.sql")}
+
+
+def test_the_queries_of_other_groups_name_no_table_of_a_tenant(catalog: Catalog) -> None:
+    queries = [query for more in GROUP_FILES.values() for file in more for query in file.claimed]
+
+    assert queries
+    assert [query.name for query in queries if TENANT in query.parameters or findings(query, catalog)] == []
 
 
 @every_query

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
+from uuid import UUID
 
 import pytest
 
-from thea_store import InvalidArgumentError
+from thea_store import InvalidArgumentError, Store
+from thea_store.assistant.users import Users
 from thea_store.repositories import cursors
+from thea_store.repositories.paging import _asked
 
+ORDER = {"newest_first": True, "include_deleted": False}
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 
@@ -18,11 +22,26 @@ def made_up(place: bytes) -> str:
     return base64.urlsafe_b64encode(cursors._digest("users.all", "acme", place) + place).decode().rstrip("=")
 
 
-@pytest.mark.parametrize("key", [0, 1, -1, 2**63 - 1, -(2**63)])
-def test_a_cursor_leads_back_to_its_place(key: int) -> None:
+TEXTS = ["a", "ñandú", "x" * 16, "x" * 17, "x" * 50]
+
+
+@pytest.mark.parametrize("key", [0, 1, -1, 2**63 - 1, -(2**63), UUID(int=1), *TEXTS])
+def test_a_cursor_leads_back_to_its_place(key: int | UUID | str) -> None:
     cursor = cursors.encode("users.all", "acme", NOW, key)
 
     assert cursors.decode("users.all", "acme", cursor) == (NOW, key)
+
+
+async def test_a_cursor_with_a_key_of_another_kind_is_refused(store: Store, tenant: str) -> None:
+    for number in (1, 2):
+        await store.users.create(tenant, telegram_id=number)
+    page = await store.users.get_all(tenant, limit=1)
+    question = _asked(Users.common.get_all, {**dict.fromkeys(Users.common.filters), **ORDER})
+    assert cursors.encode(question, tenant, page.items[0].created_at, page.items[0].id) == page.next_cursor
+
+    for key in (UUID(int=7), "a text that is no id"):
+        with pytest.raises(InvalidArgumentError, match="^cursor"):
+            await store.users.get_all(tenant, limit=1, cursor=cursors.encode(question, tenant, NOW, key))
 
 
 @pytest.mark.parametrize(

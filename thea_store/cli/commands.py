@@ -256,7 +256,7 @@ async def _check() -> tuple[Findings, list[str]]:
     """What the server says of every query, and what the parser finds in the queries of extensions."""
     from thea_store import migrator  # noqa: PLC0415
     from thea_store.migrator.files import lineage_of  # noqa: PLC0415
-    from thea_store.store import SQL_FILES  # noqa: PLC0415
+    from thea_store.store import GROUP_FILES, SQL_FILES  # noqa: PLC0415
     from thea_store.verification.opening import inspect, require_migrated  # noqa: PLC0415
 
     settings = read_settings()
@@ -266,7 +266,7 @@ async def _check() -> tuple[Findings, list[str]]:
         if server := await embedded_server(settings.url, resources):
             await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
         address = settings.address(server.app_url if server else None)
-        findings = await asyncio.to_thread(inspect, address, SQL_FILES, extensions)
+        findings = await asyncio.to_thread(inspect, address, SQL_FILES, extensions, GROUP_FILES)
         unread = any(described.failure for described in findings.described)
         read = [] if unread else await asyncio.to_thread(_read_statements, address, extensions)
     require_migrated(findings.server, address, lineages)

@@ -18,7 +18,7 @@ from uuid import UUID
 from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
 
-__all__ = ["Key", "decode", "encode"]
+__all__ = ["NOT_OURS", "Key", "decode", "encode"]
 
 _DIGEST, _TIME = 8, 8
 # A text is longer than the other kinds of key, by NUL characters at its end where it is short.
@@ -29,6 +29,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 Key = int | UUID | str
 """What a row is known by; a text has no NUL character."""
+
+
+NOT_OURS = "is not the next_cursor of a page of this very call, with the same filters and order: start without one"
+"""Why a cursor is refused."""
 
 
 def encode(question: str, tenant_id: str, at: datetime, key: Key) -> str:
@@ -55,10 +59,7 @@ def decode(question: str, tenant_id: str, cursor: object) -> tuple[datetime, Key
                 found = _key(key)
                 if FIRST_MOMENT <= at <= LAST_MOMENT and encode(question, tenant_id, at, found) == cursor:
                     return at, found
-    raise InvalidArgumentError(
-        "cursor",
-        "is not the next_cursor of a page of this very call, with the same filters and order: start without one",
-    )
+    raise InvalidArgumentError("cursor", NOT_OURS)
 
 
 def _bytes(key: Key) -> bytes:
@@ -69,7 +70,8 @@ def _bytes(key: Key) -> bytes:
 
 def _key(raw: bytes) -> Key:
     if len(raw) >= _TEXT:
-        return raw.rstrip(b"\0").decode()
+        text = raw.rstrip(b"\0").decode()
+        return text if text.isprintable() else ""
     return UUID(bytes=raw) if len(raw) == _UUID else int.from_bytes(raw, signed=True)
 
 

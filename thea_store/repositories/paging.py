@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic_core import to_json
 
 from thea_store.database import Executor
+from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import Limit, check
 from thea_store.queries.binding import check_values
 from thea_store.queries.file import Query
@@ -45,11 +46,20 @@ async def read_page(
     after: Place | tuple[None, None] = (None, None)
     if cursor is not None:
         after = cursors.decode(_asked(query, question), tenant_id, cursor)
+        _check_place(query, question, after)
     rows = await db.fetch_all(query, tenant_id, **question, after_at=after[0], after_id=after[1], limit=limit + 1)
     if len(rows) <= limit:
         return Page(items=rows, next_cursor=None)
     at, key = place(rows[limit - 1])
     return Page(items=rows[:limit], next_cursor=cursors.encode(_asked(query, question), tenant_id, at, key))
+
+
+def _check_place(query: Query[Any], question: Mapping[str, object], after: Place) -> None:
+    """`InvalidArgumentError` about the cursor where its key is of another kind than the rows'."""
+    try:
+        check_values(query, {**question, "after_at": after[0], "after_id": after[1], "limit": 1})
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError("cursor", cursors.NOT_OURS) from error
 
 
 def _asked(query: Query[Any], question: Mapping[str, object]) -> str:

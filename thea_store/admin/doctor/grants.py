@@ -8,6 +8,7 @@ from typing import Any
 
 from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted
 from thea_store.store import SQL_FILES
+from thea_store.verification.groups import GROUPS, shared_tables
 
 __all__ = ["CHECKS"]
 
@@ -21,15 +22,18 @@ select w.name, r.oid is not null, coalesce(r.rolsuper, false), coalesce(r.rolbyp
     group by o.rolname
     order by 1
   )
-from (values ('thea_owner'), ('thea_app'), ('thea_readonly'), ('thea_maintenance')) as w (name)
+from unnest(%(names)s) as w (name)
 left join pg_roles r on r.rolname = w.name
 order by 1
 """
 
 
+_NAMES = ["thea_owner", "thea_maintenance", *(group.name for group in GROUPS)]
+
+
 def _roles(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for name, exists, superuser, bypass, others in context.ask(_ROLES):
+    for name, exists, superuser, bypass, others in context.ask(_ROLES, names=_NAMES):
         if not exists:
             fix = f"`create role {name} nologin noinherit`, then its grants: they stand in the migrations"
             found.append(problem(f"there is no role {name}", fix))
@@ -70,7 +74,7 @@ _KEYSTONE = "keystone"
 _WITHOUT_KEYSTONE = """
 select r.rolname::text, to_regclass('thea.keystone') is not null
 from pg_roles r
-where r.rolname in ('thea_app', 'thea_readonly', 'thea_maintenance')
+where r.rolname = any(%(names)s)
   and has_sequence_privilege(r.oid, to_regclass('thea.keystone'), 'usage') is not true
 order by 1
 """
@@ -79,7 +83,7 @@ _NEW_KEYSTONE = "create sequence if not exists thea.keystone; alter sequence the
 
 def _keystone(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for role, exists in context.ask(_WITHOUT_KEYSTONE):
+    for role, exists in context.ask(_WITHOUT_KEYSTONE, names=_NAMES[1:]):
         fix = f"`{'' if exists else _NEW_KEYSTONE}grant usage on sequence thea.keystone to {role}`"
         found.append(problem(f"a login in {role} could `drop owned by {role}`, and close every table to it", fix))
     return found or [ok("no login can take its group out of the policies")]
@@ -142,7 +146,7 @@ def _updated_columns(granted: Sequence[tuple[Any, ...]], table: str, role: str) 
 
 
 def _may(role: str, privilege: str, table: str, kind: str, column: str | None) -> bool:
-    if role == "public":
+    if role == "public" or table in shared_tables():
         return False
     if kind == "S":
         return privilege == "usage" and (role != "thea_readonly" or table == _KEYSTONE)

@@ -8,7 +8,7 @@ from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, p
 from thea_store.extensions import Extension, discover
 from thea_store.migrator import Lineage, Status, available, pending, status
 from thea_store.migrator.plan import compare
-from thea_store.store import SQL_FILES
+from thea_store.store import GROUP_FILES, SQL_FILES
 from thea_store.verification.opening import inspect, mismatches
 
 __all__ = ["CHECKS"]
@@ -51,7 +51,7 @@ def _state(context: CheckContext) -> tuple[Status, bool]:
 def _queries(context: CheckContext) -> Sequence[Verdict]:
     if not context.is_service or _lacks_migrations(context):
         return []  # nothing that is not said already
-    findings = inspect(context.settings.address(), SQL_FILES, _extensions(context))
+    findings = inspect(context.settings.address(), SQL_FILES, _extensions(context), GROUP_FILES)
     if findings.lacks:
         return [problem(*sentence.rsplit(": ", 1)) for sentence in findings.lacks]
     if not (found := mismatches(findings)):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem, quoted, warning
 from thea_store.postgres.operator import connect
+from thea_store.verification.groups import GROUPS
 from thea_store.verification.login import Power, powers
 
 __all__ = ["CHECKS"]
@@ -55,25 +56,36 @@ def _cure(power: Power) -> str:
 
 
 _MEMBER = """
-select current_user::text, pg_has_role(current_user, g.oid, 'member'), pg_has_role(current_user, g.oid, 'usage')
+select
+  current_user::text, g.rolname::text, pg_has_role(current_user, g.oid, 'member'),
+  pg_has_role(current_user, g.oid, 'usage')
 from pg_roles g join pg_roles r on r.rolname = current_user
 -- To the server a superuser is a member of every role, without a membership.
-where g.rolname = 'thea_app' and not r.rolsuper
+where g.rolname = any(%(groups)s) and not r.rolsuper
+order by 2
 """
 
 
 def _membership(context: CheckContext) -> Sequence[Verdict]:
-    rows = context.ask(_MEMBER)
+    rows = context.ask(_MEMBER, groups=[group.name for group in GROUPS])
     if not rows:
         return []  # the roles are a check of their own
-    [(name, member, inherits)] = rows
-    login = quoted(name)
-    if not member:
+    login = quoted(rows[0][0])
+    groups = {group: inherits for _, group, member, inherits in rows if member}
+    if not groups:
         return [problem(f"{login} is no member of thea_app, so it may do nothing", f"`grant thea_app to {login}`")]
-    if not inherits:
-        fix = f"`alter role {login} inherit`, then `revoke thea_app from {login}` and `grant thea_app to {login}`"
-        return [problem(f"{login} is a member of thea_app, but does not inherit its rights", fix)]
-    return [ok(f"{login} has the rights of thea_app")]
+    return [
+        _inherited(login, group) if inherits else _not_inherited(login, group) for group, inherits in groups.items()
+    ]
+
+
+def _inherited(login: str, group: str) -> Verdict:
+    return ok(f"{login} has the rights of {group}")
+
+
+def _not_inherited(login: str, group: str) -> Verdict:
+    fix = f"`alter role {login} inherit`, then `revoke {group} from {login}` and `grant {group} to {login}`"
+    return problem(f"{login} is a member of {group}, but does not inherit its rights", fix)
 
 
 # Asked in a session as the login gets it, since the library's own sessions fix some of them.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted
+from thea_store.verification.groups import shared_tables
 
 __all__ = ["CHECKS"]
 
@@ -80,7 +81,7 @@ def _policies(context: CheckContext) -> Sequence[Verdict]:
     for row in context.ask(_POLICIES):
         policy = _Policy(*row)
         by_table[policy.table].append(policy)
-    tables = [name for _, name, _, _ in context.ask(_TABLES)]
+    tables = [name for _, name, _, _ in context.ask(_TABLES) if name not in shared_tables()]
     return [verdict for name in tables for verdict in _of_table(name, by_table[name])] or [
         ok(f"a permissive and a restrictive one of the tenant on {len(tables)} tables, and none that opens more")
     ]
