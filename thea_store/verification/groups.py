@@ -40,7 +40,7 @@ GROUPS: Sequence[Group] = (
 _MEMBER = """
 select r.rolname::text
 from pg_catalog.pg_roles r
-where r.rolname = any(%s)
+where r.rolname = any(%s::text[])
   and pg_catalog.pg_has_role(session_user, r.oid, 'usage')
 order by 1
 """

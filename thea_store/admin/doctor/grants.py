@@ -22,7 +22,7 @@ select w.name, r.oid is not null, coalesce(r.rolsuper, false), coalesce(r.rolbyp
     group by o.rolname
     order by 1
   )
-from unnest(%(names)s) as w (name)
+from unnest(%(names)s::text[]) as w (name)
 left join pg_roles r on r.rolname = w.name
 order by 1
 """
@@ -74,7 +74,7 @@ _KEYSTONE = "keystone"
 _WITHOUT_KEYSTONE = """
 select r.rolname::text, to_regclass('thea.keystone') is not null
 from pg_roles r
-where r.rolname = any(%(names)s)
+where r.rolname = any(%(names)s::text[])
   and has_sequence_privilege(r.oid, to_regclass('thea.keystone'), 'usage') is not true
 order by 1
 """

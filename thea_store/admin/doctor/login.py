@@ -61,7 +61,7 @@ select
   pg_has_role(current_user, g.oid, 'usage')
 from pg_roles g join pg_roles r on r.rolname = current_user
 -- To the server a superuser is a member of every role, without a membership.
-where g.rolname = any(%(groups)s) and not r.rolsuper
+where g.rolname = any(%(groups)s::text[]) and not r.rolsuper
 order by 2
 """
 
