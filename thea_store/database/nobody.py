@@ -30,7 +30,11 @@ class OfNobody(Executor):
         self._begin, self._observer = begin, observer
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
-        return await repeat(lambda: self.atomic(tenant_id, lambda db: db._rows(query, tenant_id, values)))
+        async def once() -> Sequence[Row]:
+            async with self._begin() as transaction:
+                return await _Within(transaction, self._observer)._rows(query, tenant_id, values)
+
+        return await repeat(once)
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         """What `work` returns, run in one transaction of no tenant."""
