@@ -32,7 +32,7 @@ class OfNobody(Executor):
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         async def once() -> Sequence[Row]:
             async with self._begin() as transaction:
-                return await _Within(transaction, self._observer)._rows(query, tenant_id, values)
+                return await _Within(transaction, self._observer).rows(query, tenant_id, values)
 
         return await repeat(once)
 
@@ -49,7 +49,8 @@ class _Within(Executor):
     def __init__(self, transaction: Transaction, observer: Observer) -> None:
         self._transaction, self._observer = transaction, observer
 
-    async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
+    async def rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
+        """The rows of a query of no tenant; `StoreError` for one that belongs to a tenant."""
         if TENANT in query.parameters:
             raise StoreError(f"{query.name}: belongs to a tenant, and this transaction to none")
         bound = await bind_in_turns(query, tenant_id, values)
@@ -57,6 +58,9 @@ class _Within(Executor):
             rows = await self._transaction.run(bound.query, bound.arguments)
             call.rows = len(rows)
         return rows
+
+    async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
+        return await self.rows(query, tenant_id, values)
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         del tenant_id
