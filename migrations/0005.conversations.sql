@@ -6,7 +6,7 @@ create table thea.conversations (
   tenant_id text not null,
   id bigint generated always as identity,
   user_id bigint not null,
-  session_id text not null,
+  session_id text collate "C" not null,
   current_state text not null default 'idle',
   context_data jsonb not null default '{}',
   last_message_id bigint,

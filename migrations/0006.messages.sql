@@ -64,7 +64,7 @@ comment on column thea.message_history.answer_ids is
 
 -- Few rows: the answers alone, of which some are taken back when their message is imported.
 create index message_history_answers_alone_idx on thea.message_history (tenant_id, message_id)
-  where answer_ids[1] = message_id;
+  where (answer_ids[1] = message_id) is true;
 comment on index thea.message_history_answers_alone_idx is 'messages.take_back_answers';
 
 select thea.protect('thea.message_history');

@@ -137,7 +137,8 @@ parents as (
     from thea.conversations
     where tenant_id = :tenant_id
       and id in (select conversation_id from jsonb_to_recordset(:rows) as (conversation_id bigint))
-      and user_id in (select id from owners)
+      -- `is true`, so that the conversations are looked up by their ids: a user may have thousands.
+      and (user_id in (select id from owners)) is true
       and deleted_at is null
     for share
   ) locked
@@ -494,26 +495,59 @@ with asked as materialized (
 )
 select r.session, a.message_id, m.id
 from asked r
-join thea.conversations c on c.tenant_id = :tenant_id and starts_with(c.session_id, r.session)
-join thea.message_history m on m.tenant_id = :tenant_id and m.conversation_id = c.id
+-- `offset 0`, so that each is looked up through its key: joined as sets, whole tables might be compared.
+cross join lateral (
+  select id
+  from thea.conversations
+  where tenant_id = :tenant_id
+    -- What begins with the session: the key is in the order of bytes, and no character comes after this one.
+    and session_id >= r.session
+    and session_id < r.session || chr(1114111)
+  offset 0
+) c
+cross join lateral (
+  select id, answer_ids
+  from thea.message_history
+  where tenant_id = :tenant_id
+    and conversation_id = c.id
+    and answer_ids && r.message_ids
+  offset 0
+) m
 cross join unnest(m.answer_ids) as a (message_id)
-where m.answer_ids && r.message_ids
-  and a.message_id = any (r.message_ids);
+where a.message_id = any (r.message_ids);
 
 -- name: take_back_answers
 -- The conversations of the answers that were removed for good. Each stood alone; now it is joined to a message, or
 -- stands in the conversation that it is kept in.
-delete from thea.message_history m
-using jsonb_to_recordset(:rows) as r (session text, message_id bigint, kept_in bigint), thea.conversations c
-where m.tenant_id = :tenant_id
-  and m.message_id = r.message_id
-  and m.conversation_id is distinct from r.kept_in
-  and m.answer_ids[1] = m.message_id
-  and m.deleted_at is null
-  and c.tenant_id = :tenant_id
-  and c.id = m.conversation_id
-  and starts_with(c.session_id, r.session)
-returning m.conversation_id;
+with alone as (
+  select m.id
+  from jsonb_to_recordset(:rows) as r (session text, message_id bigint, kept_in bigint)
+  -- `offset 0`, so that each is looked up through its key: joined as sets, all answers might be compared.
+  cross join lateral (
+    select id, conversation_id
+    from thea.message_history
+    where tenant_id = :tenant_id
+      and message_id = r.message_id
+      and conversation_id is distinct from r.kept_in
+      -- `is true`, as the index has it: an equality would be merged with the one above, and then fit no index.
+      and (answer_ids[1] = message_id) is true
+      and deleted_at is null
+    offset 0
+  ) m
+  cross join lateral (
+    select session_id
+    from thea.conversations
+    where tenant_id = :tenant_id
+      and id = m.conversation_id
+    offset 0
+  ) c
+  where starts_with(c.session_id, r.session)
+)
+delete from thea.message_history
+where tenant_id = :tenant_id
+  and id = any (array(select id from alone))
+  and deleted_at is null
+returning conversation_id;
 
 -- name: delete
 -- The id of the message, which is hidden; no row when there was none.

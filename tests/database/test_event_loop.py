@@ -22,6 +22,7 @@ from thea_store import InvalidArgumentError, Store, StoreError
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 BOUND = 0.1
 """Seconds for which the loop may serve one call alone."""
+_TRIES = 4
 
 # Half a second of work to find out that it fires, and one that fires very often.
 RARE = "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO"
@@ -137,11 +138,15 @@ def _unique(row: dict[str, Any], place: int) -> dict[str, Any]:
 
 
 async def longest_of(store: Store, ground: Ground, call: Call, arguments: dict[str, Any]) -> float:
-    longest = 0.0
-    with contextlib.suppress(ZeroDivisionError):
-        async with store.transaction(ground.tenant) as tx:
-            longest, _ = await held(call.run(tx, ground.tenant, arguments))
-            raise ZeroDivisionError  # so that nothing changes
+    """The longest time for which the call kept the loop; the shortest of some tries, since a busy machine only adds."""
+    longest = float("inf")
+    for _ in range(_TRIES):
+        with contextlib.suppress(ZeroDivisionError):
+            async with store.transaction(ground.tenant) as tx:
+                longest = min(longest, (await held(call.run(tx, ground.tenant, arguments)))[0])
+                raise ZeroDivisionError  # so that nothing changes
+        if longest < BOUND:
+            break
     return longest
 
 

@@ -130,16 +130,22 @@ ALLOWED: tuple[Allowance, ...] = (
         "Another timezone moves the user's events of whole days, so all of their events are looked at.",
     ),
     Allowance(
-        "users.purge",
+        "users.purge users.delete",
         "nothing",
         "user",
-        "Messages hang on a user twice, also through conversations: what one key removed the other meets again.",
+        "Messages hang on a user twice, also through conversations: what one key removed or hid the other meets again.",
     ),
     Allowance(
         "messages.prune",
         "nothing",
         "user",
         "It counts off the newest messages, as many as are to stay, and returns none of them.",
+    ),
+    Allowance(
+        "messages.find_answers",
+        "nothing",
+        "user",
+        "Asked once for each chat of an export: the messages of the chat are looked through, for no index has answers.",
     ),
     Allowance(
         "events.get_by_location",

@@ -224,6 +224,7 @@ def _rows(place: Place) -> Values:
     event = {"title": "Dentista", "start_datetime": NOW}
     span = {"started_at": NOW - _DAY, "last_activity": NOW}
     new = [(n, *row) for n, row in enumerate(place.many)]
+    chat = place.session_id.partition(":")[0] + ":"
     return {
         "users.create_many.rows": [{"telegram_id": 10**12 + n} for n, *_ in new],
         "users.import_many.rows": [
@@ -254,9 +255,9 @@ def _rows(place: Place) -> Values:
             }
             for n, *_ in new
         ],
-        "messages.find_answers.rows": [{"session": place.session_id, "message_id": 27 + 50 * n} for n, *_ in new],
+        "messages.find_answers.rows": [{"session": chat, "message_id": 27 + 50 * n} for n, *_ in new],
         "messages.take_back_answers.rows": [
-            {"session": place.session_id, "message_id": 27 + 50 * n, "kept_in": None} for n, *_ in new
+            {"session": chat, "message_id": 51 + 50 * n, "kept_in": None} for n, *_ in new
         ],
         "events.create_many.rows": [{"user_id": user, **event} for _, user, *_ in new],
         "events.upsert_external.row": {

@@ -83,7 +83,7 @@ insert into thea.conversations (
 )
 overriding system value
 select
-  pg_temp.tenant(n), n, pg_temp.person(n), 'session-' || n,
+  pg_temp.tenant(n), n, pg_temp.person(n), 'session-' || n || ':' || pg_temp.person(n),
   case when n % 10000 = 11 then 'handed_over' else pg_temp.pick(n, 20, '{{idle,idle,idle,waiting}}') end,
   '{{"step": "date"}}', n, n = 1 or n % 10 = 2, pg_temp.moment(n::float8 / {_CONVERSATIONS}),
   pg_temp.moment(greatest(n::float8 / {_CONVERSATIONS}, pg_temp.draw(n, 21))),
@@ -95,13 +95,15 @@ from generate_series(1, {_CONVERSATIONS}) n
 
 _MESSAGES_SQL = f"""
 insert into thea.message_history (
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
+  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, answer_ids, intent_detected,
   entities_extracted, confidence_score, processing_time_ms, created_at, deleted_at, deleted_with
 )
 overriding system value
 select
-  pg_temp.tenant(n), n, u, c, case when n % 2 = 0 then n end,
+  pg_temp.tenant(n), n, u, c, case when n % 2 = 0 or n % 50 = 1 then n end,
   'Recuérdame mañana a las diez lo del dentista, por favor.', 'Hecho: dentista, mañana a las 10:00.',
+  -- Of the conversation with very many: answers alone, and others to messages.
+  case n % 50 when 1 then array[n] when 26 then array[n + 1] end,
   case
     when n % 50000 = 26 then 'complaint'
     when n % 10 <> 4 then pg_temp.pick(n, 30, '{{create_event,create_event,list_events,create_note,search,greet}}')
