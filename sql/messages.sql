@@ -405,23 +405,16 @@ where tenant_id = :tenant_id
 returning id;
 
 -- name: plan_for_sizes
--- One row; the statements of this transaction are then planned for the tables as they are now.
+-- Nothing; all statements of this session are planned anew, for the tables as they are then.
 -- tenant: none, it reads no table.
--- not null: plan_cache_mode
--- writes: a setting of the transaction.
-select set_config('plan_cache_mode', 'force_custom_plan', true) as plan_cache_mode;
+-- writes: the session's plans.
+discard plans;
 
 -- name: import_many
 -- The exchanges that were new, and those that got their answer or more of it; none for one that is there
 -- already, or was deleted. The caller has locked their conversations.
 -- not null: conversation_id, message_id, is_new
--- writes: a setting of the transaction.
-with planned as materialized (
-  -- Until the next plan_for_sizes, statements are planned as usual: with a plan for each row, the checks of
-  -- the foreign keys and the audit log took half of an import's time.
-  select set_config('plan_cache_mode', 'auto', true)
-),
-given as materialized (
+with given as materialized (
   select
     r.conversation_id, r.message_id, r.user_message, r.bot_response, r.answer_ids, r.created_at,
     r.place,
@@ -449,7 +442,6 @@ given as materialized (
       and k.deleted_at is not null
     limit 1
   ) s on true
-  cross join planned
 ),
 written as (
   insert into thea.message_history (

@@ -15,7 +15,6 @@ import pytest_asyncio
 
 from tests.plans.explain import Planner, open_planner
 from thea_store.assistant.messages import IMPORT_MANY
-from thea_store.queries.binding import bind
 from thea_store.testing import TestDatabase
 
 TENANT = "imported"
@@ -68,13 +67,3 @@ async def test_an_import_reads_only_what_it_is_given(planner: Planner, mode: Any
     own = next(plan for plan in plans if plan.statement == IMPORT_MANY.text)
     assert own.returned == GIVEN
     assert own.read <= 3 * GIVEN, f"{own.read:.0f} rows are read for {GIVEN}, by {own.indexes}"
-
-
-async def test_what_an_import_writes_is_checked_and_audited_with_plans_that_are_kept(planner: Planner) -> None:
-    raw = planner.connection.raw
-    async with raw.transaction():
-        await raw.execute("set local plan_cache_mode = force_custom_plan")
-        bound = bind(IMPORT_MANY, TENANT, {"rows": _rows(STORED + 1)})
-        await planner.connection.fetch(bound.query.text, bound.arguments)
-
-        assert await raw.fetchval("show plan_cache_mode") == "auto"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,17 +65,12 @@ async def test_an_import_reads_no_more_for_each_row_as_the_tables_grow(
                 await TelegramImport(store, f"small {number}", one).run()
             if analyzed == "of one message":
                 superuser.execute("analyze")
-            started = time.perf_counter()
             await TelegramImport(store, "t", half, batch_size=250).run()
             if analyzed == "in the middle":
                 superuser.execute("analyze")
             await TelegramImport(store, "t", whole, batch_size=250).run()
-            first = time.perf_counter() - started
-            started = time.perf_counter()
             report = await TelegramImport(store, "t", whole, batch_size=250).run()
-            again = time.perf_counter() - started
 
         assert report.turns["unchanged"] == MESSAGES
         # Half of the rows were given three times, half twice; each time they are looked up with what they hang on.
         assert pages_read(superuser) < 100 * MESSAGES
-        assert again < 0.4 * first

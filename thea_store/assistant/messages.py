@@ -189,7 +189,7 @@ GET_STATISTICS = SQL.query("get_statistics", MessageStatistics, user_id=Id | Non
 ANALYZE_PERFORMANCE = SQL.query(
     "analyze_performance", PerformanceReport, hours=_Hours, slow_ms=Count, low_confidence=Confidence
 )
-PLAN_FOR_SIZES = SQL.query("plan_for_sizes", str)
+PLAN_FOR_SIZES = SQL.query("plan_for_sizes", None)
 DELETE_OLD = SQL.query("delete_old", int, older_than=Moment, batch_size=int)
 IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[NewTurn])
 FIND_ANSWERS = SQL.query("find_answers", StoredAnswer, rows=list[ImportedAnswer])
@@ -366,8 +366,7 @@ class Messages(Repository[Message]):
 
         Returns what was written: empty when all of it was there. An answer that continues the stored
         one replaces it; what was deleted, or has another answer, stays as it is. The conversations must
-        be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange. What
-        `plan_for_sizes` asked for ends with this call.
+        be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange.
         """
         return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows))
 
@@ -380,12 +379,12 @@ class Messages(Repository[Message]):
         return await self._db.fetch_all(TAKE_BACK_ANSWERS, tenant_id, rows=listed(rows))
 
     async def plan_for_sizes(self, tenant_id: str) -> None:
-        """Have this transaction's statements planned for the tables as they are now; for bulk writes into growing ones.
+        """Have what follows planned for the tables as they are then; for bulk writes into growing ones.
 
-        PostgreSQL otherwise keeps the plan that it made when a table was small, until it is analyzed again. It holds
-        until `import_many`, or the end of the transaction.
+        PostgreSQL otherwise keeps the plans that it made when a table was small, also those that check the foreign
+        keys, until the table is analyzed again.
         """
-        await self._db.fetch_value(PLAN_FOR_SIZES, tenant_id)
+        await self._db.execute(PLAN_FOR_SIZES, tenant_id)
 
 
 def _row(user_message: str, details: MessageDetails) -> dict[str, object]:

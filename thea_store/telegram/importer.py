@@ -213,7 +213,6 @@ async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Turn]) -> _Wr
     written = await tx.messages.import_many(tenant_id, rows)
     is_new = {(row.conversation_id, row.message_id): row.is_new for row in written}
     changed = {key: held[key] for key in is_new}
-    await tx.messages.plan_for_sizes(tenant_id)  # which `import_many` has ended
     left = await _take_back(tx, tenant_id, changed)
     await tx.conversations.advance(tenant_id, _progress(changed, left))
     return _Written(new_users, new_conversations, ids, is_new)
