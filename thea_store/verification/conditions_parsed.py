@@ -148,7 +148,7 @@ _Finding = tuple[int, str]
 
 
 def _forgets_plans(level: Node) -> bool:
-    """Whether it is `discard plans`, which has to do with no rows; what else a `discard` takes is the session's state."""
+    """Whether it is `discard plans`, which has to do with no rows; `discard all` ends the session's tenant, too."""
     return level.kind == "DiscardStmt" and level.get("target") == "DISCARD_PLANS"
 
 
