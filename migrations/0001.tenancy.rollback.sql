@@ -4,6 +4,8 @@ revoke select on _yoyo_migration from thea_app, thea_readonly, thea_maintenance;
 
 drop sequence thea.keystone;
 
+drop function thea.named_tenant();
+
 drop function thea.tenant();
 
 drop schema thea;

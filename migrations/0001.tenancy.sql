@@ -54,6 +54,16 @@ revoke all on function thea.tenant() from public;
 
 grant execute on function thea.tenant() to thea_app, thea_readonly, thea_maintenance;
 
+-- The tenant that the session names, whether it may work or not. It is for what must not ask a directory of tenants:
+-- `thea.tenant()` asks it, once there is one (0010.tenants).
+create function thea.named_tenant() returns text
+  language sql stable parallel safe
+  return nullif(current_setting('app.tenant_id', true), '');
+
+alter function thea.named_tenant() owner to thea_owner;
+
+revoke all on function thea.named_tenant() from public;
+
 -- Whoever is a member of a group may `drop owned by` it, which would take the group out of every policy. The
 -- command fails as a whole at a sequence's privilege that only its owner could take back, so each group has one.
 create sequence thea.keystone;

@@ -61,3 +61,87 @@ grant select, insert on thea.tenants to thea_admin;
 grant update (name, status, reason, limits, settings, suspended_at, ended_at) on thea.tenants to thea_admin;
 
 create trigger touch before update on thea.tenants for each row execute function thea.touch();
+
+-- Whether a tenant may work, for functions that name tenants: one that is suspended or has ended may not.
+create function thea.may_work(p_tenant text) returns boolean
+  language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return not exists (select from thea.tenants t where t.id = p_tenant and t.status <> 'active');
+end
+$$;
+
+-- The tenant that the session names, if it may work. It raises instead of returning null, because without a tenant
+-- there would be no row and no error, and a count of 0.
+create function thea.admitted_tenant() returns text
+  language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  named constant text := nullif(current_setting('app.tenant_id', true), '');
+  standing text;
+begin
+  select t.status into standing from thea.tenants t where t.id = named;
+  if standing = 'active' then
+    return named;
+  elsif standing = 'suspended' then
+    raise exception 'this tenant is suspended' using errcode = 'TH001';
+  elsif standing = 'ended' then
+    raise exception 'this tenant has ended' using errcode = 'TH002';
+  elsif named is not null and current_setting('app.tenants', true) = 'registered' then
+    raise exception 'the directory has no such tenant' using errcode = 'TH003';
+  end if;
+  return named;
+end
+$$;
+
+-- The same without a look at the directory, unless the session takes none but registered tenants.
+create function thea.unchecked_tenant() returns text
+  language sql stable parallel safe
+  return case
+    when current_setting('app.tenants', true) = 'registered' then thea.admitted_tenant()
+    else nullif(current_setting('app.tenant_id', true), '')
+  end;
+
+-- Until the first tenant comes into the directory, nothing is looked up.
+create or replace function thea.tenant() returns text
+  language sql stable parallel safe
+  return thea.unchecked_tenant();
+
+-- The first tenant that comes into the directory lets every policy ask it from then on. Of several that come at once,
+-- one does it, and the others wait for it.
+create function thea.install_directory() returns trigger
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  asks constant text := 'RETURN thea.admitted_tenant()';
+begin
+  if pg_get_function_sqlbody('thea.tenant()'::regprocedure) <> asks then
+    perform pg_advisory_xact_lock(7423642010);
+    if pg_get_function_sqlbody('thea.tenant()'::regprocedure) <> asks then
+      create or replace function thea.tenant() returns text
+        language sql stable parallel safe
+        return thea.admitted_tenant();
+    end if;
+  end if;
+  return null;
+end
+$$;
+
+alter function thea.may_work(text) owner to thea_owner;
+
+alter function thea.admitted_tenant() owner to thea_owner;
+
+alter function thea.unchecked_tenant() owner to thea_owner;
+
+alter function thea.install_directory() owner to thea_owner;
+
+revoke all on function thea.may_work(text), thea.admitted_tenant(), thea.unchecked_tenant(), thea.install_directory()
+  from public;
+
+grant execute on function thea.admitted_tenant(), thea.unchecked_tenant()
+  to thea_app, thea_readonly, thea_maintenance, thea_search;
+
+grant execute on function thea.may_work(text) to thea_maintenance;
+
+create trigger install_directory after insert on thea.tenants
+  for each statement execute function thea.install_directory();

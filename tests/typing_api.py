@@ -27,6 +27,8 @@ from thea_store import (
     Store,
     StoreError,
     StoreTransaction,
+    Tenant,
+    TenantSuspendedError,
     User,
     UserOverview,
 )
@@ -278,6 +280,22 @@ async def audit(store: Store) -> None:
     assert_type(
         await store.audit.get_all("acme", actor="user:1", table="users", limit=5, cursor=None), Page[AuditEntry]
     )
+
+
+async def tenants(admin: Store) -> None:
+    tenants = admin.tenants
+    assert_type(await tenants.create("acme", name=None, limits={"text_bytes": 10_000_000}), Tenant)
+    assert_type(await tenants.get("acme"), Tenant | None)
+    assert_type(await tenants.get_all(status="suspended", limit=5, cursor=None), Page[Tenant])
+    assert_type(await tenants.update("acme", name="Acme", limits={}, settings={"plan": "large"}), Tenant)
+    assert_type(await tenants.rename("acme", "Acme"), Tenant)
+    assert_type(await tenants.suspend("acme", "unpaid"), Tenant)
+    assert_type(await tenants.resume("acme"), Tenant)
+    assert_type(await tenants.end("acme"), Tenant)
+    try:
+        await admin.users.count("acme")
+    except TenantSuspendedError as error:
+        assert_type(error.repeatable, bool)
 
 
 def records_refuse_assignment(page: Page[Note], hit: NoteHit, occurrence: EventOccurrence, entry: AuditEntry) -> None:

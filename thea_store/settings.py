@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Seconds a statement may take."""
     tenant_scope: Literal["session", "transaction"] = "session"
     """How the tenant reaches the server: `transaction` behind PgBouncer's transaction mode."""
+    tenants: Literal["any", "registered"] = "any"
+    """Which tenants may work: `any` that is not suspended, or only those that the directory has."""
     extensions: str | None = None
     """Extensions to open with, as `package.module:NAME`, separated by commas."""
     echo: bool = False

@@ -135,6 +135,28 @@ ROLES = [
     Weakening("the owner may log in", "alter role thea_owner login"),
 ]
 
+DIRECTORY = [
+    Weakening("the directory's keepers may read users", "grant select on thea.users to thea_admin"),
+    Weakening("the directory's keepers may maintain", "grant thea_maintenance to thea_admin"),
+    Weakening("the directory's keepers have a policy", f"create policy kept on thea.notes to thea_admin {OPEN}"),
+    Weakening("the directory's keepers may serve tenants", "grant thea_app to thea_admin"),
+    Weakening("the application may read the directory", "grant select on thea.tenants to thea_app"),
+    Weakening(
+        "the application may keep the directory",
+        "alter policy directory on thea.tenants to thea_admin, thea_app;"
+        " grant select, update (status) on thea.tenants to thea_app",
+    ),
+    Weakening("row security of the directory is off", "alter table thea.tenants disable row level security"),
+    Weakening(
+        "a suspended tenant is let in",
+        "create or replace function thea.tenant() returns text language sql stable parallel safe"
+        " return thea.unchecked_tenant()",
+    ),
+    Weakening(
+        "everyone may ask of any tenant whether it may work", "grant execute on function thea.may_work(text) to public"
+    ),
+]
+
 PEEK = (
     "create function thea.peek() returns bigint language sql stable security definer {}"
     " return (select count(*) from thea.notes)"
@@ -428,6 +450,6 @@ EFFECTS = [
 ]
 
 WEAKENINGS = [
-    *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
+    *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *DIRECTORY, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
     *SILENCES, *BROADCASTS, *LOOSE_NAMES, *ELSEWHERE, *EFFECTS,
 ]  # fmt: skip

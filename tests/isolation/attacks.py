@@ -166,6 +166,8 @@ async def scene_fixture(
     with psycopg.connect(database.superuser_url, autocommit=True) as superuser, ExitStack() as connections:
         reader = f"reader_of_{database.name}"[:63]
         address = DatabaseUrl.parse(database.app_url)
+        # So that the directory is asked in every statement.
+        run(superuser, "insert into thea.tenants (id) values (%s), (%s)", MINE, THEIRS)
         run(superuser, f"create role {reader} login password '{address.password}' in role thea_readonly")
         connections.callback(run, superuser, f"drop role {reader}")
         before = snapshot(superuser, THEIRS)

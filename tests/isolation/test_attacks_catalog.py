@@ -53,6 +53,12 @@ SEQUENCES = {("thea.message_history_id_seq", "thea_app", "USAGE")} | {
 FIXED = {"tenant_id", "id", "user_id", "conversation_id", "created_at", "updated_at", "search_vector"}
 
 DEFINERS = {
+    "admitted_tenant": (
+        "thea_owner",
+        "a service has no right on the directory, which says whether its tenant may work",
+    ),
+    "may_work": ("thea_owner", "the same, for functions that name tenants"),
+    "install_directory": ("thea_owner", "the first tenant in the directory lets the policies ask it"),
     "audit": ("thea_owner", "nobody else may write the log"),
     "search_notes": ("thea_search", "`@@` is not leakproof, so row security would keep it from its index"),
     "tagged_notes": ("thea_search", "the same"),
@@ -62,6 +68,10 @@ DEFINERS = {
 EXECUTED = {
     # Policies ask for it with the rights of whoever reads; so does each search.
     "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"},
+    # One of the two is what `tenant` calls.
+    "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"},
+    "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"},
+    "may_work": {"thea_maintenance"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
     "note_vector": {"thea_app"},
     "joints": {"thea_app"},
@@ -88,13 +98,16 @@ EXECUTED = {
 # A function's body, when it was looked at last: what it does for one tenant it does with rights or rows of all.
 READ_AGAIN = "read it with an attacker's eyes, and then write down its digest"
 BODIES = {
+    "admitted_tenant": "b984198fcd21",
     "audit": "ec3e95387a23",
     "audit_is_append_only": "c7d7f34d5d0a",
     "cascade_deletion": "b63127d7b57e",
     "ensure_trigger": "6eebb609ce7e",
     "index_note": "7efd1274e33d",
+    "install_directory": "a0ddfaa4da73",
     "keep_dates": "d6f4989eb569",
     "marked": "6b52b8f5b6d6",
+    "may_work": "6254d964baea",
     "normal": "c85aaffd1122",
     "note_query": "b6e96f448898",
     "note_vector": "d2d474a96d8c",
@@ -142,6 +155,7 @@ TRIGGERS = {
     *(_HIDE.format(table, "user_id", "users", "") for table in ("conversations", "events", "notes")),
     _HIDE.format("message_history", "user_id", "users", ", 'thea.conversations', 'conversation_id'"),
     _HIDE.format("message_history", "conversation_id", "conversations", ", 'thea.users', 'user_id'"),
+    ("install_directory AFTER INSERT ON thea.tenants FOR EACH STATEMENT EXECUTE FUNCTION thea.install_directory()"),
     (
         "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.audit_log FOR EACH STATEMENT"
         " EXECUTE FUNCTION thea.audit_is_append_only()"
@@ -405,6 +419,16 @@ def test_the_tenant_is_asked_for_in_every_statement(scene: Scene) -> None:
     functions = scene.ask(
         "select provolatile::text, prosecdef, proleakproof, proconfig, pg_get_function_sqlbody(oid)"
         " from pg_proc where pronamespace = 'thea'::regnamespace and proname = 'tenant'"
+    )
+
+    # The attacked tenants are in the directory, so it is asked.
+    assert functions == [("s", False, False, None, "RETURN thea.admitted_tenant()")]
+
+
+def test_a_session_names_its_tenant_by_one_setting(scene: Scene) -> None:
+    functions = scene.ask(
+        "select provolatile::text, prosecdef, proleakproof, proconfig, pg_get_function_sqlbody(oid)"
+        " from pg_proc where pronamespace = 'thea'::regnamespace and proname = 'named_tenant'"
     )
     body = "RETURN NULLIF(current_setting('app.tenant_id'::text, true), ''::text)"
 

@@ -21,7 +21,7 @@ from thea_store.database.origin import cut_off_in_children
 from thea_store.errors import StoreError, StoreUnavailableError, UnsafeRoleError
 from thea_store.postgres.encoding import UTF8, wrong_encoding
 from thea_store.postgres.password import PasswordSource, with_password
-from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE, literal, start_up_settings
+from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE, literal, start_up_settings, which_tenants
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.binding import Json
 
@@ -97,6 +97,8 @@ class Connector:
     password: PasswordSource | None = None
     """Asked for the password at each new connection, where it is not the address's own."""
     standby: bool = False
+    tenants: str = "any"
+    """Which tenants its sessions take: `any`, or only `registered` ones."""
     pooled: bool = False
     """Found out at the first connection: a pooler refuses start-up settings that it does not know."""
     answered_last: int = 0
@@ -170,7 +172,7 @@ class Connector:
             await self._took_settings(connection)
             return connection
         timeout = str(round(self.command_timeout * 1000))
-        server_settings = start_up_settings(jit="off", statement_timeout=timeout)
+        server_settings = start_up_settings(jit="off", statement_timeout=timeout, **which_tenants(self.tenants))
         try:
             connection = await self._open(host, server_settings, statement_cache_size=1024)
         except asyncpg.PostgresError as error:

@@ -18,7 +18,7 @@ from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
 from thea_store.errors import PoolTimeoutError, StoreUnavailableError
 from thea_store.postgres.password import PasswordSource
-from thea_store.postgres.session import fixed_locally
+from thea_store.postgres.session import fixed_locally, which_tenants
 from thea_store.queries.arguments import Key, check, check_tenant
 from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
@@ -149,7 +149,8 @@ class Database(Executor):
             # A pooler took no start-up settings, so each transaction brings its own, before the tenant's.
             begin, semicolon, tenants = message.partition(";")
             timeout = str(round(self._settings.command_timeout * 1000))
-            message = f"{begin}; {fixed_locally(statement_timeout=timeout).rstrip('; ')}{semicolon}{tenants}"
+            fixed = fixed_locally(statement_timeout=timeout, **which_tenants(self._settings.tenants)).rstrip("; ")
+            message = f"{begin}; {fixed}{semicolon}{tenants}"
         return await repeat(
             lambda: Transaction.begin(pool, tenant_id, message, self.observer, read_only=read_only), retried=retried
         )
@@ -245,6 +246,7 @@ def _pool(
         direct_only=settings.tenant_scope == "session",
         password=password,
         standby=replica_url is not None,
+        tenants=settings.tenants,
     )
     pool = Pool(
         connector,

@@ -20,6 +20,9 @@ from thea_store.errors import (
     QueryTimeoutError,
     StoreError,
     StoreUnavailableError,
+    TenantEndedError,
+    TenantSuspendedError,
+    UnknownTenantError,
 )
 
 __all__ = [
@@ -47,7 +50,8 @@ _LOGIN = {
 }
 
 # PostgreSQL makes the texts of these classes of the schema's names alone. The others may quote a value.
-_OF_NAMES = {"08", "0A", "23", "25", "26", "28", "3D", "40", "42", "53", "55", "57"}
+# TH are those that our own functions raise.
+_OF_NAMES = {"08", "0A", "23", "25", "26", "28", "3D", "40", "42", "53", "55", "57", "TH"}
 _NAMES = {"sqlstate", "schema_name", "table_name", "column_name", "data_type_name", "constraint_name"}
 _NOT_SHOWN = "its text is not shown, because it may quote a value"
 # What asyncpg itself says of these tells of the connection, not of values. (TimeoutError is an OSError.)
@@ -183,6 +187,8 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
     state = _state(error)
     # Told of the aggregate: the query's name is not always that of the method which ran it.
     aggregate = query.partition(".")[0]
+    if state.startswith("TH"):
+        return _of_tenant(state, query)
     match state:
         case "23505":
             fields = _fields(error)
@@ -213,6 +219,23 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
     if state.startswith("22") or state == "54000":  # a document beyond what a value may hold
         return InvalidArgumentError(query, f"the server refuses a value (SQLSTATE {state})")
     return StoreError(f"{query}: {_trouble(error)}")
+
+
+def _of_tenant(state: str, query: str) -> StoreError:
+    """What our own functions raise of a tenant, told by SQLSTATE."""
+    match state:
+        case "TH001":
+            return TenantSuspendedError(
+                f"{query}: this tenant is suspended, and nothing was done: an operator resumes it with "
+                "`store.tenants.resume`"
+            )
+        case "TH002":
+            return TenantEndedError(f"{query}: this tenant has ended, and nothing was done")
+        case _:
+            return UnknownTenantError(
+                f"{query}: the directory has no such tenant, and DATABASE_TENANTS=registered lets no other one in: an "
+                "operator puts it there with `store.tenants.create`"
+            )
 
 
 # Which group may run the queries of an aggregate that is not a service's.

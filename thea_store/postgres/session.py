@@ -17,6 +17,7 @@ __all__ = [
     "literal",
     "start_up_options",
     "start_up_settings",
+    "which_tenants",
 ]
 
 FIXED: Mapping[str, str] = {
@@ -46,6 +47,12 @@ FIXED: Mapping[str, str] = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
 }
+
+
+def which_tenants(tenants: str) -> dict[str, str]:
+    """The setting that says which tenants a session takes; where any may work, it is left as the operator has it."""
+    return {} if tenants == "any" else {"app.tenants": tenants}
+
 
 # PgBouncer refuses a start-up setting that it does not know, or drops it, if it was told to. No role has this one.
 _MARK = {"app.connection": "direct"}

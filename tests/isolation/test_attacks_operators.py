@@ -1,0 +1,125 @@
+"""Free SQL with the login of an operator's group, which serves no tenant: it learns nothing of a tenant's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import Connection
+
+from tests.isolation.attacks import (  # noqa: F401 - fixtures
+    MINE,
+    THEIRS,
+    Scene,
+    refused,
+    run,
+    scene_fixture,
+    switch,
+    untouched_fixture,
+)
+from thea_store.verification.groups import GROUPS
+
+OPERATORS = [group.name for group in GROUPS if not group.serves_tenants]
+# What a group may call, beside what everybody may, with the reason.
+CALLED: dict[str, set[str]] = {}
+
+
+@pytest.fixture(name="operator", params=OPERATORS)
+def operator_fixture(scene: Scene, request: pytest.FixtureRequest) -> Iterator[Connection[Any]]:
+    with psycopg.connect(scene.database.url_of(request.param)) as connection:
+        connection.prepare_threshold = None
+        yield connection
+        connection.rollback()
+
+
+def group_of(operator: Connection[Any]) -> str:
+    [group] = [name for name in OPERATORS if operator.info.user.endswith(name.removeprefix("thea_"))]
+    return group
+
+
+@pytest.mark.parametrize("tenant", [None, MINE, THEIRS])
+def test_no_row_of_a_tenant_is_read_written_or_locked(
+    scene: Scene, operator: Connection[Any], tenant: str | None
+) -> None:
+    if tenant is not None:
+        switch(operator, tenant)
+    for table in scene.tables:
+        for statement in (
+            "select from {t}",
+            "select count(*) from {t}",
+            "select tenant_id from {t} limit 1",
+            "copy {t} to stdout",
+            "insert into {t} (tenant_id) values ('x')",
+            "delete from {t}",
+            "select from {t} for update",
+            "lock table {t} in access share mode",
+            "truncate {t}",
+        ):
+            refused(operator, statement.format(t=table))
+
+
+def test_neither_estimates_nor_statistics_tell_of_a_row(scene: Scene, operator: Connection[Any]) -> None:
+    run(scene.superuser, "analyze")
+    for table in scene.tables:
+        refused(operator, f"explain select from {table} where tenant_id = '{THEIRS}'")
+        statistics = "select attname from pg_stats where format('%I.%I', schemaname, tablename) = %s"
+        assert run(scene.superuser, statistics.replace("%I", "%%I"), table).fetchall() != []
+        assert run(operator, statistics.replace("%I", "%%I"), table).fetchall() == []
+
+
+def test_no_function_is_called_that_is_not_for_it(scene: Scene, operator: Connection[Any]) -> None:
+    group = group_of(operator)
+    callable_ = scene.ask(
+        "select proname from pg_proc where pronamespace = 'thea'::regnamespace"
+        " and has_function_privilege(%s, oid, 'execute')",
+        group,
+    )
+
+    assert {name for (name,) in callable_} == CALLED.get(group, set())
+
+
+def test_no_other_role_is_taken_on(scene: Scene, operator: Connection[Any]) -> None:
+    others = {role for (role,) in scene.ask("select rolname from pg_roles")} - {operator.info.user, group_of(operator)}
+
+    assert others > {"thea_owner", "thea_app", "thea_maintenance"}
+    for role in others:
+        refused(operator, f'set role "{role}"')
+
+
+def test_nothing_is_created_altered_or_kept(operator: Connection[Any]) -> None:
+    for statement in (
+        "create table thea.mine (id int)",
+        "create function thea.mine() returns int language sql return 1",
+        "create schema mine",
+        "alter table thea.tenants no force row level security",
+        "drop policy directory on thea.tenants",
+        "alter function thea.tenant() immutable",
+        "create or replace function thea.tenant() returns text language sql return 'x'",
+    ):
+        refused(operator, statement)
+    refused(operator, "create temporary table mine (id int)", match="temporary")
+
+
+def test_it_uses_no_directory_but_its_own(operator: Connection[Any]) -> None:
+    [own] = [group.tables for group in GROUPS if group.name == group_of(operator)]
+    for group in GROUPS:
+        for table in set(group.tables) - set(own):
+            refused(operator, f"select from thea.{table}")
+    for table in own:
+        run(operator, f"select count(*) from thea.{table}")
+
+
+def test_a_services_login_reads_and_writes_no_directory(scene: Scene) -> None:
+    for url in scene.urls.values():
+        with psycopg.connect(url) as connection:
+            switch(connection, MINE)
+            for table in [table for group in GROUPS for table in group.tables]:
+                for statement in (
+                    "select from thea.{t}",
+                    "delete from thea.{t}",
+                    "select from thea.{t} for share",
+                    "explain select from thea.{t}",
+                ):
+                    refused(connection, statement.format(t=table))
