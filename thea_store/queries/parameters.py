@@ -29,7 +29,10 @@ from dataclasses import dataclass, field
 
 from thea_store.queries.lexer import SqlText, Token, spelling
 
-__all__ = ["find_parameters", "number_parameters"]
+__all__ = ["TENANT", "find_parameters", "number_parameters"]
+
+TENANT = "tenant_id"
+"""The parameter of every query that reads or writes rows of a tenant."""
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _VALUE_END = re.compile(r"""[A-Za-z0-9_$'")\]]|[^\x00-\x7f]""")

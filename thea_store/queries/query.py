@@ -8,13 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from thea_store.queries.lexer import Source, SqlText, Token, spelling, tokenize
-from thea_store.queries.parameters import find_parameters, number_parameters
+from thea_store.queries.parameters import TENANT, find_parameters, number_parameters
 from thea_store.queries.variants import Key, Switches, expand
 
 __all__ = ["TENANT", "Entry", "Query", "read_queries"]
-
-TENANT = "tenant_id"
-"""The parameter that every query has."""
 
 R_co = TypeVar("R_co", covariant=True)
 
