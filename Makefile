@@ -97,6 +97,10 @@ bench: $(STAMP) ## Compare the store with asyncpg's pool, SQLAlchemy and COPY, e
 bench-search: $(STAMP) ## Search in a tenant of a million notes, against the owner without row security
 	@$(BIN)/python bench/search.py $(ARGS)
 
+.PHONY: costs
+costs: $(STAMP) ## Write anew what every public call costs in figures that no machine changes
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/python -m tests.costs
+
 .PHONY: bench-notes
 bench-notes: $(STAMP) ## What the words of a note add to its insert
 	@$(BIN)/python bench/note_words.py $(ARGS)

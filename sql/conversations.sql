@@ -116,7 +116,7 @@ with parents as (
   select id
   from thea.users
   where tenant_id = :tenant_id
-    and id in (select user_id from jsonb_to_recordset(:rows) as (user_id bigint))
+    and id = any (array(select user_id from jsonb_to_recordset(:rows) as (user_id bigint)))
     and deleted_at is null
   for share
 )

@@ -125,7 +125,7 @@ with owners as (
     select id
     from thea.users
     where tenant_id = :tenant_id
-      and id in (select user_id from jsonb_to_recordset(:rows) as (user_id bigint))
+      and id = any (array(select user_id from jsonb_to_recordset(:rows) as (user_id bigint)))
       and deleted_at is null
     for share
   ) locked
@@ -136,7 +136,7 @@ parents as (
     select id, user_id
     from thea.conversations
     where tenant_id = :tenant_id
-      and id in (select conversation_id from jsonb_to_recordset(:rows) as (conversation_id bigint))
+      and id = any (array(select conversation_id from jsonb_to_recordset(:rows) as (conversation_id bigint)))
       -- `is true`, so that the conversations are looked up by their ids: a user may have thousands.
       and (user_id in (select id from owners)) is true
       and deleted_at is null

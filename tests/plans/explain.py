@@ -22,7 +22,7 @@ from thea_store.queries.file import Query
 from thea_store.testing import TestDatabase
 from thea_store.testing.logins import SERVICE
 
-__all__ = ["Fault", "Mode", "Plan", "Planner", "Rule", "judge", "open_planner"]
+__all__ = ["Fault", "Mode", "Plan", "Planner", "Rule", "judge", "open_planner", "read_plan"]
 
 Mode = Literal["custom", "generic"]
 """A plan for the values of the call, or one for all values, which a server may choose after five calls."""
@@ -148,7 +148,7 @@ class Planner:
         finally:
             await raw.execute("rollback")
         await asyncio.sleep(0)  # what the server told is handed on by then
-        plans = [plan for plan in map(_read, self._told) if plan is not None]
+        plans = [plan for plan in map(read_plan, self._told) if plan is not None]
         return [plan for plan in plans if plan.touches(self.tables)]
 
 
@@ -169,7 +169,8 @@ async def open_planner(database: TestDatabase) -> AsyncIterator[Planner]:
 # --- reading ----------------------------------------------------------------------------------------
 
 
-def _read(message: str) -> Plan | None:
+def read_plan(message: str) -> Plan | None:
+    """The plan that a message of auto_explain tells; `None` of any other message."""
     head, _, body = message.partition("\n")
     if not head.endswith("plan:"):
         return None

@@ -194,7 +194,7 @@ def _create_many(aggregate: Aggregate) -> str:
   select id
   from {parent.table}
   where tenant_id = :tenant_id
-    and id in (select {parent.reference} from jsonb_to_recordset(:rows) as ({parent.reference} bigint))
+    and id = any (array(select {parent.reference} from jsonb_to_recordset(:rows) as ({parent.reference} bigint)))
     and deleted_at is null
   for share
 )"""
