@@ -94,6 +94,14 @@ bench: $(STAMP) ## Compare the store with asyncpg's pool, SQLAlchemy and COPY, e
 	@$(BIN)/python bench/single.py $(ARGS)
 	@$(BIN)/python bench/bulk.py
 
+.PHONY: bench-field
+$(VENV)/.installed-bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+bench-field: $(VENV)/.installed-bench ## One row and a page of each aggregate, beside what a service would take otherwise
+	@$(BIN)/python bench/field.py $(ARGS)
+
 bench-search: $(STAMP) ## Search in a tenant of a million notes, against the owner without row security
 	@$(BIN)/python bench/search.py $(ARGS)
 

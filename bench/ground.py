@@ -16,7 +16,7 @@ from thea_store.testing import TestServer
 
 __all__ = ["TENANTS", "Ground", "Place", "Traffic", "one_tenant", "prepared_ground", "zipf"]
 
-TENANTS, USERS, MESSAGES = 100, 10, 60
+TENANTS, USERS, MESSAGES, OTHERS = 100, 10, 60, 20
 _PLAIN = "thea_bench_plain"
 
 # Filled without triggers, which would only make the filling slow; they fire for all that is measured.
@@ -41,6 +41,20 @@ select
   '{{"when": "tomorrow 10:00", "title": "dentist"}}', 0.93, 120,
   now() - make_interval(mins => {MESSAGES} - m, secs => c.id)
 from thea.conversations c, generate_series(1, {MESSAGES}) m;
+
+insert into thea.events (
+  tenant_id, user_id, title, start_datetime, end_datetime, location, category, reminder_minutes, extra_data, created_at
+)
+select
+  u.tenant_id, u.id, 'Dentist', now() + make_interval(days => e), now() + make_interval(days => e, hours => 1),
+  'Calle Mayor 3', 'health', 30, '{{"color": "red"}}', now() - make_interval(mins => {OTHERS} - e, secs => u.id)
+from thea.users u, generate_series(1, {OTHERS}) e;
+
+insert into thea.notes (tenant_id, user_id, title, content, category, tags, extra_data, search_vector, created_at)
+select
+  u.tenant_id, u.id, 'Shopping', 'Bread, milk, and whatever else there is no more of at home.', 'home',
+  '{{shopping,week}}', '{{"color": "red"}}', '', now() - make_interval(mins => {OTHERS} - n, secs => u.id)
+from thea.users u, generate_series(1, {OTHERS}) n;
 """
 
 

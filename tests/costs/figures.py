@@ -44,14 +44,15 @@ async def server_costs(meter: Meter, call: Call, grounds: Mapping[str, Ground]) 
 
 async def client_cost(meter: Meter, call: Call, tenant: str) -> ClientCost:
     """Each figure of a call of its own, on rows that are made anew, because it may change or remove them."""
-    grounds = [await prepare(meter.store, tenant, f"pan {place}") for place in range(5)]
+    grounds = [await prepare(meter.store, tenant, f"pan {place}") for place in range(6)]
     # The first time, statements are prepared and caches filled.
     await meter.round_trips(call, grounds[0])
     await meter.python_calls(call, grounds[1])
     return ClientCost(
         await meter.round_trips(call, grounds[2]),
-        await meter.python_calls(call, grounds[3]),
-        await meter.python_bytes(call, grounds[4]),
+        # The pool's own tasks may come in between once.
+        min(await meter.python_calls(call, grounds[3]), await meter.python_calls(call, grounds[4])),
+        await meter.python_bytes(call, grounds[5]),
     )
 
 

@@ -18,14 +18,13 @@ from tests.costs.figures import client_cost, committed, dearer, server_costs
 from tests.costs.meter import Meter, opened
 from tests.costs.tenants import SIZES, fill
 from tests.support.calls import CALLS, Call, Ground
-from thea_store import Page
 from thea_store.assistant.notes import Notes
 from thea_store.testing import TestDatabase
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("costs")]
 
 COMMITTED = committed()
-GET_ALL, GET_BY_ID, CREATE = Call("notes", "get_all"), Call("notes", "get_by_id"), Call("notes", "create")
+GET_BY_CATEGORY, GET_BY_ID, CREATE = [Call("notes", method) for method in ("get_by_category", "get_by_id", "create")]
 
 _Database = tuple[TestDatabase, Mapping[str, Ground]]
 
@@ -87,16 +86,15 @@ async def test_a_second_statement_is_noticed(client: Meter, monkeypatch: pytest.
 
 
 async def test_copies_of_the_result_are_noticed(client: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
-    get_all = Notes.get_all
+    get_by_category = Notes.get_by_category
 
-    async def copied(self: Notes, tenant_id: str, **asked: Any) -> Page[Any]:
-        page = await get_all(self, tenant_id, **asked)
-        return Page(items=[note.model_copy() for _ in range(200) for note in page.items], next_cursor=None)
+    async def copied(self: Notes, tenant_id: str, user_id: int, category: str) -> Any:
+        return [note.model_copy() for note in await get_by_category(self, tenant_id, user_id, category) * 200]
 
-    monkeypatch.setattr(Notes, "get_all", copied)
-    cost = await client_cost(client, GET_ALL, "copied")
-    noticed = {sentence.partition(":")[0] for sentence in dearer(cost, COMMITTED[str(GET_ALL)]["client"])}
-    assert noticed == {"python_bytes"}
+    monkeypatch.setattr(Notes, "get_by_category", copied)
+    cost = await client_cost(client, GET_BY_CATEGORY, "copied")
+    noticed = {sentence.partition(":")[0] for sentence in dearer(cost, COMMITTED[str(GET_BY_CATEGORY)]["client"])}
+    assert "python_bytes" in noticed
 
 
 async def test_a_trigger_more_is_noticed(server: Meter, filled: _Database) -> None:
