@@ -148,7 +148,8 @@ class Psycopg:
     async def page(self, name: str, tenant: str) -> Sequence[Any]:
         async with self.pool.connection() as connection, connection.cursor(row_factory=class_row(RECORDS[name])) as cur:
             await cur.execute(page_sql(name, "%s", "%s").encode(), [tenant, PAGE])
-            return await cur.fetchall()
+            found: Sequence[Any] = await cur.fetchall()
+            return found
 
 
 class SqlSpec:
@@ -187,7 +188,8 @@ class AioSql:
 
     async def page(self, name: str, tenant: str) -> Sequence[Any]:
         async with self.pool.acquire() as connection:
-            return [row async for row in getattr(self.queries, f"page_{name}")(connection, tenant=tenant, size=PAGE)]
+            found = getattr(self.queries, f"page_{name}")(connection, tenant=tenant, size=PAGE)
+            return [row async for row in found]
 
 
 class Piccolo:

@@ -24,7 +24,7 @@ from thea_store.testing import TestDatabase
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("costs")]
 
 COMMITTED = committed()
-GET_BY_CATEGORY, GET_BY_ID, CREATE = [Call("notes", method) for method in ("get_by_category", "get_by_id", "create")]
+GET_BY_ID, CREATE = Call("notes", "get_by_id"), Call("notes", "create")
 
 _Database = tuple[TestDatabase, Mapping[str, Ground]]
 
@@ -85,15 +85,17 @@ async def test_a_second_statement_is_noticed(client: Meter, monkeypatch: pytest.
     assert noticed >= {"round_trips", "python_calls"}
 
 
-async def test_copies_of_the_result_are_noticed(client: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
-    get_by_category = Notes.get_by_category
+async def test_copies_of_a_row_are_noticed(client: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
+    get_by_id = Notes.get_by_id
 
-    async def copied(self: Notes, tenant_id: str, user_id: int, category: str) -> Any:
-        return [note.model_copy() for note in await get_by_category(self, tenant_id, user_id, category) * 200]
+    async def copied(self: Notes, tenant_id: str, id: int) -> Any:  # noqa: A002
+        note = await get_by_id(self, tenant_id, id)
+        assert note is not None
+        return [note.model_copy() for _ in range(50)][-1]
 
-    monkeypatch.setattr(Notes, "get_by_category", copied)
-    cost = await client_cost(client, GET_BY_CATEGORY, "copied")
-    noticed = {sentence.partition(":")[0] for sentence in dearer(cost, COMMITTED[str(GET_BY_CATEGORY)]["client"])}
+    monkeypatch.setattr(Notes, "get_by_id", copied)
+    cost = await client_cost(client, GET_BY_ID, "copied")
+    noticed = {sentence.partition(":")[0] for sentence in dearer(cost, COMMITTED[str(GET_BY_ID)]["client"])}
     assert "python_bytes" in noticed
 
 
