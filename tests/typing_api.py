@@ -5,17 +5,20 @@ Each `assert_type` fails the type check when a signature changes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any, assert_type
 
 from thea_store import (
     AuditEntry,
+    Call,
     Conversation,
     DuplicateError,
     Event,
     EventOccurrence,
     Health,
+    JsonFormatter,
     Message,
     MessageStatistics,
     MigrationRequiredError,
@@ -33,6 +36,7 @@ from thea_store import (
     UserOverview,
 )
 from thea_store.embedded import EmbeddedPostgres
+from thea_store.telemetry import otel, prometheus
 
 
 async def opening() -> None:
@@ -51,6 +55,19 @@ async def opening() -> None:
         assert_type(error.fields, tuple[str, ...])
     except StoreError as error:
         assert_type(error.repeatable, bool)
+
+
+async def telemetry(store: Store) -> None:
+    def callback(call: Call) -> None:
+        assert_type(call.query, str)
+        assert_type(call.seconds, float)
+        assert_type(call.rows, int)
+        assert_type(call.error, BaseException | None)
+
+    assert_type(store.on_call(callback), Callable[[], None])
+    assert_type(prometheus.instrument(store), Callable[[], None])
+    assert_type(otel.instrument(store, tenants=True, histograms=True), Callable[[], None])
+    logging.StreamHandler().setFormatter(JsonFormatter())
 
 
 async def embedded() -> None:

@@ -50,6 +50,8 @@ class StoreError(Exception):
     repeatable = False
     """Whether surely nothing was written and the same work, all of it, may succeed at once: after a
     serialization failure, a deadlock or a connection lost before the commit."""
+    refused = False
+    """Whether the work was declined without having been begun, as by a full pool or beyond a limit."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Its class, sentence and attributes: some make the sentence of other arguments than itself."""
@@ -131,6 +133,8 @@ class ConflictError(StoreError):
 
 class PoolTimeoutError(StoreError):
     """No connection became free within `DATABASE_POOL_TIMEOUT` seconds."""
+
+    refused = True
 
 
 class QueryTimeoutError(StoreError):

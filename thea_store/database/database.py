@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row
+from thea_store.database.explaining import generic_plan
 from thea_store.database.failures import answered, is_silent, needs_new_connections, translate
 from thea_store.database.nobody import NOBODY, OfNobody
 from thea_store.database.pool import Pool
@@ -25,6 +26,7 @@ from thea_store.queries.file import Query
 from thea_store.settings import Settings
 from thea_store.telemetry import Observer, PoolFigures
 from thea_store.telemetry.calls import Watch
+from thea_store.telemetry.plans import SlowPlans
 
 __all__ = ["Database", "Isolation"]
 
@@ -40,6 +42,8 @@ class Database(Executor):
         self._settings = settings
         self._sticky = settings.tenant_scope == "session"
         self.observer = Observer(echo=settings.echo, slow_ms=settings.slow_query_ms)
+        self._plans = SlowPlans(self._explain)
+        self.observer.on_slow = self._plans.consider
         self._connector, self._pool = _pool(settings, None, password, self.observer)
         self._replica_connector: Connector | None = None
         self._replicas: Pool | None = None
@@ -57,6 +61,7 @@ class Database(Executor):
         deadline = time.monotonic() + patience
         self.observer.closed = True
         try:
+            await self._plans.close()
             await self._pool.close(patience)
         except BaseException:  # cancelled, so that the other does not wait at all
             deadline = 0.0
@@ -154,6 +159,21 @@ class Database(Executor):
         return await repeat(
             lambda: Transaction.begin(pool, tenant_id, message, self.observer, read_only=read_only), retried=retried
         )
+
+    async def _explain(self, query: Query[Any], tenant_id: str) -> str | None:
+        """A query's generic plan; `None` while no connection is idle, because a call may need the next one."""
+        if not self._pool.figures().idle:
+            return None
+        connection = await self._pool.acquire(None)
+        try:
+            plan = await generic_plan(connection, query, tenant_id)
+        except BaseException as error:
+            self._pool.end(connection)
+            if isinstance(error, Exception):
+                raise translate(error, query.name) from error
+            raise
+        self._pool.release(connection)
+        return plan
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         tenant = check_tenant(tenant_id)
@@ -257,5 +277,5 @@ def _pool(
         timeout=settings.pool_timeout,
         standby=replica_url is not None,
     )
-    observer.add_pool(pool.place, pool.server, pool.figures, pool.statistics)
+    observer.add_pool(connector.address, pool.server, pool.figures, pool.statistics)
     return connector, pool

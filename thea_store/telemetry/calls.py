@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
+from thea_store.errors import QueryTimeoutError
+from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query
 from thea_store.telemetry.pools import Pool, PoolFigures, PoolStatistics
 
@@ -94,7 +96,7 @@ class Observer:
         self._echo, self._slow = echo, slow_ms / 1000
         self._listeners: tuple[Callable[[Call], object], ...] = ()
         self.on_slow: Callable[[Watch], None] | None = None
-        """Called for each slow call, besides the log."""
+        """Called for each call whose statement was slow, besides the log."""
         self.retries: Counter[str] = Counter()
         """How often something was tried again, by the query's name; `run` is a whole transaction."""
         self.pools: list[Pool] = []
@@ -114,14 +116,14 @@ class Observer:
 
     def add_pool(
         self,
-        name: str,
+        address: DatabaseUrl,
         server: Server,
         figures: Callable[[], PoolFigures],
         statistics: PoolStatistics,
         lag: Callable[[], float | None] = lambda: None,
     ) -> None:
         """Have a pool measured too; `lag` gives the seconds that a replica was behind when it was last looked at."""
-        self.pools.append(Pool(name, server, figures, statistics, lag))
+        self.pools.append(Pool(address, server, figures, statistics, lag))
 
     def listen(self, callback: Callable[[Call], object]) -> Callable[[], None]:
         """Have each call told to `callback` when it ends; what comes back ends that."""
@@ -142,7 +144,7 @@ class Observer:
             _log.warning(
                 "slow query %s: %.1f ms", watch.statement, seconds * 1000, extra=_fields(watch, seconds, error)
             )
-            if self.on_slow is not None:
+            if self.on_slow is not None and (error is None or isinstance(error, QueryTimeoutError)):
                 self.on_slow(watch)
         elif self._echo:
             _log.info("%s: %.1f ms", watch.statement, seconds * 1000, extra=_fields(watch, seconds, error))

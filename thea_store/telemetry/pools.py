@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from thea_store.postgres.url import DatabaseUrl
+
 __all__ = ["BOUNDS", "Durations", "Ended", "Pool", "PoolFigures", "PoolStatistics"]
 
 BOUNDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -31,6 +33,11 @@ class Durations:
         """Count one."""
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
+
+    def plus(self, other: Durations) -> None:
+        """Count those of another too."""
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.seconds += other.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +71,30 @@ class PoolStatistics:
     ended: Counter[Ended] = field(default_factory=Counter)
     """Connections that ended, by the reason."""
 
+    def plus(self, other: PoolStatistics) -> PoolStatistics:
+        """Itself, with what another counted."""
+        self.asked += other.asked
+        self.found += other.found
+        self.at_once += other.at_once
+        self.timeouts += other.timeouts
+        self.waits.plus(other.waits)
+        self.opening.plus(other.opening)
+        self.failures += other.failures
+        self.ended += other.ended
+        return self
+
 
 class Pool(NamedTuple):
     """A pool as those who measure it see it."""
 
-    name: str
-    """The server's address, without login and password."""
+    address: DatabaseUrl
     server: Literal["primary", "replica"]
     figures: Callable[[], PoolFigures]
     statistics: PoolStatistics
     lag: Callable[[], float | None]
     """Seconds that a replica was behind when it was last looked at; `None` where that is not known."""
+
+    @property
+    def name(self) -> str:
+        """The server's address, without login and password."""
+        return str(self.address)
