@@ -66,7 +66,8 @@ class Watch:
         in_transaction: bool,
     ) -> None:
         self._observer, self.query, self.tenant_id, self.sent = observer, query, tenant_id, sent
-        self.server, self.in_transaction = server, in_transaction
+        self.server: Server = server
+        self.in_transaction = in_transaction
         self.rows, self.attempts = 0, 1
 
     @property
