@@ -178,9 +178,9 @@ async def test_a_run_that_is_repeated_is_counted(store: Store, tenant: str) -> N
 
 async def test_a_call_that_gets_no_connection_is_told(thea_database: TestDatabase, tenant: str) -> None:
     told: list[Call] = []
-    settings = Settings(url=thea_database.app_url, pool_size=1, max_overflow=0, pool_timeout=0.05)
-    async with Store.open(settings) as store:
+    async with Store.open(Settings(url=thea_database.app_url, pool_size=1, max_overflow=0)) as store:
         store.on_call(told.append)
+        store._database._pool._timeout = 0.05  # not before: a store that opens waits as long, too
         async with store.transaction(tenant):
             with pytest.raises(PoolTimeoutError):
                 await store.users.count(tenant)

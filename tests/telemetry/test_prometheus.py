@@ -29,7 +29,6 @@ async def measured(thea_database: TestDatabase, registry: CollectorRegistry) -> 
         replica_url=thea_database.app_url,
         pool_size=1,
         max_overflow=0,
-        pool_timeout=0.05,
         ssl_mode="disable",
     )
     async with Store.open(settings) as store:
@@ -84,6 +83,7 @@ async def test_a_full_pool_is_seen_as_waiting_as_timeouts_and_as_refused_work(
     measured: Store, registry: CollectorRegistry, tenant: str
 ) -> None:
     before = total(registry, "db_client_connection_timeouts_total", thea_store_server="primary")
+    measured._database._pool._timeout = 0.05  # not before: a store that opens waits as long, too
     async with measured.transaction(tenant):
         with pytest.raises(PoolTimeoutError):
             await measured.users.count(tenant)
