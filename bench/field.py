@@ -267,7 +267,9 @@ class TortoiseOrm:
         return await MODELS[name].filter(tenant_id=tenant, id=id, deleted_at=None).first()
 
     async def page(self, name: str, tenant: str) -> Sequence[Any]:
-        return await MODELS[name].filter(tenant_id=tenant, deleted_at=None).order_by("-created_at", "-id").limit(PAGE)
+        every = MODELS[name].filter(tenant_id=tenant, deleted_at=None).order_by("-created_at", "-id")
+        rows: Sequence[Any] = await every.limit(PAGE)
+        return rows
 
 
 class _Base(DeclarativeBase):
