@@ -1,6 +1,6 @@
 -- The roles stay: other databases of the server may use them.
 
-revoke select on _yoyo_migration from thea_app, thea_readonly, thea_maintenance;
+revoke select on _yoyo_migration from thea_app, thea_readonly, thea_maintenance, thea_mover;
 
 drop sequence thea.keystone;
 

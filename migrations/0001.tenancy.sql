@@ -11,7 +11,9 @@ declare
 begin
   for missing in
     select wanted.name
-    from unnest(array['thea_owner', 'thea_app', 'thea_readonly', 'thea_maintenance']) as wanted (name)
+    from unnest(array[
+      'thea_owner', 'thea_app', 'thea_readonly', 'thea_maintenance', 'thea_mover', 'thea_loader'
+    ]) as wanted (name)
     where not exists (select from pg_catalog.pg_roles r where r.rolname = wanted.name)
   loop
     execute format('create role %I nologin noinherit', missing);
@@ -29,6 +31,10 @@ begin
       when insufficient_privilege then null;
     end;
   end if;
+  -- What brings whole tenants in runs as thea_loader (0011.archive), to which only a member may hand functions over.
+  if not pg_catalog.pg_has_role('thea_owner', 'thea_loader', 'member') then
+    grant thea_loader to thea_owner;
+  end if;
   -- Who may connect is left as the operator has it: the roles are the server's, so the groups of two databases are the
   -- same, and a right given to a group could not keep the services of one out of the other (docs/isolation.md).
   -- Temporary tables would let a service keep rows of one tenant for the next.
@@ -40,7 +46,7 @@ create schema thea;
 
 alter schema thea owner to thea_owner;
 
-grant usage on schema thea to thea_app, thea_readonly, thea_maintenance;
+grant usage on schema thea to thea_app, thea_readonly, thea_maintenance, thea_mover, thea_loader;
 
 -- `stable`, not `immutable`: a cached plan must ask again. `nullif`: an ended `set local` leaves an
 -- empty string. `return`, not a string body: names are resolved now, whatever the search path later.
@@ -52,7 +58,7 @@ alter function thea.tenant() owner to thea_owner;
 
 revoke all on function thea.tenant() from public;
 
-grant execute on function thea.tenant() to thea_app, thea_readonly, thea_maintenance;
+grant execute on function thea.tenant() to thea_app, thea_readonly, thea_maintenance, thea_mover, thea_loader;
 
 -- The tenant that the session names, whether it may work or not. It is for what must not ask a directory of tenants:
 -- `thea.tenant()` asks it, once there is one (0010.tenants).
@@ -72,7 +78,7 @@ alter sequence thea.keystone owner to thea_owner;
 
 comment on sequence thea.keystone is 'keeps `drop owned by` from taking the groups out of the policies';
 
-grant usage on sequence thea.keystone to thea_app, thea_readonly, thea_maintenance;
+grant usage on sequence thea.keystone to thea_app, thea_readonly, thea_maintenance, thea_mover;
 
 -- Services compare the applied migrations with those they were built for.
-grant select on _yoyo_migration to thea_app, thea_readonly, thea_maintenance;
+grant select on _yoyo_migration to thea_app, thea_readonly, thea_maintenance, thea_mover;

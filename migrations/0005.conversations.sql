@@ -24,6 +24,10 @@ create table thea.conversations (
   constraint conversations_context_data_check check (jsonb_typeof(context_data) = 'object')
 );
 
+-- No foreign key, since it would go round in a circle. A tenant that is brought in under other ids has this one
+-- changed as well: the comment of a column that begins with these words says whose ids it holds.
+comment on column thea.conversations.last_message_id is 'refers to thea.message_history';
+
 comment on column thea.conversations.last_message_at is
   'the time of the last message that arrived, which the next one must be later than; '
   'unlike last_activity, no service sets it';

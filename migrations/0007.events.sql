@@ -117,6 +117,10 @@ create function thea.keep_dates() returns trigger
   language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Events that are brought in from elsewhere have their dates already.
+  if current_user = 'thea_loader' then
+    return null;
+  end if;
   update thea.events e
   set start_datetime = thea.same_day(e.start_datetime, e.timezone, new.timezone),
     end_datetime = thea.same_day(e.end_datetime, e.timezone, new.timezone),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from thea_store.assistant.notes import MARK_END, MARK_START, Note, NoteChanges, NoteHit
     from thea_store.assistant.users import User, UserChanges, UserOverview
     from thea_store.errors import (
+        ArchiveError,
         ConflictError,
         DuplicateError,
         EmbeddedServerError,
@@ -75,6 +76,7 @@ __all__ = [
     "MARK_END",
     "MARK_START",
     "Aggregate",
+    "ArchiveError",
     "AuditEntry",
     "Batches",
     "BigInteger",
@@ -165,6 +167,7 @@ _EXPORTS = {
     "thea_store.assistant.notes": ("MARK_END", "MARK_START", "Note", "NoteChanges", "NoteHit"),
     "thea_store.assistant.users": ("User", "UserChanges", "UserOverview"),
     "thea_store.errors": (
+        "ArchiveError",
         "ConflictError",
         "DuplicateError",
         "EmbeddedServerError",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "ArchiveError",
     "ConflictError",
     "DuplicateError",
     "EmbeddedServerError",
@@ -217,3 +218,7 @@ class EmbeddedServerError(StoreError):
 
 class ExportFileError(StoreError):
     """A chat export cannot be read (any further); the message names the place."""
+
+
+class ArchiveError(StoreError):
+    """A tenant's archive was cut off or altered, or is of another version or another tenant than it should be."""

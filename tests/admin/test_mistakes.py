@@ -173,6 +173,7 @@ MISTAKES = [
     ),
     ("grant truncate on thea.notes to thea_search", "the right to truncate on thea.notes to thea_search is not one"),
     ("grant thea_search to {role}", "is a member of thea_search"),
+    ("grant thea_loader to {role}", "is a member of thea_loader"),
     ("grant select on thea.users to thea_search", "the right to select on thea.users to thea_search is not one"),
     (
         "revoke delete on thea.notes from thea_maintenance",

@@ -14,7 +14,10 @@ from tests.isolation.attacks import Scene, scene_fixture, untouched_fixture  # n
 from thea_store.postgres.url import DatabaseUrl
 
 OF_TENANT = "(tenant_id = thea.tenant())"
-OURS = "select oid, rolname from pg_roles where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin)$'"
+OURS = (
+    "select oid, rolname from pg_roles"
+    " where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin|mover|loader)$'"
+)
 IN_OURS = "relnamespace = 'thea'::regnamespace"
 OF_NO_SYSTEM = "{}namespace <> all(array['pg_catalog', 'information_schema']::regnamespace[])"
 
@@ -24,6 +27,7 @@ OTHER_POLICIES = {
     ("*", "d", "thea_maintenance"): "the same",
     ("thea.notes", "r", "thea_search"): "the searches compare the tenant themselves",
     ("thea.audit_log", "a", "thea_owner"): "the trigger function writes as the owner",
+    ("thea.audit_log", "a", "thea_loader"): "a tenant is brought in with its entries",
     ("thea.tenants", "*", "thea_admin"): "the directory belongs to no tenant",
     ("thea.tenants", "r", "thea_owner"): "functions look there, on a service's behalf, whether its tenant may work",
 }
@@ -32,13 +36,16 @@ OTHER_POLICIES = {
 RIGHTS = {
     ("*", "thea_app"): {"SELECT", "INSERT", "DELETE"},
     ("*", "thea_readonly"): {"SELECT"},
+    ("*", "thea_mover"): {"SELECT"},
+    ("*", "thea_loader"): {"SELECT", "INSERT", "UPDATE", "DELETE"},
+    ("thea.audit_log", "thea_loader"): {"SELECT", "INSERT", "DELETE"},
     ("*", "thea_maintenance"): {"SELECT", "DELETE"},
     ("thea.audit_log", "thea_app"): {"SELECT"},
     ("thea.audit_log", "thea_maintenance"): set[str](),
     ("thea.notes", "thea_search"): {"SELECT"},
 }
 # Besides: a service and its readers compare the applied migrations with their own.
-GROUPS = ("thea_app", "thea_readonly", "thea_maintenance", "thea_admin")
+GROUPS = ("thea_app", "thea_readonly", "thea_maintenance", "thea_admin", "thea_mover")
 HISTORY = {("_yoyo_migration", group, "SELECT") for group in GROUPS}
 # What belongs to no tenant, and what the one group may do there that uses it.
 SHARED = {
@@ -62,29 +69,35 @@ DEFINERS = {
     "audit": ("thea_owner", "nobody else may write the log"),
     "search_notes": ("thea_search", "`@@` is not leakproof, so row security would keep it from its index"),
     "tagged_notes": ("thea_search", "the same"),
+    "import_begin": ("thea_loader", "a tenant that is brought in has one entry in the log, not one for each row"),
+    "import_rows": ("thea_loader", "the same"),
+    "end_begin": ("thea_loader", "a tenant that ends takes its entries along"),
+    "end_rows": ("thea_loader", "the same"),
+    "advance_ids": ("thea_owner", "sequences are the owner's"),
+    "reserve_ids": ("thea_owner", "the same"),
 }
 
 # Who calls a function; all others are called by triggers alone.
 EXECUTED = {
     # Policies ask for it with the rights of whoever reads; so does each search.
-    "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"},
+    "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"},
     # One of the two is what `tenant` calls.
-    "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"},
-    "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"},
+    "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"},
+    "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"},
     "may_work": {"thea_maintenance"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
-    "note_vector": {"thea_app"},
-    "joints": {"thea_app"},
-    "wholes": {"thea_app"},
-    "words": {"thea_app"},
+    "note_vector": {"thea_app", "thea_loader"},
+    "joints": {"thea_app", "thea_loader"},
+    "wholes": {"thea_app", "thea_loader"},
+    "words": {"thea_app", "thea_loader"},
     # A query is made into words as a note is.
-    "unaccented": {"thea_app", "thea_search"},
-    "separators": {"thea_app", "thea_search"},
-    "ordinary": {"thea_app", "thea_search"},
-    "normal": {"thea_app", "thea_search"},
-    "spoken": {"thea_app", "thea_search"},
-    "word_forms": {"thea_app", "thea_search"},
-    "note_scope": {"thea_app", "thea_search"},
+    "unaccented": {"thea_app", "thea_search", "thea_loader"},
+    "separators": {"thea_app", "thea_search", "thea_loader"},
+    "ordinary": {"thea_app", "thea_search", "thea_loader"},
+    "normal": {"thea_app", "thea_search", "thea_loader"},
+    "spoken": {"thea_app", "thea_search", "thea_loader"},
+    "word_forms": {"thea_app", "thea_search", "thea_loader"},
+    "note_scope": {"thea_app", "thea_search", "thea_loader"},
     "same_day": {"thea_app"},
     # The searches have rights of their own, and alone are called by a service.
     "note_query": {"thea_search"},
@@ -93,35 +106,64 @@ EXECUTED = {
     "note_snippet": {"thea_search"},
     "search_notes": {"thea_app", "thea_readonly"},
     "tagged_notes": {"thea_app", "thea_readonly"},
+    # A service brings rows of a backup back with its own rights.
+    "require_own": {"thea_app", "thea_loader"},
+    "references_of": {"thea_app", "thea_loader"},
+    "id_here": {"thea_app", "thea_loader"},
+    "load_rows": {"thea_app", "thea_loader"},
+    # Whole tenants are brought in and ended by an operator.
+    "tenant_entry": {"thea_loader"},
+    "document_here": {"thea_loader"},
+    "load_entries": {"thea_loader"},
+    "advance_ids": {"thea_loader"},
+    "reserve_ids": {"thea_loader"},
+    "short_name": {"thea_loader"},
+    "import_begin": {"thea_mover"},
+    "import_rows": {"thea_mover"},
+    "end_begin": {"thea_mover"},
+    "end_rows": {"thea_mover"},
 }
 
 # A function's body, when it was looked at last: what it does for one tenant it does with rights or rows of all.
 READ_AGAIN = "read it with an attacker's eyes, and then write down its digest"
 BODIES = {
     "admitted_tenant": "b984198fcd21",
+    "advance_ids": "bf449d9f4335",
     "audit": "ec3e95387a23",
-    "audit_is_append_only": "c7d7f34d5d0a",
-    "cascade_deletion": "b63127d7b57e",
+    "audit_is_append_only": "9f2d4461ec52",
+    "cascade_deletion": "c326c1b7a784",
+    "end_begin": "d4184649f2e4",
+    "end_rows": "09e4a0b08339",
     "ensure_trigger": "6eebb609ce7e",
-    "index_note": "7efd1274e33d",
+    "import_begin": "535d9f6516d1",
+    "import_rows": "8cde15b2d68d",
+    "index_note": "b261674bee2d",
     "install_directory": "a0ddfaa4da73",
-    "keep_dates": "d6f4989eb569",
+    "keep_dates": "5bf060dc902f",
+    "load_entries": "99c6f6e639e6",
+    "load_rows": "1d560ce59065",
     "marked": "6b52b8f5b6d6",
     "may_work": "6254d964baea",
     "normal": "c85aaffd1122",
     "note_query": "b6e96f448898",
     "note_vector": "d2d474a96d8c",
-    "protect": "b91acecc0e9d",
+    "protect": "643e83648607",
+    "require_own": "8501f6bd3f60",
+    "reserve_ids": "95a67105b9df",
     "search_notes": "6a867878f166",
     "spoken": "31b474cd41e8",
     "tagged_notes": "f0cbbd0a294b",
-    "touch": "a773deb8919d",
-    "unprotect": "b1c44340dd01",
+    "tenant_entry": "fbca862d51ec",
+    "touch": "c7ef398c0b15",
+    "unprotect": "88c8819eb112",
     "words": "2cc41f5afe35",
 }
 
 # Who is watched by what, and when. The columns that the audit log leaves out follow from others, or are mere activity.
-_AUDIT = "audit AFTER INSERT OR DELETE OR UPDATE ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.audit('{}'{})"
+_AUDIT = (
+    "audit AFTER INSERT OR DELETE OR UPDATE ON thea.{} FOR EACH ROW"
+    " WHEN ((CURRENT_USER <> 'thea_loader'::name)) EXECUTE FUNCTION thea.audit('{}'{})"
+)
 _TOUCH = "touch BEFORE UPDATE{} ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.touch()"
 _OF_EVENTS = (
     " OF title, description, start_datetime, end_datetime, location, event_type, category, status, reminder_minutes,"
@@ -236,7 +278,7 @@ def test_every_right_on_a_relation_is_a_needed_one(scene: Scene) -> None:
     )
     needed = HISTORY | SEQUENCES
     for table in scene.tables:
-        for role in ("thea_app", "thea_readonly", "thea_maintenance", "thea_search"):
+        for role in ("thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"):
             rights = RIGHTS.get((table, role), RIGHTS.get(("*", role), set()))
             needed |= {(table, role, right) for right in rights}
     needed |= {(table, role, right) for table, (role, rights) in SHARED.items() for right in rights}
@@ -318,7 +360,7 @@ def test_what_is_the_servers_own_is_as_in_a_new_database(scene: Scene, what: str
 
 
 def test_nobody_creates_in_a_schema_or_keeps_temporary_tables(scene: Scene) -> None:
-    logins = (*GROUPS, "thea_search")
+    logins = (*GROUPS, "thea_search", "thea_loader")
     schemas = scene.ask("select nspname from pg_namespace where nspname !~ '^pg_(toast|temp)'")
 
     assert ("thea",) in schemas
@@ -338,11 +380,11 @@ def test_no_role_of_ours_can_log_in_or_has_a_power(scene: Scene) -> None:
         f" from pg_roles where oid in (select oid from ({OURS}) x)"
     )
 
-    assert len(roles) == 6
+    assert len(roles) == 8
     assert [name for name, is_strong in roles if is_strong] == []
 
 
-def test_no_role_of_ours_is_another_but_the_owner_who_hands_functions_to_the_searches(scene: Scene) -> None:
+def test_no_role_of_ours_is_another_but_the_owner_who_hands_functions_over(scene: Scene) -> None:
     memberships = scene.ask(
         f"select m.member::regrole::text, m.roleid::regrole::text from pg_auth_members m, ({OURS}) r"
         " where m.member = r.oid"
@@ -353,7 +395,7 @@ def test_no_role_of_ours_is_another_but_the_owner_who_hands_functions_to_the_sea
         [connection.info.user for connection in scene.logins.values()],
     )
 
-    assert sorted(memberships) == [("thea_owner", "thea_maintenance"), ("thea_owner", "thea_search")]
+    assert sorted(memberships) == [("thea_owner", role) for role in ("thea_loader", "thea_maintenance", "thea_search")]
     assert sorted(logins) == [(["thea_app"],), (["thea_readonly"],)]
 
 

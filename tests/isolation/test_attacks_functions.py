@@ -215,6 +215,11 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "words",
             "note_vector",
             "same_day",
+            # It writes with the rights of its caller.
+            "load_rows",
+            "require_own",
+            "references_of",
+            "id_here",
         },
     }[role]
 

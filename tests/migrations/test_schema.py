@@ -102,11 +102,12 @@ def test_every_table_has_a_permissive_and_a_restrictive_policy_of_the_tenant(
         " where schemaname = 'thea' and policyname in ('tenant', 'tenant_guard')"
     ).fetchall()
     of_tenant = "(tenant_id = thea.tenant())"
+    readers = {"thea_app", "thea_readonly", "thea_mover", "thea_loader"}
 
     for table in TABLES:
         policies = {name: (kind, set(roles), qual, check) for t, name, kind, roles, qual, check in rows if t == table}
-        assert policies["tenant"][:3] == ("PERMISSIVE", {"thea_app", "thea_readonly"}, of_tenant)
-        assert policies["tenant_guard"] == ("RESTRICTIVE", {"thea_app", "thea_readonly"}, of_tenant, of_tenant)
+        assert policies["tenant"][:3] == ("PERMISSIVE", readers, of_tenant)
+        assert policies["tenant_guard"] == ("RESTRICTIVE", readers, of_tenant, of_tenant)
 
 
 def test_no_unconditional_policy_reaches_the_application(superuser: psycopg.Connection[Any]) -> None:

@@ -71,6 +71,7 @@ UNSAFE = [
     ("alter role {group} superuser; grant {group} to {login}", "may become {group}, a superuser"),
     ("grant thea_owner to {group}; grant {group} to {login}", "thea_owner, which owns the tables"),
     ("grant thea_search to {login}", "may read every tenant, as thea_search may"),
+    ("grant thea_loader to {login}", "may change rows without an entry in the audit log, as thea_loader may"),
     ("grant thea_maintenance to {group}; grant {group} to {login}", "may read every tenant, as thea_maintenance may"),
     ("grant set on parameter session_replication_role to {login}", "may set session_replication_role"),
     (

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from thea_store.cli.archives import end_tenant, export_tenant, import_tenant, restore
 from thea_store.cli.conventions import FAILED, MISUSED, AsJson, say
 from thea_store.cli.imports import imports
 from thea_store.cli.own_tables import broken_promises, differences, manifest, new, prove
@@ -57,7 +58,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+exports = typer.Typer(help="Give out what is in the store.", no_args_is_help=True)
+exports.command("tenant")(export_tenant)
+imports.command("tenant")(import_tenant)
+ending = typer.Typer(help="End a tenant.", no_args_is_help=True)
+ending.command("tenant")(end_tenant)
 app.add_typer(imports, name="import")
+app.add_typer(exports, name="export")
+app.add_typer(ending, name="end")
+app.add_typer(restore, name="restore")
 app.add_typer(new, name="new")
 app.command()(manifest)
 app.command()(prove)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["GROUPS", "Group", "groups_of", "serves_tenants", "shared_tables"]
+__all__ = ["GROUPS", "ROLES_OF_TENANTS", "Group", "groups_of", "serves_tenants", "shared_tables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,13 @@ class Group:
 GROUPS: Sequence[Group] = (
     Group("thea_app", "read and write the rows of the tenant that a call names", serves_tenants=True),
     Group("thea_readonly", "read the rows of the tenant that a call names", serves_tenants=True),
+    Group("thea_mover", "read, bring in and end the tenant that a call names", serves_tenants=True),
     Group("thea_admin", "keep the directory of tenants, and see no tenant's rows", tables=("tenants",)),
 )
 """The groups for logins with which a store opens; `thea_owner` and `thea_maintenance` are for operators alone."""
+
+ROLES_OF_TENANTS = tuple(sorted([*(group.name for group in GROUPS if group.serves_tenants), "thea_loader"]))
+"""The roles that a tenant's two policies bind: those groups, and the role that brings whole tenants in."""
 
 _MEMBER = """
 select r.rolname::text

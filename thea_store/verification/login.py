@@ -8,7 +8,9 @@ from typing import Any, Literal, LiteralString, TypeAlias
 
 __all__ = ["Kind", "Power", "powers"]
 
-Kind: TypeAlias = Literal["superuser", "bypassrls", "owner", "triggers", "createrole", "all tenants", "files", "reach"]
+Kind: TypeAlias = Literal[
+    "superuser", "bypassrls", "owner", "triggers", "createrole", "all tenants", "unaudited", "files", "reach"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ _OWN: dict[Kind, str] = {
     "triggers": "may set session_replication_role, with which neither the audit log nor foreign keys are kept",
     "createrole": "has CREATEROLE, with which it may make itself a member of any role",
     "all tenants": "may read every tenant",
+    "unaudited": "may change rows without an entry in the audit log",
     "files": "may read or write the server's files or run its programs",
     "reach": "may do more than a service needs",
 }
@@ -53,6 +56,7 @@ _OTHERS: dict[Kind, str] = {
     "keys are kept",
     "createrole": "may become {role}, which has CREATEROLE and so may make itself a member of any role",
     "all tenants": "may read every tenant, as {role} may",
+    "unaudited": "may change rows without an entry in the audit log, as {role} may",
     "files": "may read or write the server's files or run its programs, as {role} may",
     "reach": "may do all that {role} may, which is more than a service needs",
 }
@@ -103,7 +107,8 @@ with recursive reached (role, through, becomes, inherits) as (
     )
     or exists (
       select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-      where n.nspname = 'thea' and p.proowner = r.oid and r.rolname not in ('thea_maintenance', 'thea_search')
+      where n.nspname = 'thea' and p.proowner = r.oid
+        and r.rolname not in ('thea_maintenance', 'thea_search', 'thea_loader')
     )
   )
   union
@@ -118,13 +123,14 @@ with recursive reached (role, through, becomes, inherits) as (
   select
     case
       when r.rolname in ('thea_maintenance', 'thea_search') then 'all tenants'
+      when r.rolname = 'thea_loader' then 'unaudited'
       when r.rolname in ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files') then 'files'
       else 'reach'
     end,
     r.rolname, f.through
   from reached f join pg_catalog.pg_roles r on r.oid = f.role
   where (f.becomes or f.inherits) and r.rolname in (
-    'thea_maintenance', 'thea_search',
+    'thea_maintenance', 'thea_search', 'thea_loader',
     'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files',
     'pg_read_all_data', 'pg_write_all_data', 'pg_maintain'
   )
@@ -134,7 +140,8 @@ from power p left join pg_catalog.pg_roles t on t.oid = p.through
 group by p.kind, p.role
 order by
   array_position(
-    array['superuser', 'bypassrls', 'owner', 'triggers', 'createrole', 'all tenants', 'files', 'reach'], p.kind
+    array['superuser', 'bypassrls', 'owner', 'triggers', 'createrole', 'all tenants', 'unaudited', 'files', 'reach'],
+    p.kind
   ),
   p.role
 """

@@ -230,10 +230,14 @@ def _tenant(context: CheckContext) -> Sequence[Verdict]:
 
 _DEFINERS = """
 select f.oid::regprocedure::text, o.rolname::text,
-  o.rolname in ('thea_owner', 'thea_search'), o.rolsuper or o.rolbypassrls,
+  o.rolname in ('thea_owner', 'thea_search', 'thea_loader'), o.rolsuper or o.rolbypassrls,
   coalesce(f.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'],
   has_function_privilege('public', f.oid, 'execute') and f.prorettype <> 'trigger'::regtype,
-  case f.prorettype when 'trigger'::regtype then 'thea_owner' else 'thea_search' end
+  case
+    when f.prorettype = 'trigger'::regtype or f.proname in ('advance_ids', 'reserve_ids') then 'thea_owner'
+    when f.proname ~ '^(import|end)_' then 'thea_loader'
+    else 'thea_search'
+  end
 from pg_proc f join pg_namespace n on n.oid = f.pronamespace join pg_roles o on o.oid = f.proowner
 where n.nspname = 'thea' and f.prosecdef
 order by 1

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted
-from thea_store.verification.groups import shared_tables
+from thea_store.verification.groups import ROLES_OF_TENANTS, shared_tables
 
 __all__ = ["CHECKS"]
 
 _OF_TENANT = "(tenant_id = thea.tenant())"
 _CONDITION = f"using {_OF_TENANT} with check {_OF_TENANT}"
-_APPLICATION = ("thea_app", "thea_readonly")
 
 _TABLES = """
 select format('thea.%I', c.relname), c.relname::text, c.relrowsecurity, c.relforcerowsecurity
@@ -104,14 +103,14 @@ def _of_table(name: str, policies: Sequence[_Policy]) -> list[Verdict]:
     if not any(each.permissive and each.command in commands and each.binds(["thea_app"]) for each in policies):
         fix = _policy("tenant", table, "for select " if reads_only else "", condition)
         found.append(problem(f"{table} has no policy that shows a tenant its rows", fix))
-    if not any(not each.permissive and each.command == "*" and each.binds(_APPLICATION) for each in policies):
+    if not any(not each.permissive and each.command == "*" and each.binds(ROLES_OF_TENANTS) for each in policies):
         fix = _policy("tenant_guard", table, "as restrictive ", _CONDITION)
         found.append(problem(f"{table} has no restrictive policy, so that any other one could open it", fix))
     return found
 
 
 def _policy(name: str, table: str, kind: str, condition: str) -> str:
-    made = f"create policy {name} on {table} {kind}to {', '.join(_APPLICATION)} {condition}"
+    made = f"create policy {name} on {table} {kind}to {', '.join(ROLES_OF_TENANTS)} {condition}"
     return f"`drop policy if exists {name} on {table}; {made}`"
 
 
@@ -166,7 +165,8 @@ where p.prosecdef
     o.rolsuper or o.rolbypassrls
     or exists (
       select from pg_roles g
-      where g.rolname in ('thea_owner', 'thea_maintenance', 'thea_search') and pg_has_role(o.oid, g.oid, 'member')
+      where g.rolname in ('thea_owner', 'thea_maintenance', 'thea_search', 'thea_loader')
+        and pg_has_role(o.oid, g.oid, 'member')
     )
   )
   and (
@@ -239,11 +239,11 @@ def _harm(setting: str) -> str:
     return "statements of people and other programs would not mean what they say"
 
 
-# Ours is who may migrate, without a way to use it; anybody else could read the notes of every tenant.
-_SEARCHERS = """
-select m.member::regrole::text
+# Ours is who may migrate, without a way to use it. Anybody else could do what only functions of the library should do.
+_INNER = """
+select r.rolname::text, m.member::regrole::text
 from pg_auth_members m join pg_roles r on r.oid = m.roleid
-where r.rolname = 'thea_search'
+where r.rolname = any(%(inner)s::text[])
   and m.member::regrole::text <> 'thea_owner'
   and not (
     -- Since PostgreSQL 16 whoever makes a role may grant it, and that alone.
@@ -251,18 +251,19 @@ where r.rolname = 'thea_search'
     and coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true) is false
     and exists (select from pg_roles o where o.rolname = 'thea_owner' and pg_has_role(m.member, o.oid, 'member'))
   )
-order by 1
+order by 1, 2
 """
+_INNER_ROLES = {
+    "thea_search": "may read the notes of every tenant",
+    "thea_loader": "may change rows without an entry in the audit log",
+}
 
 
-def _searchers(context: CheckContext) -> Sequence[Verdict]:
+def _inner_roles(context: CheckContext) -> Sequence[Verdict]:
     return [
-        problem(
-            f"{member} is a member of thea_search, and may read the notes of every tenant",
-            f"`revoke thea_search from {member}`",
-        )
-        for (member,) in context.ask(_SEARCHERS)
-    ] or [ok("nobody but thea_owner is a member of thea_search")]
+        problem(f"{member} is a member of {role}, and {_INNER_ROLES[role]}", f"`revoke {role} from {member}`")
+        for role, member in context.ask(_INNER, inner=list(_INNER_ROLES))
+    ] or [ok(f"nobody but thea_owner is a member of {' or '.join(_INNER_ROLES)}")]
 
 
 CHECKS: Mapping[str, Check] = {
@@ -271,5 +272,5 @@ CHECKS: Mapping[str, Check] = {
     "views": _views,
     "definers": _definers,
     "settings": _settings,
-    "thea_search": _searchers,
+    "inner roles": _inner_roles,
 }

@@ -1,0 +1,123 @@
+"""Brings an archive in: with its ids where the tenant has nothing yet, and with others elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from psycopg import Connection
+from psycopg.types.json import Jsonb
+
+from thea_store.errors import ArchiveError, InvalidTenantError
+from thea_store.postgres.url import DatabaseUrl
+from thea_store.queries.arguments import check_tenant
+from thea_store.tenancy.archive.file import Archive, Manifest
+from thea_store.tenancy.archive.loading import Loader, Tally
+from thea_store.tenancy.archive.session import Progress, applied_migrations, connected, no_progress, transaction
+from thea_store.tenancy.archive.tables import Table, read_tables
+
+__all__ = ["Imported", "import_tenant", "require_same_schema"]
+
+ACTOR = "import"
+"""Who brings a tenant in, as the audit log has it."""
+
+_BEGIN = "select thea.import_begin(%s, %s::uuid, %s)"
+_ROWS = "select thea.import_rows(%(tenant)s, %(archive)s::uuid, %(table)s, %(rows)s::json, %(ids)s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did."""
+
+    tenant: str
+    ids: str
+    """`kept` or `mapped`."""
+    tables: dict[str, Tally]
+
+
+def import_tenant(
+    address: DatabaseUrl,
+    file: Path,
+    *,
+    tenant_id: str | None = None,
+    name: str | None = None,
+    on_progress: Progress = no_progress,
+) -> Imported:
+    """Bring an archive in, with a login in `thea_mover`; blocks.
+
+    It goes to the tenant that it is of, or to the one called `name`. `tenant_id` is the tenant that the archive is
+    expected to be of. All of the archive is verified before the first row is written, and what stopped an import is no
+    matter: run again, it goes on. `ArchiveError` for an archive that was cut off or altered, or is of another schema or
+    tenant.
+    """
+    for given in (tenant_id, name):
+        if given is not None:
+            check_tenant(given)
+    with Archive(file) as archive, connected(address) as connection:
+        manifest = archive.manifest
+        target = _target(manifest, file, tenant_id, name)
+        require_same_schema(manifest.migrations, applied_migrations(connection, address), str(file), str(address))
+        archive.verify()
+        with transaction(connection, target):
+            tables = read_tables(connection)
+        _require_known(manifest, tables, file)
+        ids, loader = _begun(connection, manifest, target)
+        for table in tables:
+            if part := manifest.part(table.name):
+                loader.load(table, partial(archive.lines, part), on_progress)
+        return Imported(target, ids, loader.tallies)
+
+
+def _target(manifest: Manifest, file: Path, tenant_id: str | None, name: str | None) -> str:
+    if tenant_id is not None and manifest.tenant != tenant_id:
+        raise ArchiveError(
+            f"{file}: it is of another tenant than the given one: check the file, or bring it in under this name (--as)"
+        )
+    try:
+        return check_tenant(name or manifest.tenant)
+    except InvalidTenantError:
+        raise ArchiveError(f"{file}: the tenant in its manifest has no valid name") from None
+
+
+def require_same_schema(theirs: Iterable[str], ours: Iterable[str], there: str, here: str) -> None:
+    """Raise `ArchiveError` unless both have the same migrations."""
+    missing, others = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
+    if missing:
+        raise ArchiveError(
+            f"{there} is of another version: {here} lacks {', '.join(missing)}: run `thea-store migrate` there first"
+        )
+    if others:
+        raise ArchiveError(
+            f"{there} is of another version: it lacks {', '.join(others)}, which {here} has: bring it in where these "
+            "migrations are not applied yet, migrate there, and export it again"
+        )
+
+
+def _require_known(manifest: Manifest, tables: Iterable[Table], file: Path) -> None:
+    columns = {table.name: table.columns for table in tables}
+    for part in manifest.parts:
+        if columns.get(part.table) != part.columns:
+            raise ArchiveError(
+                f"{file}: its table {part.table} is missing here or has other columns: bring both to the same version"
+            )
+
+
+def _begun(connection: Connection[Any], manifest: Manifest, tenant_id: str) -> tuple[str, Loader]:
+    """Whether ids are kept or mapped, and what loads the rows."""
+    told = {
+        "tenant": manifest.tenant,
+        "exported_at": manifest.exported_at,
+        "tables": {
+            part.table: {"rows": part.rows, "lowest": part.lowest, "highest": part.highest} for part in manifest.parts
+        },
+    }
+    with transaction(connection, tenant_id, actor=ACTOR):
+        [(state,)] = connection.execute(_BEGIN, [tenant_id, manifest.id, Jsonb(told)]).fetchall()
+    # The words of a note stand for its tenant and user, and another version of PostgreSQL may make others.
+    is_same = tenant_id == manifest.tenant and manifest.server_version == connection.info.server_version // 10_000
+    keeps_all = state["ids"] == "kept" and is_same
+    given = None if keeps_all else {"offsets": state["offsets"], "anew": True}
+    return state["ids"], Loader(connection, tenant_id, ACTOR, _ROWS, {"archive": manifest.id}, given)
