@@ -197,10 +197,12 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
     )
     callable_by = {
         # Policies ask for the tenant; the searches check it themselves.
-        "thea_readonly": {"tenant", "search_notes", "tagged_notes"},
+        "thea_readonly": {"tenant", "admitted_tenant", "unchecked_tenant", "search_notes", "tagged_notes"},
         # The triggers that make a note's words and keep the dates of events run as who writes the note or the user.
         "thea_app": {
             "tenant",
+            "admitted_tenant",
+            "unchecked_tenant",
             "search_notes",
             "tagged_notes",
             "unaccented",
