@@ -29,6 +29,7 @@ COPIED = ["thea_store", "sql", "migrations", "tests", "tools", "released", "pypr
 SUITES = [
     "tests/database/test_pool.py",
     "tests/database/test_transactions.py",
+    "tests/database/test_one_message.py",
     "tests/database/test_cut_short.py",
     "tests/database/test_origin.py",
     "tests/database/test_silence.py",
@@ -38,7 +39,7 @@ SUITES = [
     "tests/cancellation/test_cancellation_everywhere.py",
     "tests/interleaving/test_interleaving_long.py",
 ]
-QUICK = SUITES[:8]
+QUICK = SUITES[:9]
 PYTEST = [
     sys.executable,
     "-m",

@@ -289,7 +289,7 @@ async def test_a_call_that_restores_what_it_needs_is_done_or_not(
     request.node.user_properties.append(("cancellation points", points))
 
     # A user returns by one statement; it may have to be tried again.
-    steps = ["try"] if name.startswith("users.") else ["try", "begin", "find", "restore", "do", "commit"]
+    steps = ["try"] if name.startswith("users.") else ["try", "begin and find", "restore", "do", "commit"]
     assert points >= 2 * len(steps)
 
 
@@ -326,7 +326,7 @@ async def test_a_transaction_that_fails_is_undone_though_its_undoing_is_cancelle
     points = await arena.step_through(single, fails, single.users.count, writes=False, again=again)
     request.node.user_properties.append(("cancellation points", points))
 
-    assert points >= 2 * len(["begin", "create", "savepoint", "create", "undo", "rollback"])
+    assert points >= 2 * len(["begin and create", "savepoint", "create", "undo", "rollback"])
 
 
 async def test_a_task_that_is_destroyed_within_a_transaction_gives_its_connection_back(

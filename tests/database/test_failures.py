@@ -15,6 +15,7 @@ import pytest
 from tests.support.wire import Wire
 from thea_store import (
     ConflictError,
+    InsufficientPrivilegeError,
     InvalidArgumentError,
     OutcomeUnknownError,
     QueryTimeoutError,
@@ -44,7 +45,7 @@ def refusal(state: str) -> asyncpg.PostgresError:
         ("22003", InvalidArgumentError, False),
         ("23514", InvalidArgumentError, False),
         ("25P02", StoreError, False),
-        ("42501", StoreError, False),
+        ("42501", InsufficientPrivilegeError, False),
         ("42703", StoreError, False),
         ("53100", StoreError, False),
         ("53200", StoreError, False),
@@ -160,6 +161,7 @@ async def test_what_the_server_said_last_is_the_reason_of_a_lost_connection(
     ):
         with pytest.raises(StoreUnavailableError, match=says) as caught:
             async with store.transaction(tenant) as tx:
+                await tx.users.count(tenant)
                 wire.ends = True
                 await tx.users.count(tenant)
         wire.ends = False
@@ -198,6 +200,7 @@ async def test_a_lost_connection_to_a_standby_is_said_to_be_one(thea_database: T
         async with Store.open(settings) as store:
             with pytest.raises(StoreUnavailableError, match="recovery conflict"):
                 async with store.transaction(tenant, read_only=True) as tx:
+                    await tx.users.count(tenant)
                     wire.cut()
                     await asyncio.sleep(0.05)
                     await tx.users.count(tenant)

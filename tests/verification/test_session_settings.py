@@ -62,6 +62,7 @@ def _stable(values: Any) -> list[tuple[str, str]]:
 async def in_force(store: Store, tenant: str) -> dict[str, str]:
     """The settings as a transaction of the store sees them."""
     async with store.transaction(tenant) as tx:
+        await tx.users.count(tenant)  # the transaction begins with its first statement
         raw = tx._transaction._connection.raw
         return {name: await raw.fetchval("select current_setting($1)", name) for name in FIXED}
 
@@ -73,15 +74,17 @@ def plain(url: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("level", ["role", "database"])
-@pytest.mark.parametrize("way", ["session", "transaction", "pooler", "silent pooler"])
+@pytest.mark.parametrize("way", ["session", "transaction", "pooler", "silent pooler", "pooler, read committed"])
 async def test_no_setting_of_a_role_or_database_changes_what_a_call_means(
     thea_new_database: NewDatabase, tenant: str, level: str, way: str
 ) -> None:
     database = thea_new_database()
     async with Store.open(database.app_url) as store:
         expected = await life(store, "undisturbed")
-    with hostile_login(database, level, HOSTILE) as url:
-        hostile = plain(url)
+    # Behind a pooler, a call takes its settings along in one message only where that is read committed by itself.
+    friendly = {"default_transaction_isolation": "read committed"} if "committed" in way else {}
+    with hostile_login(database, level, {**HOSTILE, **friendly}) as url:
+        hostile = {**plain(url), **dict.fromkeys(friendly, "")}
         options = {"ignore_startup_parameters": STARTUP} if way == "silent pooler" else {}
         scope = "session" if way == "session" else "transaction"
         if "pooler" not in way:

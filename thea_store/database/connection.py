@@ -8,13 +8,14 @@ import json
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
 from pydantic_core import from_json, to_json
 
+from thea_store.database import messages
 from thea_store.database.driver import connect_arguments
 from thea_store.database.failures import is_misconfigured, is_silent, is_unavailable, unreachable
 from thea_store.database.origin import cut_off_in_children
@@ -27,21 +28,26 @@ from thea_store.queries.binding import Json
 
 __all__ = ["Connection", "Connector", "literal", "set_local"]
 
-# Seconds. A server that works answers at once what costs it nothing: a new connection, `begin`, `set`, `rollback`. So
-# these have a bound of their own, at most this long and at least that long.
-_LONGEST_PROMPT = 5.0
+# Seconds. A server that works answers at once what costs it nothing: `begin`, `set`, `rollback`, and a new connection,
+# which takes a few round trips more. So these have bounds of their own, at most so long and at least that long.
+_LONGEST_PROMPT = 2.0
+_LONGEST_CONNECT = 5.0
 _SHORTEST_PROMPT = 1.0
 # The server ends a statement after the command timeout. The driver gives up this much later.
 _GRACE = 1.0
 # A refused connection is tried again for as long as a server takes to start.
 _STARTING = 10.0
 
-# Seconds: an idle connection is probed this early, then this often. A connection whose data or probes nobody
-# acknowledges for so long is dead: its host is gone, or a firewall has forgotten it.
-_PROBE_AFTER = 15
-_PROBE_EVERY = 5
+# Seconds: a connection on which nothing comes is probed this early, then this often, also while a statement runs. One
+# whose data or probes nobody acknowledges for so long is dead: its host is gone, or a firewall has forgotten it. The
+# last of these bounds data that were sent, and the others the wait for an answer; only both together find every case.
+_PROBE_AFTER = 2
+_PROBE_EVERY = 1
 _PROBES = 3
-_UNACKNOWLEDGED = 10.0
+_UNACKNOWLEDGED = 5.0
+
+# Seconds: a connection that was idle for longer has to answer before a call's own message is entrusted to it.
+_LONG_IDLE = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +63,29 @@ class Connection:
     holder: str | None = None
     """The tenant of the call that has the connection now; `None` where it is idle, or of no tenant."""
     born: float = field(default_factory=time.monotonic)
-    used: float = 0.0
+    used: float = field(default_factory=time.monotonic)
+    sent: bool = False
+    """Whether the last statement went out, so that the server may have run it."""
+    dangling: bool = False
+    """Whether what goes before a statement went out without it, and waits at the server for what comes next."""
+    _described: dict[str, Any] = field(default_factory=dict)
+
+    def is_doubtful(self) -> bool:
+        """Whether it was idle for so long that it may be dead, where something can be sent first that tells."""
+        return self.prompt_begin is not None and time.monotonic() - self.used > _LONG_IDLE
+
+    def lacks_settings_for(self, sql: str) -> bool:
+        """Whether the statement can be described only within a transaction that brings the settings: see `describe`."""
+        return self.prompt_begin is None and sql not in self._described
+
+    async def describe(self, opening: Sequence[str], sql: str) -> None:
+        """Have the statement described, in a transaction that begins with `opening` and is undone.
+
+        Behind a pooler a session has whatever settings its role has, and one of them may refuse the statement.
+        """
+        await self.raw.execute("; ".join(opening))
+        await self._describe(sql)
+        await self.raw.execute("rollback")
 
     async def carry(self, tenant_id: str) -> None:
         """Make the session carry this tenant.
@@ -79,11 +107,70 @@ class Connection:
         """The rows of one statement."""
         return await self.raw.fetch(sql, *values)
 
+    async def fetch_behind(self, before: bytes, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
+        """The rows of one statement, with the messages `before` it in its own round trip and transaction.
 
-def set_local(**settings: str | None) -> str:
+        Never the driver's `fetch`: where the type of a result has changed, it would run the statement once more,
+        without what goes before it. An argument that cannot be encoded leaves the connection `dangling`.
+        """
+        raw: Any = self.raw
+        self.sent = self.dangling = False
+        raw._check_open()  # noqa: SLF001 - see thea_store.database.messages
+        protocol = raw._protocol  # noqa: SLF001
+        statement = self._described.get(sql) or await self._describe(sql)
+        count = protocol.queries_count
+        self.dangling = bool(before)
+        raw._transport.write(before)  # noqa: SLF001
+        try:
+            rows: list[asyncpg.Record] = await protocol.bind_execute(statement, values, "", 0, False, None)  # noqa: FBT003
+        finally:
+            self.sent = protocol.queries_count != count
+            self.dangling = self.dangling and not self.sent
+        return rows
+
+    async def _describe(self, sql: str) -> Any:
+        """The driver's description of a statement, kept.
+
+        It is asked for in a transaction of its own, which the message behind it ends: the driver may ask for types that
+        it does not know, and so use up a transaction that was meant for the statement.
+        """
+        raw: Any = self.raw
+        is_known = raw._stmt_cache.has((sql, asyncpg.Record, False))  # noqa: SLF001
+        statement = await raw._get_statement(sql, None)  # noqa: SLF001
+        statement.attach()  # it is not closed while it is kept here
+        if not is_known and not raw.is_in_transaction():
+            await raw.execute("select 1", timeout=self.prompt_begin)
+        self._described[sql] = statement
+        return statement
+
+    async def take_tenants_by_message(self) -> None:
+        """Prepare the statement that `messages.set_tenant` names."""
+        raw: Any = self.raw
+        await raw._get_statement(  # noqa: SLF001
+            messages.SET_TENANT, None, named=messages.SET_TENANT_NAME, use_cache=False
+        )
+        await raw.execute("select 1", timeout=self.prompt_begin)
+
+    async def rides_along(self) -> bool:
+        """Whether what goes before a statement takes effect on it, and on nothing after it."""
+        try:
+            before = messages.statement(_SET_PROOF)
+            [during] = await self.fetch_behind(before, _ASK_PROOF, ())
+            [after] = await self.fetch_behind(b"", _ASK_PROOF, ())
+        except (AttributeError, TypeError, ValueError):  # the driver's private parts are others
+            return False
+        return bool(during[0] == _PROOF and after[0] != _PROOF)
+
+
+_PROOF = "rides along"
+_SET_PROOF = f"select from (select set_config('app.request_id', '{_PROOF}', true)) as set (value) where value is null"
+_ASK_PROOF = "select current_setting('app.request_id', true)"
+
+
+def set_local(**settings: str | None) -> list[str]:
     """The statements that give a transaction these `app.` settings; `None` gives none."""
     given = {name: value for name, value in settings.items() if value is not None}
-    return "".join(f"; set local app.{name} = {literal(value)}" for name, value in given.items())
+    return [f"set local app.{name} = {literal(value)}" for name, value in given.items()]
 
 
 @dataclass
@@ -101,6 +188,12 @@ class Connector:
     """Which tenants its sessions take: `any`, or only `registered` ones."""
     pooled: bool = False
     """Found out at the first connection: a pooler refuses start-up settings that it does not know."""
+    distributed: bool = False
+    """Found out there, too: on Citus a tenant reaches the workers by a `set local` in a transaction block alone."""
+    rides_along: bool | None = None
+    """Whether messages may go before a statement's own; `None` until the first connection has shown it."""
+    reads_committed: bool = True
+    """Whether a transaction without a `begin` is read committed."""
     answered_last: int = 0
     answered: bool = False
     """Whether it ever answered: while a store opens, a silent server is tried again like one that refuses."""
@@ -112,12 +205,17 @@ class Connector:
         """Seconds within which a server that works answers what costs it nothing."""
         return max(_SHORTEST_PROMPT, min(_LONGEST_PROMPT, self.command_timeout / 2))
 
+    @property
+    def at_once(self) -> bool:
+        """Whether a single call's tenant goes in the call's own message; otherwise each call is a block."""
+        return bool(self.rides_along) and not self.distributed and self.reads_committed
+
     async def __call__(self) -> Connection:
         """A new connection; `StoreUnavailableError` names the server that cannot be reached."""
         started = time.monotonic()
         for attempt in range(1000):
             try:
-                raw = await self._any_host()
+                connection = await self._equipped(await self._any_host())
             except Exception as error:
                 self.silent = is_silent(error)
                 waited = time.monotonic() - started
@@ -128,8 +226,21 @@ class Connector:
                 await asyncio.sleep(min(1.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))
             else:
                 self.answered, self.silent = True, False
-                return Connection(raw, self.prompt, None if self.pooled else self.prompt)
+                return connection
         raise StoreUnavailableError(f"no PostgreSQL answers at {self.address}")
+
+    async def _equipped(self, raw: asyncpg.Connection[asyncpg.Record]) -> Connection:
+        connection = Connection(raw, self.prompt, None if self.pooled else self.prompt)
+        try:
+            async with asyncio.timeout(self._patience()):
+                if self.rides_along is None:
+                    self.rides_along = messages.driver_is_known() and await connection.rides_along()
+                if self.rides_along and not self.direct_only and not self.pooled:
+                    await connection.take_tenants_by_message()
+        except BaseException:
+            raw.terminate()
+            raise
+        return connection
 
     def _may_come_up(self, error: BaseException) -> bool:
         # Refused, no socket yet, "the database system is starting up", no primary among the hosts yet.
@@ -141,11 +252,12 @@ class Connector:
 
     def _patience(self) -> float:
         if not self.answered:
-            return _LONGEST_PROMPT
+            return _LONGEST_CONNECT
         if self.silent:
             return _SHORTEST_PROMPT
         # A pooler may let a client wait until it has a server for it.
-        return max(_SHORTEST_PROMPT, self.command_timeout) if self.pooled else self.prompt
+        longest = self.command_timeout if self.pooled else min(_LONGEST_CONNECT, self.command_timeout / 2)
+        return max(_SHORTEST_PROMPT, longest)
 
     async def _any_host(self) -> asyncpg.Connection[asyncpg.Record]:
         # The driver gives all hosts one timeout together, so that one silent host starves the rest.
@@ -197,19 +309,22 @@ class Connector:
         Then the connection ends.
         """
         try:
-            arrived, replication_role, encoding = await connection.fetchrow(STATE, timeout=self._patience()) or (
-                False,
-                "",
-                "",
-            )
-            if encoding != UTF8:
-                raise StoreError(f"{self.address}: {wrong_encoding(encoding)}")
-            if replication_role != "origin":
+            [state] = await connection.fetch(STATE, timeout=self._patience())
+            if state["encoding"] != UTF8:
+                raise StoreError(f"{self.address}: {wrong_encoding(state['encoding'])}")
+            if state["replication_role"] != "origin":
                 raise UnsafeRoleError(f"{self.address}: {UNSAFE_REPLICATION_ROLE}")
+            if state["is_distributed"] and self.direct_only:
+                raise StoreUnavailableError(
+                    f"{self.address} is a Citus cluster, whose workers do not learn a session's tenant, so that every "
+                    "read there would find nothing: set DATABASE_TENANT_SCOPE=transaction"
+                )
         except BaseException:
             connection.terminate()
             raise
-        return bool(arrived)
+        self.distributed = state["is_distributed"]
+        self.reads_committed = state["isolation"] == "read committed"
+        return bool(state["arrived"])
 
     def _pooler(self) -> StoreUnavailableError:
         return StoreUnavailableError(
@@ -236,7 +351,8 @@ class Connector:
         connected = _socket_of(connection)
         cut_off_in_children(connection, connected)
         try:
-            _probe_when_idle(connected, min(_UNACKNOWLEDGED, max(self.command_timeout, _SHORTEST_PROMPT)))
+            longest = min(_UNACKNOWLEDGED, max(self.command_timeout, _SHORTEST_PROMPT))
+            _probe_when_idle(connected, longest, host.options)
             async with asyncio.timeout(self._patience()):
                 await connection.set_type_codec(
                     "jsonb", schema="pg_catalog", encoder=_encode, decoder=_decode, format="binary"
@@ -271,17 +387,21 @@ def _socket_of(connection: asyncpg.Connection[asyncpg.Record]) -> socket.socket:
     return found
 
 
-def _probe_when_idle(connected: socket.socket, unacknowledged: float) -> None:
-    """Let the kernel notice a dead connection, also while nobody uses it; RFC 1122, 4.2.3.6, and RFC 5482."""
+def _probe_when_idle(connected: socket.socket, unacknowledged: float, given: Mapping[str, str]) -> None:
+    """Let the kernel notice a dead connection, also while nobody uses it; RFC 1122, 4.2.3.6, and RFC 5482.
+
+    What the URL says goes first, in libpq's keys.
+    """
     if connected.family not in {socket.AF_INET, socket.AF_INET6}:
         return
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(given.get("keepalives", "1")))
+    idle = int(given.get("keepalives_idle", "0")) or _PROBE_AFTER
     options = {
-        "TCP_KEEPIDLE": _PROBE_AFTER,
-        "TCP_KEEPALIVE": _PROBE_AFTER,  # its name on macOS
-        "TCP_KEEPINTVL": _PROBE_EVERY,
-        "TCP_KEEPCNT": _PROBES,
-        "TCP_USER_TIMEOUT": round(unacknowledged * 1000),
+        "TCP_KEEPIDLE": idle,
+        "TCP_KEEPALIVE": idle,  # its name on macOS
+        "TCP_KEEPINTVL": int(given.get("keepalives_interval", "0")) or _PROBE_EVERY,
+        "TCP_KEEPCNT": int(given.get("keepalives_count", "0")) or _PROBES,
+        "TCP_USER_TIMEOUT": int(given.get("tcp_user_timeout", "0")) or round(unacknowledged * 1000),
     }
     for name, value in options.items():
         if hasattr(socket, name):

@@ -9,17 +9,24 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
+from thea_store.database import messages
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row
 from thea_store.database.explaining import generic_plan
-from thea_store.database.failures import answered, is_silent, needs_new_connections, translate
+from thea_store.database.failures import (
+    answered,
+    is_of_other_isolation,
+    is_silent,
+    needs_new_connections,
+    translate,
+)
 from thea_store.database.nobody import NOBODY, OfNobody
 from thea_store.database.pool import Pool
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Transaction
 from thea_store.errors import PoolTimeoutError, StoreUnavailableError
 from thea_store.postgres.password import PasswordSource
-from thea_store.postgres.session import fixed_locally, which_tenants
+from thea_store.postgres.session import fixed_at_once, local_statements, which_tenants
 from thea_store.queries.arguments import Key, check, check_tenant
 from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
@@ -34,6 +41,8 @@ T = TypeVar("T")
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 
+_BEGIN = "begin isolation level read committed"
+
 
 class Database(Executor):
     """Runs each query in its own transaction, on a pool of connections that remember their tenant."""
@@ -41,6 +50,10 @@ class Database(Executor):
     def __init__(self, settings: Settings, password: PasswordSource | None = None) -> None:
         self._settings = settings
         self._sticky = settings.tenant_scope == "session"
+        self._brought = {
+            "statement_timeout": str(round(settings.command_timeout * 1000)),
+            **which_tenants(settings.tenants),
+        }
         self.observer = Observer(echo=settings.echo, slow_ms=settings.slow_query_ms)
         self._plans = SlowPlans(self._explain)
         self.observer.on_slow = self._plans.consider
@@ -121,9 +134,9 @@ class Database(Executor):
         check("request_id", request_id, Key | None)
         # Always said: a role or a database may have another default.
         modes = f" isolation level {isolation or 'read committed'}{' read only' if read_only else ''}"
-        message = f"begin{modes}{set_local(tenant_id=tenant, actor=actor, request_id=request_id)}"
+        opening = [f"begin{modes}", *set_local(tenant_id=tenant, actor=actor, request_id=request_id)]
         pool = self._replicas if read_only and self._replicas is not None else self._pool
-        return TransactionScope(self, pool, tenant, message, self.observer, read_only=read_only)
+        return TransactionScope(self, pool, tenant, opening, self.observer, read_only=read_only)
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         """What `work` returns, run in a transaction of its own, and anew where the server undid it."""
@@ -136,28 +149,29 @@ class Database(Executor):
 
     def of_nobody(self) -> OfNobody:
         """What runs the queries that belong to no tenant."""
-        message = f"begin isolation level read committed{set_local(tenant_id=NOBODY)}"
-        return OfNobody(lambda: TransactionScope(self, self._pool, NOBODY, message, Observer()), self.observer)
+        opening = [_BEGIN, *set_local(tenant_id=NOBODY)]
+        return OfNobody(lambda: TransactionScope(self, self._pool, NOBODY, opening, Observer()), self.observer)
 
     async def begin(
         self,
         pool: Pool,
         tenant_id: str,
-        message: str,
+        opening: Sequence[str],
         *,
         read_only: bool,
         retried: Callable[[], None] = lambda: None,
     ) -> Transaction:
-        """Begin a transaction, again where the connection turns out to be dead."""
+        """A transaction that begins with these statements, on a connection that is not known to be dead."""
         connector = self._connector if pool is self._pool else self._replica_connector
         if connector is not None and connector.pooled:
             # A pooler took no start-up settings, so each transaction brings its own, before the tenant's.
-            begin, semicolon, tenants = message.partition(";")
-            timeout = str(round(self._settings.command_timeout * 1000))
-            fixed = fixed_locally(statement_timeout=timeout, **which_tenants(self._settings.tenants)).rstrip("; ")
-            message = f"{begin}; {fixed}{semicolon}{tenants}"
+            opening = [opening[0], *local_statements(**self._brought), *opening[1:]]
+        rides_along = connector is not None and bool(connector.rides_along)
         return await repeat(
-            lambda: Transaction.begin(pool, tenant_id, message, self.observer, read_only=read_only), retried=retried
+            lambda: Transaction.begin(
+                pool, tenant_id, opening, self.observer, read_only=read_only, rides_along=rides_along
+            ),
+            retried=retried,
         )
 
     async def _explain(self, query: Query[Any], tenant_id: str) -> str | None:
@@ -178,17 +192,24 @@ class Database(Executor):
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         tenant = check_tenant(tenant_id)
         bound = await bind_in_turns(query, tenant, values)
-        run = self._on_sticky if self._sticky else self._in_transaction
         with self.observer.watch(query.name, tenant, bound.query) as call:
-            rows = await repeat(lambda: run(bound.query, tenant, bound.arguments), retried=call.retried)
+            rows = await repeat(lambda: self._alone(bound.query, tenant, bound.arguments), retried=call.retried)
             call.rows = len(rows)
         return rows
+
+    async def _alone(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
+        if self._sticky:
+            return await self._on_sticky(query, tenant, arguments)
+        if self._connector.at_once:
+            return await self._in_one_message(query, tenant, arguments)
+        return await self._in_transaction(query, tenant, arguments)
 
     async def _on_sticky(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
         connection = await self._pool.acquire(tenant)
         sent = False
         try:
-            if connection.tenant != tenant:
+            # Telling the tenant once more finds out, before the statement is sent, whether the connection is dead.
+            if connection.tenant != tenant or connection.is_doubtful():
                 await connection.carry(tenant)
             sent = True
             rows = await connection.fetch(query.text, arguments)
@@ -200,10 +221,42 @@ class Database(Executor):
         self._pool.release(connection)
         return rows
 
+    async def _in_one_message(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
+        """The tenant and the statement, which the server runs in one transaction that ends with them."""
+        connection = await self._pool.acquire(tenant)
+        connection.sent, is_doubtful = False, connection.is_doubtful()
+        try:
+            if is_doubtful:
+                await connection.catch_up()
+                is_doubtful = False
+            if connection.lacks_settings_for(query.text):
+                opening = ["begin", *local_statements(**self._brought), *set_local(tenant_id=tenant)]
+                await connection.describe(opening, query.text)
+            rows = await connection.fetch_behind(self._tenants_message(tenant), query.text, arguments)
+        except BaseException as error:
+            if connection.dangling:  # what went before would be the next call's tenant
+                connection.raw.terminate()
+            self._take_back(connection, error)
+            if isinstance(error, Exception):
+                unknown = connection.sent and query.writes
+                failure = translate(error, query.name, unknown=unknown, prompt=is_doubtful)
+                if is_of_other_isolation(error):
+                    self._connector.reads_committed, failure.repeatable = False, True
+                raise failure from error
+            raise
+        self._pool.release(connection)
+        return rows
+
+    def _tenants_message(self, tenant: str) -> bytes:
+        if not self._connector.pooled:
+            return messages.set_tenant(tenant)
+        # Nothing is prepared behind a pooler, and each transaction brings the settings of its own.
+        return messages.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant}))
+
     async def _in_transaction(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
-        message = f"begin isolation level read committed{set_local(tenant_id=tenant)}"
+        opening = [_BEGIN, *set_local(tenant_id=tenant)]
         # Not watched: the call itself is.
-        async with TransactionScope(self, self._pool, tenant, message, Observer()) as transaction:
+        async with TransactionScope(self, self._pool, tenant, opening, Observer()) as transaction:
             return await transaction.run(query, arguments)
 
     def _take_back(self, connection: Connection, error: BaseException) -> None:
@@ -211,7 +264,9 @@ class Database(Executor):
             self._pool.expire()
         if is_silent(error):
             self._pool.doubt()
-        if connection.tenant is None:  # the SET was cut short, so whose connection it is nobody knows
+        # Where the SET was cut short, nobody knows whose connection it is.
+        is_nobodys = self._sticky and connection.tenant is None
+        if is_nobodys or is_silent(error):
             self._pool.end(connection)
         elif answered(error):
             self._pool.release(connection)
@@ -227,12 +282,12 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
         database: Database,
         pool: Pool,
         tenant_id: str,
-        message: str,
+        opening: Sequence[str],
         observer: Observer,
         *,
         read_only: bool = False,
     ) -> None:
-        self._database, self._pool, self._tenant_id, self._message = database, pool, tenant_id, message
+        self._database, self._pool, self._tenant_id, self._opening = database, pool, tenant_id, opening
         self._observer, self._read_only = observer, read_only
 
     def _watch(self, name: str) -> Watch:
@@ -241,7 +296,7 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
     async def __aenter__(self) -> Transaction:
         with self._watch("begin") as call:
             self._transaction = await self._database.begin(
-                self._pool, self._tenant_id, self._message, read_only=self._read_only, retried=call.retried
+                self._pool, self._tenant_id, self._opening, read_only=self._read_only, retried=call.retried
             )
         return self._transaction
 

@@ -19,8 +19,14 @@ async def generic_plan(connection: Connection, query: Query[Any], tenant_id: str
     raw, patience = connection.raw, connection.prompt
     # The planner estimates for the tenant of the session, so this one's is said; the plan does not show it.
     await raw.execute(
-        f"begin read only{set_local(tenant_id=tenant_id)}; set local plan_cache_mode = force_generic_plan; "
-        f"prepare thea_plan as {query.text}",
+        "; ".join(
+            [
+                "begin read only",
+                *set_local(tenant_id=tenant_id),
+                "set local plan_cache_mode = force_generic_plan",
+                f"prepare thea_plan as {query.text}",
+            ]
+        ),
         timeout=patience,
     )
     nulls = ", ".join(["null"] * len(query.parameters))

@@ -28,6 +28,7 @@ from thea_store.errors import (
 __all__ = [
     "answered",
     "is_misconfigured",
+    "is_of_other_isolation",
     "is_silent",
     "is_unavailable",
     "needs_new_connections",
@@ -39,6 +40,7 @@ __all__ = [
 
 # PostgreSQL manual, appendix A. The server undid the statement, and the same again may succeed.
 _DEMOTED = "25006"
+_BEGUN_OTHERWISE = "25001"
 _UNDONE = {"40001", "40P01", _DEMOTED}
 _ENDING = {"57P01", "57P02", "57P03"}
 
@@ -67,12 +69,22 @@ def answered(error: BaseException) -> bool:
 
 def needs_new_connections(error: BaseException) -> bool:
     """Whether every pooled connection is on the wrong server or holds statements that no longer fit."""
-    return takes_no_writes(error) or isinstance(error, asyncpg.InvalidCachedStatementError)
+    return takes_no_writes(error) or _is_of_other_types(error)
+
+
+def _is_of_other_types(error: BaseException) -> bool:
+    # Where nothing is prepared, behind a pooler, the server cannot tell it, and the driver meets with another length.
+    return isinstance(error, (asyncpg.InvalidCachedStatementError, BufferError))
 
 
 def takes_no_writes(error: BaseException) -> bool:
     """Whether the server refused a write, because it is a standby by now or the transaction is read-only."""
     return _state(error) == _DEMOTED
+
+
+def is_of_other_isolation(error: BaseException) -> bool:
+    """Whether the server refused to make a transaction read committed that had begun otherwise."""
+    return _state(error) == _BEGUN_OTHERWISE
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -133,7 +145,7 @@ def translate(
     """
     _silence(error)
     failure = _meaning(error, query, unknown=unknown, standby=standby)
-    undone = _state(error) in _UNDONE or isinstance(error, asyncpg.InvalidCachedStatementError)
+    undone = _state(error) in _UNDONE or (_is_of_other_types(error) and not unknown)
     lost = is_unavailable(error) or (prompt and is_silent(error))
     failure.repeatable = undone or (lost and isinstance(failure, StoreUnavailableError))
     return failure

@@ -1,6 +1,8 @@
 """One transaction of one tenant, with savepoints.
 
-The tenant travels with the message that begins the transaction, and ends with it.
+The tenant travels with the message that begins the transaction, and ends with it. That message waits for the first
+statement and goes out with it, so that a transaction of n statements takes n + 1 round trips. Where the connection
+turns out to be dead then, nothing is lost: the first statement is sent on another one.
 
     begin ──► in step ──► out of step ──► in step …    a message goes out, and its answer comes
                  │             │
@@ -27,6 +29,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from thea_store.database import messages
 from thea_store.database.connection import Connection
 from thea_store.database.executor import Executor, Row
 from thea_store.database.failures import (
@@ -38,6 +41,7 @@ from thea_store.database.failures import (
     translate,
 )
 from thea_store.database.pool import Pool
+from thea_store.database.retries import ATTEMPTS
 from thea_store.errors import StoreError, TenantMismatchError
 from thea_store.queries.arguments import check_tenant
 from thea_store.queries.binding import bind_in_turns
@@ -59,10 +63,20 @@ class Transaction(Executor):
     """
 
     def __init__(
-        self, pool: Pool, connection: Connection, tenant_id: str, observer: Observer, *, read_only: bool = False
+        self,
+        pool: Pool,
+        connection: Connection,
+        tenant_id: str,
+        opening: Sequence[str],
+        observer: Observer,
+        *,
+        read_only: bool = False,
+        rides_along: bool = True,
     ) -> None:
         self._pool, self._connection, self._tenant_id, self._observer = pool, connection, tenant_id, observer
-        self._read_only = read_only
+        self._opening = opening  # the statements that begin the transaction, until they were sent
+        self._read_only, self._rides_along = read_only, rides_along
+        self._holds = True  # whether the connection is this transaction's
         self._turn = asyncio.Lock()
         self._savepoints = 0
         # The open savepoints, the innermost last, each with the task that began it, which this must not keep alive.
@@ -76,17 +90,35 @@ class Transaction(Executor):
 
     @classmethod
     async def begin(
-        cls, pool: Pool, tenant_id: str, message: str, observer: Observer, *, read_only: bool = False
+        cls,
+        pool: Pool,
+        tenant_id: str,
+        opening: Sequence[str],
+        observer: Observer,
+        *,
+        read_only: bool = False,
+        rides_along: bool = True,
     ) -> Transaction:
-        """Send the message that begins the transaction and tells the server its tenant."""
+        """A transaction whose first message begins with these statements, which also tell the server its tenant."""
         connection = await pool.acquire(tenant_id)
-        transaction = cls(pool, connection, tenant_id, observer, read_only=read_only)
+        transaction = cls(pool, connection, tenant_id, opening, observer, read_only=read_only, rides_along=rides_along)
         try:
-            await transaction._command(message, "begin", connection.prompt_begin)
+            if connection.is_doubtful():
+                await transaction._open()
         except BaseException:
             transaction._give_back()
             raise
         return transaction
+
+    async def _open(self) -> None:
+        """Begin with a message of its own."""
+        await self._command("; ".join(self._opening), "begin", self._connection.prompt_begin)
+        self._opening = ()
+
+    async def _open_with(self, message: str) -> None:
+        """Begin, and send this in the same message."""
+        await self._command("; ".join([*self._opening, message]), "begin", self._connection.prompt_begin)
+        self._opening = ()
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         if check_tenant(tenant_id) != self._tenant_id:
@@ -106,8 +138,47 @@ class Transaction(Executor):
             if self._left:
                 await _uninterrupted(self._release(query.name))
             self._wrote = self._wrote or query.writes
+            if self._opening:
+                return await self._first(query.name, lambda: self._fetch_first(query, arguments))
             with self._step(query.name):
-                return await self._connection.fetch(query.text, arguments)
+                return await self._fetch(b"", query, arguments)
+
+    async def _fetch_first(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
+        if not self._rides_along or self._connection.lacks_settings_for(query.text):
+            await self._open()
+        before = b"".join(map(messages.statement, self._opening))
+        try:
+            with self._step(query.name):
+                return await self._fetch(before, query, arguments)
+        finally:
+            if self._connection.sent or self._connection.dangling:
+                self._opening = ()
+
+    async def _fetch(self, before: bytes, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
+        if self._rides_along:
+            return await self._connection.fetch_behind(before, query.text, arguments)
+        return await self._connection.fetch(query.text, arguments)
+
+    async def _first(self, name: str, send: Callable[[], Awaitable[T]]) -> T:
+        """What the transaction's first message gives, sent on another connection where this one turns out dead."""
+        opening = self._opening
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await send()
+            except StoreError as error:
+                # What the server answered is final. What it did not, in a transaction that it has lost, was not done.
+                if self._over or not error.repeatable or not self._connection.raw.is_closed():
+                    raise
+                await self._change_connection(name)
+                self._opening = opening
+        return await send()
+
+    async def _change_connection(self, name: str) -> None:
+        self._pool.end(self._connection)
+        self._holds = False
+        self._connection = await self._pool.acquire(self._tenant_id)
+        self._holds, self._in_step, self._doubtful = True, True, False
+        self._check_open(name)
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         """What `work` returns, run once in this very transaction."""
@@ -153,8 +224,11 @@ class Transaction(Executor):
         return number
 
     async def _begin_savepoint(self, name: str) -> None:
-        message = f"{self._left}; savepoint {name}" if self._left else f"savepoint {name}"
-        await self._command(message, "savepoint", self._connection.prompt)
+        if self._opening:
+            await self._first("savepoint", lambda: self._open_with(f"savepoint {name}"))
+        else:
+            message = f"{self._left}; savepoint {name}" if self._left else f"savepoint {name}"
+            await self._command(message, "savepoint", self._connection.prompt)
         self._left = f"release savepoint {name}"  # where the block is not entered, because it was cancelled meanwhile
 
     async def _leave_savepoint(self, name: str) -> None:
@@ -176,10 +250,13 @@ class Transaction(Executor):
         async with self._last_turn():
             try:
                 self._check_open("commit")
-                # What is lost before it is sent was surely not done.
-                unknown = self._wrote and not self._connection.raw.is_closed()
-                with self._step("commit", unknown=unknown):
-                    answer = await self._connection.raw.execute("commit")
+                if self._opening:  # the server knows of no transaction: nothing was asked for, or nothing got there
+                    answer = "ROLLBACK" if self._failed or self._doubtful else "COMMIT"
+                else:
+                    # What is lost before it is sent was surely not done.
+                    unknown = self._wrote and not self._connection.raw.is_closed()
+                    with self._step("commit", unknown=unknown):
+                        answer = await self._connection.raw.execute("commit")
             finally:
                 self._give_back()
         if answer != "COMMIT":
@@ -194,7 +271,7 @@ class Transaction(Executor):
             return
         async with self._last_turn():
             try:
-                if self._in_step and not self._connection.raw.is_closed():
+                if self._in_step and not self._opening and not self._connection.raw.is_closed():
                     await self._command("rollback", "rollback", self._connection.prompt)
             except StoreError:
                 pass  # the server rolls back what has lost its connection
@@ -228,7 +305,9 @@ class Transaction(Executor):
             await self._turn.acquire()
         except BaseException:  # cancelled while another task's call runs: that one ends with the connection
             self._over = True
-            self._pool.end(self._connection)
+            if self._holds:
+                self._holds = False
+                self._pool.end(self._connection)
             raise
         try:
             yield
@@ -290,6 +369,9 @@ class Transaction(Executor):
 
     def _give_back(self) -> None:
         self._over = True
+        if not self._holds:
+            return
+        self._holds = False
         if self._in_step:
             self._pool.release(self._connection)
         else:

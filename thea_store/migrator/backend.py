@@ -113,7 +113,7 @@ class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # its base has n
         """`MigrationError` where no migration may run: a pooler, another encoding, a session without triggers."""
         with bookkeeping(self.connection):
             row = self.connection.execute(STATE).fetchone()
-        arrived, replication_role, encoding = row or (False, "", "")
+        arrived, replication_role, encoding, *_ = row or (False, "", "")
         if not arrived:
             raise MigrationError(f"{address}: {_POOLER}")
         if encoding != UTF8:

@@ -13,8 +13,10 @@ __all__ = [
     "FIXED",
     "STATE",
     "UNSAFE_REPLICATION_ROLE",
+    "fixed_at_once",
     "fixed_locally",
     "literal",
+    "local_statements",
     "start_up_options",
     "start_up_settings",
     "which_tenants",
@@ -59,11 +61,13 @@ _MARK = {"app.connection": "direct"}
 
 STATE = """
 select
-  coalesce(current_setting('app.connection', true), '') = 'direct',
-  current_setting('session_replication_role'),
-  current_setting('server_encoding')
+  coalesce(current_setting('app.connection', true), '') = 'direct' as arrived,
+  current_setting('session_replication_role') as replication_role,
+  current_setting('server_encoding') as encoding,
+  exists (select from pg_catalog.pg_extension where extname = 'citus') as is_distributed,
+  current_setting('default_transaction_isolation') as isolation
 """
-"""Asks a new session whether its start-up settings arrived, whether triggers fire, and for the encoding."""
+"""Asks a new session whether its start-up settings arrived, whether triggers fire, and what the server is like."""
 
 UNSAFE_REPLICATION_ROLE = (
     "session_replication_role is not `origin` in a new session, so neither the audit log nor foreign keys would be "
@@ -77,10 +81,23 @@ _LISTS = {"search_path"}
 
 def fixed_locally(**others: str) -> str:
     """Statements that fix the settings, and these others, until the end of the transaction."""
+    return "".join(f"{statement}; " for statement in local_statements(**others))
+
+
+def local_statements(**others: str) -> list[str]:
+    """The same, one by one."""
     settings = {**FIXED, **others}
-    return "".join(
-        f"set local {name} = {value if name in _LISTS else literal(value)}; " for name, value in settings.items()
-    )
+    return [f"set local {name} = {value if name in _LISTS else literal(value)}" for name, value in settings.items()]
+
+
+def fixed_at_once(**others: str) -> str:
+    """One statement that fixes them, these others too, for the transaction that it begins; it returns no row.
+
+    Where a transaction is not read committed by itself, the server refuses it with SQLSTATE 25001.
+    """
+    settings = {**FIXED, "transaction_isolation": "read committed", **others}
+    calls = ", ".join(f"set_config({literal(name)}, {literal(value)}, true)" for name, value in settings.items())
+    return f"select from (select {calls} offset 0) as set (first) where first is null"
 
 
 def start_up_settings(**others: str) -> dict[str, str]:

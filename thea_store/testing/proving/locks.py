@@ -115,7 +115,7 @@ class TwoLocks:
         connection = world.service if locks.row_security else world.superuser
         text = query.text if locks.conditions else without(query, conditions(query))
         # What the run before did is undone in the same message, which saves one.
-        await connection.execute(f"rollback; begin{set_local(tenant_id=locks.session)}")
+        await connection.execute("; ".join(["rollback", "begin", *set_local(tenant_id=locks.session)]))
         try:
             if not locks.row_security:
                 await self._weaken(connection, query)

@@ -1,0 +1,49 @@
+"""What goes before a statement in the driver's own message, so that both are one round trip and one transaction.
+
+The driver ends a statement's messages with Sync. What was written to its socket just before rides in the same
+message, and the server runs both in one transaction; its answers to what rode along are of kinds that the driver
+passes over while it waits for the statement's. PostgreSQL manual, "Extended Query" and "Message Formats".
+
+This leans on private parts of asyncpg, so it is used with the versions it was tried with, and only after a connection
+has shown that it works. Otherwise each message goes by itself, as the driver's public calls send it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import asyncpg
+
+__all__ = ["SET_TENANT", "SET_TENANT_NAME", "driver_is_known", "set_tenant", "statement"]
+
+_KNOWN = "0.32."
+"""The versions of asyncpg that this was tried with; the bound in `pyproject.toml` says the same."""
+
+SET_TENANT_NAME = "thea_tenant"
+SET_TENANT = "select from (select set_config('app.tenant_id', $1, true)) as set (tenant) where tenant is null"
+"""Gives the transaction its tenant and returns no row, so that the statement's rows are the only ones."""
+
+_NO_PARAMETERS = struct.pack("!hhh", 0, 0, 0)
+_ALL_ROWS = struct.pack("!i", 0)
+
+
+def driver_is_known() -> bool:
+    """Whether the driver is of a version that this was tried with."""
+    return asyncpg.__version__.startswith(_KNOWN)
+
+
+def statement(sql: str) -> bytes:
+    """Parse, bind and execute a statement without parameters that returns no row."""
+    parse = _message(b"P", b"\0" + sql.encode() + b"\0" + struct.pack("!h", 0))
+    return parse + _message(b"B", b"\0\0" + _NO_PARAMETERS) + _message(b"E", b"\0" + _ALL_ROWS)
+
+
+def set_tenant(tenant_id: str) -> bytes:
+    """Bind and execute `SET_TENANT`, which was prepared under its name."""
+    value = tenant_id.encode()
+    bind = b"\0" + SET_TENANT_NAME.encode() + b"\0" + struct.pack("!hhi", 0, 1, len(value)) + value
+    return _message(b"B", bind + struct.pack("!h", 0)) + _message(b"E", b"\0" + _ALL_ROWS)
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
