@@ -30,7 +30,7 @@ from thea_store.embedded import EmbeddedPostgres
 from thea_store.migrator import migrate
 from thea_store.testing import TestDatabase
 
-COMMAND = 2.0
+COMMAND = 1.0
 # What a statement waits for beyond the command timeout; what costs a server nothing may take; and what a busy machine
 # that runs these tests may add.
 GRACE, PROMPT, NOISE = 1.0, 1.0, 0.9
@@ -86,6 +86,7 @@ async def serves_again(store: Store, tenant: str) -> None:
                 return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["session", "transaction"])
 async def test_a_server_that_says_nothing_costs_one_call_its_timeout_and_the_next_ones_little(
     wire: Wire, tenant: str, scope: str
@@ -99,6 +100,7 @@ async def test_a_server_that_says_nothing_costs_one_call_its_timeout_and_the_nex
         await serves_again(store, tenant)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 async def test_a_server_that_is_stopped_costs_no_more_and_is_found_again() -> None:
     async with EmbeddedPostgres() as server:

@@ -207,6 +207,7 @@ def build(site: Path, config: str) -> subprocess.CompletedProcess[str]:
 CONFIG = (ROOT / "mkdocs.yml").read_text()
 
 
+@pytest.mark.slow
 def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     shutil.copytree(DOCS, tmp_path / "docs")
     built = build(tmp_path, CONFIG)
@@ -223,6 +224,7 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("defects", "complaint"),
     [

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any, TypeVar, get_type_hints
-from zoneinfo import ZoneInfo
 
 from pydantic import Field
 from typing_extensions import Unpack
 
+from thea_store.assistant.events.preparing import naming, with_location_key, worked_out
 from thea_store.assistant.events.records import (
     Candidate,
     Due,
@@ -30,14 +30,14 @@ from thea_store.assistant.events.records import (
     UserZone,
 )
 from thea_store.assistant.events.schedule import (
+    A_SEARCH,
     INSTANT,
-    claim,
+    Claims,
+    claims,
     is_floating,
     occurrences,
-    placed_in,
     plus,
     recurrence_set,
-    with_series_end,
 )
 from thea_store.assistant.recurrence.work import TooMuchWork, Work, within
 from thea_store.database import Executor
@@ -84,9 +84,6 @@ MOVE_ON = SQL.query("move_on", None, rows=list[Move])
 
 # Units of work (thea_store.assistant.recurrence.work) that a call may do: some half a second of them, or a second.
 _READING = _CLAIMING = 10_000_000
-_WRITING = 20_000_000
-# What the next occurrence of one event may take to find: 130 years of days, or 2,000 of years.
-_A_SEARCH = 4_000_000
 # How many recurring events one window may have to look at.
 _SERIES = 5000
 # How many occurrences of one event may be skipped.
@@ -180,7 +177,7 @@ class Events(Repository[Event]):
             "external_id": external_id,
             "extra_data": extra_data,
         }
-        with _naming("rows[0]"):
+        with naming("rows[0]"):
             (event,) = await self.create_many(tenant_id, [row])
         return event
 
@@ -233,7 +230,7 @@ class Events(Repository[Event]):
             "all_day": all_day,
         }
         check_tenant(tenant_id)
-        with _naming("row"):
+        with naming("row"):
             checked = check("row", row, NewEvent)
 
         async def write(db: Executor, ready: Sequence[Mapping[str, Any]]) -> Event:
@@ -248,7 +245,7 @@ class Events(Repository[Event]):
 
             return await db.atomic(tenant_id, bring_back)
 
-        with _naming("rows[0]"):
+        with naming("rows[0]"):
             return await self._write(tenant_id, [checked], write)
 
     async def update(self, tenant_id: str, id: int, /, **changes: Unpack[EventChanges]) -> Event:  # noqa: A002
@@ -261,23 +258,23 @@ class Events(Repository[Event]):
             return await self._update(tenant_id, id, changes)
         check_tenant(tenant_id)
         check("id", id, Id)
-        with _naming("changes"):
-            checked = _with_location_key(check("changes", dict(changes), EventChanges))
+        with naming("changes"):
+            checked = with_location_key(check("changes", dict(changes), EventChanges))
         if not checked.keys() & _TIME:
             return await self._db.fetch_one(COMMON.update, tenant_id, id=id, changes=checked)
         if "start_datetime" in checked:
-            with _naming("rows[0]"):
-                await _worked_out([checked], {}, "recurrence_rule")
+            with naming("rows[0]"):
+                await worked_out([checked], {}, "recurrence_rule")
 
         async def reschedule(db: Executor) -> Event:
             # The end and the rule are checked against the start that stays, so it must not move meanwhile.
             current = await db.fetch_one(LOCK_SCHEDULE, tenant_id, id=id)
-            with _naming("changes"):
+            with naming("changes"):
                 time = check("changes", current.model_dump(include=_TIME) | _only(checked, _TIME), EventChanges)
             moves = "start_datetime" in checked or time["all_day"]
             zone = current.user_timezone if moves else current.timezone
-            with _naming("rows[0]"):
-                (ready,) = await _worked_out([time | {"user_id": id}], {id: zone}, "recurrence_rule")
+            with naming("rows[0]"):
+                (ready,) = await worked_out([time | {"user_id": id}], {id: zone}, "recurrence_rule")
             del ready["user_id"]
             return await db.fetch_one(COMMON.update, tenant_id, id=id, changes=checked | ready | {"timezone": zone})
 
@@ -300,7 +297,7 @@ class Events(Repository[Event]):
                 raise InvalidArgumentError("occurrence_start", reason)
             with _bounded("occurrence_start"):
                 found = await within(
-                    _A_SEARCH, lambda work: recurrence_set(event, work).last(start, start + INSTANT, work)
+                    A_SEARCH, lambda work: recurrence_set(event, work).last(start, start + INSTANT, work)
                 )
             if found is None:
                 raise NotFoundError("events: this event has no occurrence that starts then")
@@ -420,44 +417,16 @@ class Events(Repository[Event]):
         write: Callable[[Executor, Sequence[Mapping[str, Any]]], Awaitable[T]],
     ) -> T:
         """What `write` returns of the rows as they are stored."""
-        ready = await _worked_out(rows, {}, "rows")
+        ready = await worked_out(rows, {}, "rows")
         floating = [row["user_id"] for row in rows if is_floating(row)]
         if not floating:
             return await write(self._db, ready)
 
         async def write_in_zones(db: Executor) -> T:
             users = await db.fetch_all(LOCK_ZONES, tenant_id, user_ids=floating)
-            return await write(db, await _worked_out(rows, {user.id: user.timezone for user in users}, "rows"))
+            return await write(db, await worked_out(rows, {user.id: user.timezone for user in users}, "rows"))
 
         return await self._db.atomic(tenant_id, write_in_zones)
-
-
-async def _worked_out(
-    rows: Sequence[Mapping[str, Any]], zones: Mapping[int, str], argument: str
-) -> list[dict[str, Any]]:
-    """The rows as they are stored, with what follows from them; the users' timezones are needed by floating ones."""
-
-    def work_out(work: Work) -> list[dict[str, Any]]:
-        ready = []
-        for place, row in enumerate(rows):
-            zone = zones.get(row.get("user_id", 0))
-            with _naming("", f"rows[{place}]."):
-                row = with_series_end(placed_in(ZoneInfo(zone) if zone else None, row), work)  # noqa: PLW2901
-            ready.append(_with_location_key(row))
-        return ready
-
-    try:
-        return await within(_WRITING, work_out)
-    except TooMuchWork:
-        reason = "the recurrence rules take too long to work out: write fewer events at once, or simpler rules"
-    raise InvalidArgumentError(argument, reason)
-
-
-def _with_location_key(row: Mapping[str, Any]) -> dict[str, Any]:
-    if "location" not in row:
-        return dict(row)
-    location = row["location"]
-    return {**row, "location_key": None if location is None else folded(location)}
 
 
 def _only(row: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
@@ -488,16 +457,6 @@ def _window(start: datetime, end: datetime) -> tuple[datetime, datetime]:
     return after, max(before, plus(after, INSTANT))
 
 
-@contextmanager
-def _naming(prefix: str, instead: str = "") -> Iterator[None]:
-    """Name the caller's argument, not the parameter that it is sent in."""
-    try:
-        yield
-    except InvalidArgumentError as error:
-        name = error.argument.removeprefix(f"{prefix}.")
-        raise InvalidArgumentError(f"{instead}{name}", error.reason) from error.__cause__
-
-
 async def _claim_due(db: Executor, tenant_id: str, moment: datetime, limit: int) -> list[EventOccurrence]:
     claimed: list[EventOccurrence] = []
     spent = 0
@@ -507,27 +466,11 @@ async def _claim_due(db: Executor, tenant_id: str, moment: datetime, limit: int)
         if not due:
             break
 
-        def claim_these(work: Work, due: Sequence[Due] = due, allowed: int = _CLAIMING - spent) -> _Claims:
-            return _claims(due, moment, work, allowed)
+        def claim_these(work: Work, due: Sequence[Due] = due, allowed: int = _CLAIMING - spent) -> Claims:
+            return claims(due, moment, work, allowed)
 
-        found, moves, done = await within(_CLAIMING + _A_SEARCH, claim_these)
+        found, moves, done = await within(_CLAIMING + A_SEARCH, claim_these)
         claimed += found
         spent += done
         await db.execute(MOVE_ON, tenant_id, rows=moves)
     return claimed
-
-
-_Claims = tuple[list[EventOccurrence], list[Move], int]
-
-
-def _claims(due: Sequence[Due], moment: datetime, work: Work, allowed: int) -> _Claims:
-    """What is claimed of these events, where that leaves them, and the work that it took."""
-    found: list[EventOccurrence] = []
-    moves: list[Move] = []
-    for event in due:
-        if work.done >= allowed:
-            break
-        occurrence, move = claim(event, moment, Work(_A_SEARCH, within=work))
-        found += [occurrence] if occurrence else []
-        moves.append(move)
-    return found, moves, work.done

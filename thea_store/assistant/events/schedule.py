@@ -18,12 +18,30 @@ from thea_store.assistant.recurrence.work import TooMuchWork, Work
 from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
 
-__all__ = ["INSTANT", "claim", "is_floating", "occurrences", "placed_in", "plus", "recurrence_set", "with_series_end"]
+__all__ = [
+    "A_SEARCH",
+    "INSTANT",
+    "Claims",
+    "claim",
+    "claims",
+    "is_floating",
+    "occurrences",
+    "placed_in",
+    "plus",
+    "recurrence_set",
+    "with_series_end",
+]
 
 _log = logging.getLogger("thea_store.events")
 
 INSTANT = timedelta(microseconds=1)
 """The least difference of two moments, and what an instant lasts."""
+
+A_SEARCH = 4_000_000
+"""What the next occurrence of one event may take to find, in units of work: 130 years of days, or 2,000 of years."""
+
+Claims = tuple[list[EventOccurrence], list[Move], int]
+"""What is claimed, where that leaves the events, and the work that it took."""
 
 # Units of work for a record, for an event to look at, and for a character of the dates in its rule.
 _A_RECORD, _AN_EVENT, _A_CHARACTER = 200, 150, 15
@@ -201,6 +219,19 @@ def claim(event: Due, now: datetime, work: Work) -> tuple[EventOccurrence | None
         _remember(move, claimed, latest, now)
     move["next_reminder_at"] = following and _minus(following, notice)
     return _occurrence(event, latest, happens.end_of(latest)) if latest else None, move
+
+
+def claims(due: Sequence[Due], moment: datetime, work: Work, allowed: int) -> Claims:
+    """What is claimed of these events, until they took so much work in all; each may take `A_SEARCH` more."""
+    found: list[EventOccurrence] = []
+    moves: list[Move] = []
+    for event in due:
+        if work.done >= allowed:
+            break
+        occurrence, move = claim(event, moment, Work(A_SEARCH, within=work))
+        found += [occurrence] if occurrence else []
+        moves.append(move)
+    return found, moves, work.done
 
 
 def _remember(move: Move, claimed: dict[datetime, datetime], start: datetime, now: datetime) -> None:
