@@ -22,6 +22,7 @@ from thea_store.cli.conventions import FAILED, MISUSED, AsJson, say
 from thea_store.cli.imports import imports
 from thea_store.cli.own_tables import broken_promises, differences, manifest, new, prove
 from thea_store.cli.surroundings import embedded_server, find_extensions, read_settings, with_server
+from thea_store.cli.watching import status, top
 from thea_store.errors import InvalidArgumentError, InvalidTenantError, StoreError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ app.add_typer(restore, name="restore")
 app.add_typer(new, name="new")
 app.command()(manifest)
 app.command()(prove)
+app.command()(status)
+app.command()(top)
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - an option's callback
