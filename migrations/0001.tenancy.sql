@@ -12,7 +12,8 @@ begin
   for missing in
     select wanted.name
     from unnest(array[
-      'thea_owner', 'thea_app', 'thea_readonly', 'thea_maintenance', 'thea_mover', 'thea_loader'
+      'thea_owner', 'thea_app', 'thea_readonly', 'thea_maintenance', 'thea_mover', 'thea_loader',
+      'thea_privacy', 'thea_redactor'
     ]) as wanted (name)
     where not exists (select from pg_catalog.pg_roles r where r.rolname = wanted.name)
   loop

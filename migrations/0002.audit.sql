@@ -17,6 +17,7 @@ create table thea.audit_log (
   action text not null,
   before jsonb,
   after jsonb,
+  subject_id bigint,
   constraint audit_log_pkey primary key (tenant_id, id),
   constraint audit_log_tenant_id_check
     check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
@@ -42,13 +43,21 @@ comment on index thea.audit_log_at_idx is 'audit.get_all';
 create index audit_log_actor_idx on thea.audit_log (tenant_id, actor, at, id);
 comment on index thea.audit_log_actor_idx is 'audit.get_all+actor';
 
+-- Small updates name nobody in `before` and `after`, so each entry says whose row it is about.
+comment on column thea.audit_log.subject_id is
+  'the person that the row belongs to: the id of a user, or the user_id of any other row';
+
+create index audit_log_subject_idx on thea.audit_log (tenant_id, subject_id, at, id) where subject_id is not null;
+comment on index thea.audit_log_subject_idx is 'people.entries, erasure.erase';
+
 alter table thea.audit_log enable row level security;
 alter table thea.audit_log force row level security;
 
-create policy tenant on thea.audit_log for select to thea_app, thea_readonly, thea_mover, thea_loader
+create policy tenant on thea.audit_log for select to thea_app, thea_privacy, thea_readonly, thea_mover, thea_loader
   using (tenant_id = thea.tenant());
 
-create policy tenant_guard on thea.audit_log as restrictive to thea_app, thea_readonly, thea_mover, thea_loader
+create policy tenant_guard on thea.audit_log as restrictive
+  to thea_app, thea_privacy, thea_readonly, thea_mover, thea_loader
   using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
 
 -- The trigger function runs as the owner. It writes the tenant of the audited row, which that
@@ -64,16 +73,22 @@ create policy loader_writes on thea.audit_log for insert to thea_loader
 create policy loader_deletes on thea.audit_log for delete to thea_loader
   using (tenant_id = thea.tenant());
 
-grant select on thea.audit_log to thea_app, thea_readonly, thea_mover;
+grant select on thea.audit_log to thea_app, thea_privacy, thea_readonly, thea_mover;
 
 grant select, insert, delete on thea.audit_log to thea_loader;
 
+-- One role may take back what entries said, when a person is erased: nobody can log in as it, it owns one function that
+-- does this, and it has the right to update `before` and `after` alone. A setting of the session would be no lock,
+-- because everybody can make one.
 create function thea.audit_is_append_only() returns trigger
   language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- The entries of a tenant that ends go with its rows. Nobody can log in as this role.
   if current_user = 'thea_loader' and tg_op = 'DELETE' then
+    return null;
+  end if;
+  if tg_op = 'UPDATE' and current_user = 'thea_redactor' then
     return null;
   end if;
   raise exception 'the audit log is append-only' using errcode = 'insufficient_privilege';
@@ -96,6 +111,7 @@ declare
   unseen constant text[] := array['tenant_id', 'updated_at'] || tg_argv[1:];
   was jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) - unseen end;
   is_now jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) - unseen end;
+  subject constant text := coalesce(was, is_now) ->> case tg_argv[0] when 'users' then 'id' else 'user_id' end;
   done text := case tg_op when 'INSERT' then 'insert' when 'DELETE' then 'purge' else 'update' end;
 begin
   if tg_op = 'UPDATE' then
@@ -119,14 +135,15 @@ begin
     was := jsonb_strip_nulls(was);
     is_now := jsonb_strip_nulls(is_now);
   end if;
-  insert into thea.audit_log (tenant_id, actor, request_id, table_name, row_id, action, before, after)
+  insert into thea.audit_log (tenant_id, actor, request_id, table_name, row_id, action, before, after, subject_id)
   values (
     case when tg_op = 'DELETE' then old.tenant_id else new.tenant_id end,
     nullif(current_setting('app.actor', true), ''),
     nullif(current_setting('app.request_id', true), ''),
     tg_argv[0],
     case when tg_op = 'DELETE' then old.id else new.id end,
-    done, was, is_now
+    done, was, is_now,
+    case when subject ~ '^[0-9]{1,18}$' then subject::bigint end
   );
   return null;
 end

@@ -244,6 +244,8 @@ create function thea.protect(
 as $$
 declare
   full_name constant text := target::text;
+  -- Those who see the rows of the tenant that the session names, in the order of their names.
+  of_tenants constant text[] := array['thea_app', 'thea_loader', 'thea_mover', 'thea_privacy', 'thea_readonly'];
   problems text[];
   said jsonb;
   home record;
@@ -283,7 +285,8 @@ begin
   if not home.is_ours then
     execute format('alter schema %I owner to thea_owner', home.name);
   end if;
-  execute format('grant usage on schema %I to thea_app, thea_readonly, thea_maintenance, thea_mover, thea_loader',
+  execute format('grant usage on schema %I to thea_app, thea_privacy, thea_readonly, thea_maintenance, thea_mover,'
+    ' thea_loader, thea_redactor',
     home.name);
   if not exists (
     select from pg_constraint
@@ -327,10 +330,8 @@ begin
     select *
     from (
       values
-        ('tenant', '', '*', array['thea_app', 'thea_loader', 'thea_mover', 'thea_readonly'],
-          'tenant_id = thea.tenant()', true),
-        ('tenant_guard', 'as restrictive', '*', array['thea_app', 'thea_loader', 'thea_mover', 'thea_readonly'],
-          'tenant_id = thea.tenant()', true),
+        ('tenant', '', '*', of_tenants, 'tenant_id = thea.tenant()', true),
+        ('tenant_guard', 'as restrictive', '*', of_tenants, 'tenant_id = thea.tenant()', true),
         ('maintenance_reads', 'for select', 'r', array['thea_maintenance'], 'true', false),
         ('maintenance_deletes', 'for delete', 'd', array['thea_maintenance'], 'true', false)
     ) as p (name, clause, command, roles, condition, checked)
@@ -369,9 +370,9 @@ begin
       and a.attname::text <> all (fixed)
     order by a.attnum
   );
-  execute format('revoke all on %s from public, thea_app, thea_readonly, thea_maintenance, thea_mover, thea_loader',
-    full_name);
-  execute format('grant select on %s to thea_readonly, thea_mover', full_name);
+  execute format('revoke all on %s from public, thea_app, thea_privacy, thea_readonly, thea_maintenance, thea_mover,'
+    ' thea_loader', full_name);
+  execute format('grant select on %s to thea_privacy, thea_readonly, thea_mover', full_name);
   execute format('grant select, insert, update, delete on %s to thea_loader', full_name);
   execute format('grant select, delete on %s to thea_maintenance', full_name);
   execute format('grant select, insert, delete on %s to thea_app', full_name);
@@ -409,7 +410,8 @@ begin
   loop
     execute format('drop trigger %I on %s', hiding.tgname, hiding.parent);
   end loop;
-  execute format('revoke all on %s from thea_app, thea_readonly, thea_maintenance, thea_mover, thea_loader', target);
+  execute format('revoke all on %s from thea_app, thea_privacy, thea_readonly, thea_maintenance, thea_mover,'
+    ' thea_loader', target);
 end
 $$;
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ConflictError,
         DuplicateError,
         EmbeddedServerError,
+        ErasureRefusedError,
         ExportFileError,
         ExtensionError,
         InsufficientPrivilegeError,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from thea_store.store import Store, StoreTransaction
     from thea_store.telemetry import Call, JsonFormatter
     from thea_store.tenancy.directory import Tenant, TenantChanges
+    from thea_store.tenancy.erasure import Erasure
     from thea_store.verification.health import Health
 
 __all__ = [
@@ -89,6 +91,8 @@ __all__ = [
     "Count",
     "DuplicateError",
     "EmbeddedServerError",
+    "Erasure",
+    "ErasureRefusedError",
     "Event",
     "EventChanges",
     "EventOccurrence",
@@ -171,6 +175,7 @@ _EXPORTS = {
         "ConflictError",
         "DuplicateError",
         "EmbeddedServerError",
+        "ErasureRefusedError",
         "ExportFileError",
         "ExtensionError",
         "InsufficientPrivilegeError",
@@ -222,6 +227,7 @@ _EXPORTS = {
     "thea_store.store": ("Store", "StoreTransaction"),
     "thea_store.telemetry": ("Call", "JsonFormatter"),
     "thea_store.tenancy.directory": ("Tenant", "TenantChanges"),
+    "thea_store.tenancy.erasure": ("Erasure",),
     "thea_store.verification.health": ("Health",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -14,6 +14,7 @@ __all__ = [
     "ConflictError",
     "DuplicateError",
     "EmbeddedServerError",
+    "ErasureRefusedError",
     "ExportFileError",
     "ExtensionError",
     "InsufficientPrivilegeError",
@@ -130,6 +131,10 @@ class InvalidReferenceError(StoreError):
 
 class ConflictError(StoreError):
     """Another writer was first: the state is no longer the expected one."""
+
+
+class ErasureRefusedError(StoreError):
+    """Rows of other people would go with a person's; nothing was removed."""
 
 
 class PoolTimeoutError(StoreError):

@@ -34,8 +34,9 @@ from thea_store.repositories.audit import Audit
 from thea_store.settings import EMBEDDED, Settings
 from thea_store.telemetry import Call
 from thea_store.telemetry.logs import write_json
-from thea_store.tenancy import directory
+from thea_store.tenancy import directory, erasure, people
 from thea_store.tenancy.directory import Tenants
+from thea_store.tenancy.people import People
 from thea_store.verification import health, opening
 from thea_store.verification.health import Health
 
@@ -43,11 +44,14 @@ __all__ = ["GROUP_FILES", "SQL_FILES", "Store", "StoreTransaction"]
 
 T = TypeVar("T")
 
-SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL)
+SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL, people.SQL)
 """The library's own queries of tenants' rows."""
 
-GROUP_FILES: Mapping[str, Sequence[SqlFile]] = {"thea_admin": (directory.SQL,)}
-"""The queries of the other groups of logins, which belong to no tenant."""
+GROUP_FILES: Mapping[str, Sequence[SqlFile]] = {
+    "thea_admin": (directory.SQL,),
+    "thea_privacy": (erasure.SQL,),
+}
+"""The queries of the other groups of logins, who do what no service may."""
 
 _log = logging.getLogger("thea_store")
 
@@ -68,6 +72,7 @@ class _Repositories:
         self.events = Events(self)
         self.notes = Notes(self)
         self.audit = Audit(db, [aggregate.table for aggregate in aggregates])
+        self.people = People(db)
 
     def executor_of(self, repository: type[Any]) -> Executor:
         """What runs a repository's queries; `StoreError` for one of an extension that is not opened."""
@@ -95,7 +100,8 @@ class StoreTransaction(_Repositories):
 class Store(_Repositories):
     """The data of many tenants. Every call takes the tenant first, and is its own transaction.
 
-    `users`, `events`, `notes`, `conversations` and `messages` are its repositories; `audit` reads what changed.
+    `users`, `events`, `notes`, `conversations` and `messages` are its repositories; `audit` reads what changed,
+    and `people` gives out and erases all that is kept of one person.
     `tenants` is the directory of tenants, for a login in the group `thea_admin`.
     """
 

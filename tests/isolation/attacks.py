@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 from psycopg import Connection, errors
 
-from tests.support.twins import Twin, make_twin, snapshot
+from tests.support.twins import LOGS, Twin, certify, make_twin, snapshot
 from thea_store import Settings, Store
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
@@ -58,8 +58,8 @@ class Scene:
 
     @property
     def written(self) -> list[str]:
-        """The tables that the application writes itself: all but the audit log."""
-        return [table for table in self.counts if table != "thea.audit_log"]
+        """The tables that the application writes itself: all but the logs."""
+        return [table for table in self.counts if table not in LOGS]
 
     def ask(self, statement: str, *values: Any, **named: Any) -> list[Any]:
         """What is really there."""
@@ -163,6 +163,8 @@ async def scene_fixture(
     settings = Settings(url=database.app_url, pool_size=1, max_overflow=0, allow_unsafe_role=True)
     async with Store.open(settings) as store:
         mine, theirs = [await make_twin(store, tenant) for tenant in (MINE, THEIRS)]
+    for tenant in (MINE, THEIRS):
+        certify(database.superuser_url, tenant)
     with psycopg.connect(database.superuser_url, autocommit=True) as superuser, ExitStack() as connections:
         reader = f"reader_of_{database.name}"[:63]
         address = DatabaseUrl.parse(database.app_url)

@@ -11,12 +11,13 @@ import psycopg
 import pytest
 
 from tests.isolation.attacks import Scene, scene_fixture, untouched_fixture  # noqa: F401 - fixtures
+from tests.support.twins import LOGS
 from thea_store.postgres.url import DatabaseUrl
 
 OF_TENANT = "(tenant_id = thea.tenant())"
 OURS = (
     "select oid, rolname from pg_roles"
-    " where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin|mover|loader)$'"
+    " where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin|mover|loader|privacy|redactor)$'"
 )
 IN_OURS = "relnamespace = 'thea'::regnamespace"
 OF_NO_SYSTEM = "{}namespace <> all(array['pg_catalog', 'information_schema']::regnamespace[])"
@@ -40,12 +41,19 @@ RIGHTS = {
     ("*", "thea_loader"): {"SELECT", "INSERT", "UPDATE", "DELETE"},
     ("thea.audit_log", "thea_loader"): {"SELECT", "INSERT", "DELETE"},
     ("*", "thea_maintenance"): {"SELECT", "DELETE"},
+    ("*", "thea_privacy"): {"SELECT"},
     ("thea.audit_log", "thea_app"): {"SELECT"},
+    ("thea.compliance_log", "thea_app"): {"SELECT"},
+    ("thea.compliance_log", "thea_maintenance"): set[str](),
+    # Whose function erases a person: the user's row, with which the rest goes, and the certificate.
+    ("thea.users", "thea_redactor"): {"SELECT", "DELETE"},
+    ("thea.audit_log", "thea_redactor"): {"SELECT"},
+    ("thea.compliance_log", "thea_redactor"): {"SELECT", "INSERT"},
     ("thea.audit_log", "thea_maintenance"): set[str](),
     ("thea.notes", "thea_search"): {"SELECT"},
 }
 # Besides: a service and its readers compare the applied migrations with their own.
-GROUPS = ("thea_app", "thea_readonly", "thea_maintenance", "thea_admin", "thea_mover")
+GROUPS = ("thea_app", "thea_readonly", "thea_maintenance", "thea_admin", "thea_mover", "thea_privacy")
 HISTORY = {("_yoyo_migration", group, "SELECT") for group in GROUPS}
 # What belongs to no tenant, and what the one group may do there that uses it.
 SHARED = {
@@ -67,6 +75,7 @@ DEFINERS = {
     "may_work": ("thea_owner", "the same, for functions that name tenants"),
     "install_directory": ("thea_owner", "the first tenant in the directory lets the policies ask it"),
     "audit": ("thea_owner", "nobody else may write the log"),
+    "erase_person": ("thea_redactor", "nobody else may take back what the log says"),
     "search_notes": ("thea_search", "`@@` is not leakproof, so row security would keep it from its index"),
     "tagged_notes": ("thea_search", "the same"),
     "import_begin": ("thea_loader", "a tenant that is brought in has one entry in the log, not one for each row"),
@@ -77,13 +86,17 @@ DEFINERS = {
     "reserve_ids": ("thea_owner", "the same"),
 }
 
+PEOPLE = {"thea_privacy", "thea_redactor"}
+
 # Who calls a function; all others are called by triggers alone.
 EXECUTED = {
     # Policies ask for it with the rights of whoever reads; so does each search.
-    "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"},
+    "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"} | PEOPLE,
     # One of the two is what `tenant` calls.
-    "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"},
-    "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"},
+    "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"}
+    | PEOPLE,
+    "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"}
+    | PEOPLE,
     "may_work": {"thea_maintenance"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
     "note_vector": {"thea_app", "thea_loader"},
@@ -117,11 +130,19 @@ EXECUTED = {
     "load_entries": {"thea_loader"},
     "advance_ids": {"thea_loader"},
     "reserve_ids": {"thea_loader"},
-    "short_name": {"thea_loader"},
     "import_begin": {"thea_mover"},
     "import_rows": {"thea_mover"},
     "end_begin": {"thea_mover"},
     "end_rows": {"thea_mover"},
+    # What belongs to a person is read with the rights of who asks; the others tell what the catalogs tell everybody.
+    "parents": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
+    "short_name": {"thea_loader", "thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
+    "person_condition": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
+    "person_tables": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
+    "other_user_ids": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
+    "person_rows": {"thea_app", "thea_readonly", "thea_privacy"},
+    "person_row_ids": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
+    "erase_person": {"thea_privacy"},
 }
 
 # A function's body, when it was looked at last: what it does for one tenant it does with rights or rows of all.
@@ -156,6 +177,15 @@ BODIES = {
     "tenant_entry": "fbca862d51ec",
     "touch": "c7ef398c0b15",
     "unprotect": "88c8819eb112",
+    "person_condition": "b2b7eee0fcea",
+    "person_row_ids": "36eb2c8c8a87",
+    "person_rows": "f8bde1ca75ad",
+    "protect": "7f19bc2ea38f",
+    "search_notes": "6a867878f166",
+    "spoken": "31b474cd41e8",
+    "tagged_notes": "f0cbbd0a294b",
+    "touch": "a773deb8919d",
+    "unprotect": "c352e9d11afe",
     "words": "2cc41f5afe35",
 }
 
@@ -203,6 +233,10 @@ TRIGGERS = {
         " EXECUTE FUNCTION thea.audit_is_append_only()"
     ),
     (
+        "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.compliance_log FOR EACH STATEMENT"
+        " EXECUTE FUNCTION thea.compliance_is_append_only()"
+    ),
+    (
         "search_vector BEFORE INSERT OR UPDATE OF tenant_id, user_id, title, tags, content, search_vector ON thea.notes"
         " FOR EACH ROW EXECUTE FUNCTION thea.index_note()"
     ),
@@ -243,7 +277,7 @@ def test_each_table_has_the_tenants_two_policies(scene: Scene) -> None:
             " and polroles @> array['thea_readonly'::regrole::oid] order by 1",
             table,
         )
-        reads_only = table == "thea.audit_log"
+        reads_only = table in LOGS
 
         assert policies == [
             (False, "*", OF_TENANT, OF_TENANT),
@@ -278,7 +312,7 @@ def test_every_right_on_a_relation_is_a_needed_one(scene: Scene) -> None:
     )
     needed = HISTORY | SEQUENCES
     for table in scene.tables:
-        for role in ("thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"):
+        for role in (*GROUPS, "thea_search", "thea_loader", "thea_redactor"):
             rights = RIGHTS.get((table, role), RIGHTS.get(("*", role), set()))
             needed |= {(table, role, right) for right in rights}
     needed |= {(table, role, right) for table, (role, rights) in SHARED.items() for right in rights}
@@ -293,9 +327,11 @@ def test_columns_are_granted_for_updates_by_the_application_alone(scene: Scene) 
     )
 
     shared = {(table, role, right) for table, _, role, right in found if table in SHARED}
-    found = [row for row in found if row[0] not in SHARED]
+    redacted = {row for row in found if row[2] == "thea_redactor"}
+    found = [row for row in found if row[0] not in SHARED and row not in redacted]
 
     assert shared == {(table, role, "UPDATE") for table, (role, _) in SHARED.items()}
+    assert redacted == {("thea.audit_log", column, "thea_redactor", "UPDATE") for column in ("before", "after")}
     assert {(role, right) for _, _, role, right in found} == {("thea_app", "UPDATE")}
     assert {table for table, *_ in found} == set(scene.written)
     assert {column for _, column, *_ in found} & FIXED == set()
@@ -360,7 +396,7 @@ def test_what_is_the_servers_own_is_as_in_a_new_database(scene: Scene, what: str
 
 
 def test_nobody_creates_in_a_schema_or_keeps_temporary_tables(scene: Scene) -> None:
-    logins = (*GROUPS, "thea_search", "thea_loader")
+    logins = (*GROUPS, "thea_search", "thea_loader", "thea_redactor")
     schemas = scene.ask("select nspname from pg_namespace where nspname !~ '^pg_(toast|temp)'")
 
     assert ("thea",) in schemas
@@ -380,7 +416,7 @@ def test_no_role_of_ours_can_log_in_or_has_a_power(scene: Scene) -> None:
         f" from pg_roles where oid in (select oid from ({OURS}) x)"
     )
 
-    assert len(roles) == 8
+    assert len(roles) == 10
     assert [name for name, is_strong in roles if is_strong] == []
 
 
@@ -395,7 +431,9 @@ def test_no_role_of_ours_is_another_but_the_owner_who_hands_functions_over(scene
         [connection.info.user for connection in scene.logins.values()],
     )
 
-    assert sorted(memberships) == [("thea_owner", role) for role in ("thea_loader", "thea_maintenance", "thea_search")]
+    inner = ("thea_loader", "thea_maintenance", "thea_redactor", "thea_search")
+
+    assert sorted(memberships) == [("thea_owner", role) for role in inner]
     assert sorted(logins) == [(["thea_app"],), (["thea_readonly"],)]
 
 
@@ -510,7 +548,7 @@ def test_every_table_has_a_key_a_check_of_the_tenant_and_an_id_of_the_servers(sc
 
         assert "PRIMARY KEY (tenant_id, id)" in constraints, table
         assert any("char_length(tenant_id)" in definition and "!~" in definition for definition in constraints), table
-        assert columns["id"] == "a" or table == "thea.audit_log", table
+        assert columns["id"] == "a" or table in LOGS, table
 
 
 def test_every_table_that_is_written_is_watched(scene: Scene) -> None:

@@ -23,6 +23,11 @@ from tests.isolation.attacks import (  # noqa: F401 - fixtures
     untouched_fixture,
 )
 
+# What a person's data is found by: what the catalogs tell everybody, and rows with the rights of who asks.
+OF_PEOPLE = {
+    "parents", "short_name", "person_condition", "person_tables", "other_user_ids", "person_rows", "person_row_ids",
+}  # fmt: skip
+
 WORD = json.dumps([[{"words": "pan", "phrase": False, "prefix": False, "negated": False}]])
 
 # Whose the found notes are; an id that the reader does not see is somebody else's.
@@ -197,7 +202,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
     )
     callable_by = {
         # Policies ask for the tenant; the searches check it themselves.
-        "thea_readonly": {"tenant", "admitted_tenant", "unchecked_tenant", "search_notes", "tagged_notes"},
+        "thea_readonly": {"tenant", "admitted_tenant", "unchecked_tenant", "search_notes", "tagged_notes"} | OF_PEOPLE,
         # The triggers that make a note's words and keep the dates of events run as who writes the note or the user.
         "thea_app": {
             "tenant",
@@ -222,7 +227,8 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "require_own",
             "references_of",
             "id_here",
-        },
+        }
+        | OF_PEOPLE,
     }[role]
 
     assert {name for _, name, _, is_granted in functions if is_granted} == callable_by

@@ -6,11 +6,12 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from tests.support.twins import LONG_AGO, make_twin
+from tests.support.twins import LONG_AGO, certify, make_twin
 from thea_store import Settings, Store
 from thea_store.assistant import AGGREGATES
 from thea_store.repositories import audit
 from thea_store.store import SQL_FILES
+from thea_store.tenancy import people
 from thea_store.testing import TestDatabase
 from thea_store.testing.proving.databases import OTHERS, Databases, databases
 from thea_store.testing.proving.locks import TwoLocks
@@ -22,7 +23,7 @@ QUERIES = [query for file in SQL_FILES for query in file.claimed]
 THIRD = "Twin-2"
 
 _ABOUT = {str(query.source.path): each.table for each in AGGREGATES for query in each.sql.claimed} | {
-    str(query.source.path): "thea.audit_log" for query in audit.SQL.claimed
+    str(query.source.path): "thea.audit_log" for file in (audit.SQL, people.SQL) for query in file.claimed
 }
 
 
@@ -53,6 +54,7 @@ def _weakened(function: str) -> str:
 async def _fill(database: TestDatabase, tenant: str) -> None:
     async with Store.open(Settings(url=database.app_url, pool_size=1)) as store:
         await make_twin(store, tenant)
+        certify(database.superuser_url, tenant)
         for stranger in (OTHERS, THIRD) if tenant == OTHERS else ():
             await _make_stranger(store, stranger)
 

@@ -17,13 +17,17 @@ from psycopg import sql
 from thea_store import Event, Store, User
 from thea_store.assistant.messages import NewTurn
 
-__all__ = ["ACTOR", "LONG_AGO", "Twin", "make_twin", "snapshot", "tenant_tables"]
+__all__ = ["ACTOR", "LOGS", "LONG_AGO", "Twin", "certify", "make_twin", "snapshot", "tenant_tables"]
 
 LONG_AGO = datetime(2020, 5, 4, 9, 0, tzinfo=UTC)
 """When the twins' events and messages begin."""
 
 ACTOR = "operadora"
 """Who changed one user, as the audit log has it."""
+
+
+LOGS = ("thea.audit_log", "thea.compliance_log")
+"""The tables that nobody writes but the database itself."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,18 @@ async def make_twin(store: Store, tenant: str) -> Twin:
             "message_history": tuple(messages),
         },
     )
+
+
+def certify(superuser_url: str, tenant: str) -> None:
+    """Two certificates that somebody was erased, as no service's login can write them."""
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        connection.execute(
+            "insert into thea.compliance_log (tenant_id, action, subject_id, reason, details)"
+            " select tenant_id, 'erase user', subject_id, 'carta',"
+            " jsonb_build_object('counts', '{}'::jsonb, 'counts_of_others', '{}'::jsonb, 'redacted', 0)"
+            " from thea.audit_log where tenant_id = %s order by at, id limit 2",
+            [tenant],
+        )
 
 
 def snapshot(connection: psycopg.Connection[Any], tenant: str) -> dict[str, list[tuple[Any, ...]]]:

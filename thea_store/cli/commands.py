@@ -21,6 +21,7 @@ from thea_store.cli.archives import end_tenant, export_tenant, import_tenant, re
 from thea_store.cli.conventions import FAILED, MISUSED, AsJson, say
 from thea_store.cli.imports import imports
 from thea_store.cli.own_tables import broken_promises, differences, manifest, new, prove
+from thea_store.cli.people import erase_user, export_user
 from thea_store.cli.surroundings import embedded_server, find_extensions, read_settings, with_server
 from thea_store.cli.watching import status, top
 from thea_store.errors import InvalidArgumentError, InvalidTenantError, StoreError
@@ -69,6 +70,12 @@ app.add_typer(exports, name="export")
 app.add_typer(ending, name="end")
 app.add_typer(restore, name="restore")
 app.add_typer(new, name="new")
+exports = typer.Typer(help="Give out what is in the store.", no_args_is_help=True)
+exports.command("user")(export_user)
+erase = typer.Typer(help="Remove for good what is in the store.", no_args_is_help=True)
+erase.command("user")(erase_user)
+app.add_typer(exports, name="export")
+app.add_typer(erase, name="erase")
 app.command()(manifest)
 app.command()(prove)
 app.command()(status)

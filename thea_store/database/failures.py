@@ -13,6 +13,7 @@ import asyncpg
 from thea_store.errors import (
     ConflictError,
     DuplicateError,
+    ErasureRefusedError,
     InsufficientPrivilegeError,
     InvalidArgumentError,
     InvalidReferenceError,
@@ -199,7 +200,7 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
     state = _state(error)
     # Told of the aggregate: the query's name is not always that of the method which ran it.
     aggregate = query.partition(".")[0]
-    if state.startswith("TH"):
+    if state.startswith("TH0"):
         return _of_tenant(state, query)
     match state:
         case "23505":
@@ -226,11 +227,20 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
             return StoreError(statement_failed(query))
         case "42501":
             return InsufficientPrivilegeError(f"{query}: {_lacking(aggregate)}")
+        case "TH101" | "TH102":
+            return ErasureRefusedError(f"{query}: {error}: nothing was removed; {_WAYS_OUT[state]}")
         case "42P01" | "42703" | "42883" | "42804":
             return StoreError(f"{query}: the schema changed under the running service: run `thea-store check`")
     if state.startswith("22") or state == "54000":  # a document beyond what a value may hold
         return InvalidArgumentError(query, f"the server refuses a value (SQLSTATE {state})")
     return StoreError(f"{query}: {_trouble(error)}")
+
+
+# What lets a person be erased on whose rows others depend.
+_WAYS_OUT = {
+    "TH101": "move or remove those rows first, or erase with `with_others`",
+    "TH102": "remove those rows first, or let the key be `on delete cascade`",
+}
 
 
 def _of_tenant(state: str, query: str) -> StoreError:
@@ -251,7 +261,7 @@ def _of_tenant(state: str, query: str) -> StoreError:
 
 
 # Which group may run the queries of an aggregate that is not a service's.
-_GROUP_OF = {"tenants": "thea_admin"}
+_GROUP_OF = {"tenants": "thea_admin", "erasure": "thea_privacy"}
 
 
 def _lacking(aggregate: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["MIGRATOR", "SERVICE", "do", "login_of", "make_logins", "require_superuser"]
 
 MIGRATOR, SERVICE, _SECRET = "thea_test_migrator", "thea_test_service", "thea_test_secret"
-_GROUPS = ("thea_owner", "thea_maintenance", *(group.name for group in GROUPS))
+_GROUPS = ("thea_owner", "thea_maintenance", "thea_redactor", *(group.name for group in GROUPS))
 
 
 def login_of(group: str) -> str:
@@ -46,7 +46,7 @@ def make_logins(connection: Connection[Any]) -> str:
     for group in _GROUPS:
         _make(connection, group, "nologin noinherit")
     do(connection, f"grant thea_owner to {MIGRATOR}")
-    do(connection, "grant thea_maintenance to thea_owner")
+    do(connection, "grant thea_maintenance, thea_redactor to thea_owner")
     for each in GROUPS:
         do(connection, f"grant {each.name} to {login_of(each.name)}")
     return password

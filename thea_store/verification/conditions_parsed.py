@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Catalog", "Condition", "called", "catalog_of", "conditions", "findings", "names", "without"]
 
+# Functions of the library that read the server's catalogs, and no row.
+_OF_THE_CATALOG = frozenset({"thea.person_tables", "thea.other_user_ids"})
+
 _OPERAND = re.compile(r"\$\d+|[\w.]+")
 
 
@@ -47,6 +50,10 @@ class Catalog:
     """Tables that all tenants share, by the extension's own word."""
     functions: Mapping[str, str]
     """Functions that read as their owner and take the tenant first, and how the server would make each anew."""
+    readers: AbstractSet[str]
+    """Functions that read with the rights of their caller and take the tenant first."""
+    writers: AbstractSet[str]
+    """Of the functions that read as their owner, those that also write, and give a report of it."""
     schemas: AbstractSet[str]
     """The library's, and the extensions'."""
 
@@ -67,10 +74,10 @@ where n.nspname = any(%s) and c.relkind in ('r', 'p', 'v', 'm', 'f')
   and exists (select from pg_catalog.pg_attribute where attrelid = c.oid and attname = 'tenant_id')
 """
 _FUNCTIONS = """
-select n.nspname || '.' || p.proname, pg_catalog.pg_get_functiondef(p.oid)
+select n.nspname || '.' || p.proname, pg_catalog.pg_get_functiondef(p.oid), p.prosecdef, p.provolatile = 'v'
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where n.nspname = any(%s) and p.prosecdef and p.proargnames[1] = 'p_tenant'
+where n.nspname = any(%s) and p.proargnames[1] = 'p_tenant'
 """
 
 
@@ -81,7 +88,9 @@ def catalog_of(connection: Connection[Any], schemas: Sequence[str], shared_table
     return Catalog(
         tables=frozenset(name for (name,) in relations),
         shared=frozenset(shared_tables),
-        functions=dict(functions),
+        functions={name: text for name, text, as_owner, _ in functions if as_owner},
+        readers=frozenset(name for name, _, as_owner, writes in functions if not as_owner and not writes),
+        writers=frozenset(name for name, _, as_owner, writes in functions if as_owner and writes),
         schemas=frozenset(schemas),
     )
 
@@ -193,8 +202,9 @@ def _judged_source(
             return
     elif item.kind == "RangeFunction":
         calls = [node for node in nodes(item) if node.kind == "FuncCall" and name_of(node)[0] in catalog.schemas]
-        if calls and alone:
-            yield calls[0].location, f"{'.'.join(name_of(calls[0]))} gives ids: join the table that has them"
+        for call in calls:
+            if alone and ".".join(name_of(call)) not in {*catalog.readers, *catalog.writers, *_OF_THE_CATALOG}:
+                yield call.location, f"{'.'.join(name_of(call))} gives ids: join the table that has them"
         return  # which tenant it is given is judged at the call
     else:
         return  # a sub-select is a level of its own
@@ -237,7 +247,9 @@ def _judged_insert(level: Node, tenant: int, catalog: Catalog) -> Iterator[_Find
 
 def _judged_call(call: Node, tenant: int, catalog: Catalog) -> Iterator[_Finding]:
     name = ".".join(name_of(call))
-    if name not in catalog.functions:
-        yield call.location, f"{name} is no function that takes the tenant first and reads as its owner"
+    if name in _OF_THE_CATALOG:
+        return
+    if name not in {*catalog.functions, *catalog.readers}:
+        yield call.location, f"{name} is no function that takes the tenant first"
     elif not is_parameter(next(iter(call.get("args") or ()), None), tenant):
         yield call.location, f"{name} does not get `:{TENANT}`"

@@ -9,7 +9,16 @@ from typing import Any, Literal, LiteralString, TypeAlias
 __all__ = ["Kind", "Power", "powers"]
 
 Kind: TypeAlias = Literal[
-    "superuser", "bypassrls", "owner", "triggers", "createrole", "all tenants", "unaudited", "files", "reach"
+    "superuser",
+    "bypassrls",
+    "owner",
+    "triggers",
+    "createrole",
+    "all tenants",
+    "unaudited",
+    "redactor",
+    "files",
+    "reach",
 ]
 
 
@@ -45,6 +54,7 @@ _OWN: dict[Kind, str] = {
     "createrole": "has CREATEROLE, with which it may make itself a member of any role",
     "all tenants": "may read every tenant",
     "unaudited": "may change rows without an entry in the audit log",
+    "redactor": "may take back what the audit log says",
     "files": "may read or write the server's files or run its programs",
     "reach": "may do more than a service needs",
 }
@@ -57,6 +67,7 @@ _OTHERS: dict[Kind, str] = {
     "createrole": "may become {role}, which has CREATEROLE and so may make itself a member of any role",
     "all tenants": "may read every tenant, as {role} may",
     "unaudited": "may change rows without an entry in the audit log, as {role} may",
+    "redactor": "may take back what the audit log says, as {role} may",
     "files": "may read or write the server's files or run its programs, as {role} may",
     "reach": "may do all that {role} may, which is more than a service needs",
 }
@@ -108,7 +119,7 @@ with recursive reached (role, through, becomes, inherits) as (
     or exists (
       select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
       where n.nspname = 'thea' and p.proowner = r.oid
-        and r.rolname not in ('thea_maintenance', 'thea_search', 'thea_loader')
+        and r.rolname not in ('thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor')
     )
   )
   union
@@ -124,13 +135,14 @@ with recursive reached (role, through, becomes, inherits) as (
     case
       when r.rolname in ('thea_maintenance', 'thea_search') then 'all tenants'
       when r.rolname = 'thea_loader' then 'unaudited'
+      when r.rolname = 'thea_redactor' then 'redactor'
       when r.rolname in ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files') then 'files'
       else 'reach'
     end,
     r.rolname, f.through
   from reached f join pg_catalog.pg_roles r on r.oid = f.role
   where (f.becomes or f.inherits) and r.rolname in (
-    'thea_maintenance', 'thea_search', 'thea_loader',
+    'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor',
     'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files',
     'pg_read_all_data', 'pg_write_all_data', 'pg_maintain'
   )
@@ -140,7 +152,9 @@ from power p left join pg_catalog.pg_roles t on t.oid = p.through
 group by p.kind, p.role
 order by
   array_position(
-    array['superuser', 'bypassrls', 'owner', 'triggers', 'createrole', 'all tenants', 'unaudited', 'files', 'reach'],
+    array[
+      'superuser', 'bypassrls', 'owner', 'triggers', 'createrole', 'all tenants', 'unaudited', 'redactor', 'files', 'reach'
+    ],
     p.kind
   ),
   p.role

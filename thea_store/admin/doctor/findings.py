@@ -14,7 +14,7 @@ from thea_store.postgres.operator import read_only
 from thea_store.settings import Settings
 
 __all__ = [
-    "AUDIT_LOG",
+    "LOGS",
     "Check",
     "CheckContext",
     "Finding",
@@ -28,8 +28,8 @@ __all__ = [
     "warning",
 ]
 
-AUDIT_LOG = "audit_log"
-"""The one table that the application only reads."""
+LOGS = ("audit_log", "compliance_log")
+"""The tables that the application only reads."""
 
 State: TypeAlias = Literal["ok", "warning", "problem"]
 

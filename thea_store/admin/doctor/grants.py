@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted
+from thea_store.admin.doctor.findings import LOGS, Check, CheckContext, Verdict, ok, problem, quoted
 from thea_store.store import SQL_FILES
 from thea_store.verification.groups import GROUPS, shared_tables
 
@@ -18,7 +18,7 @@ select w.name, r.oid is not null, coalesce(r.rolsuper, false), coalesce(r.rolbyp
     -- The direct ones: what these lead to ends with them.
     select o.rolname::text
     from pg_auth_members m join pg_roles o on o.oid = m.roleid
-    where m.member = r.oid and w.name in ('thea_app', 'thea_readonly')
+    where m.member = r.oid and w.name in ('thea_app', 'thea_privacy', 'thea_readonly')
     group by o.rolname
     order by 1
   )
@@ -28,7 +28,8 @@ order by 1
 """
 
 
-_NAMES = ["thea_owner", "thea_maintenance", *(group.name for group in GROUPS)]
+_GROUPS = ["thea_maintenance", *(group.name for group in GROUPS)]
+_NAMES = ["thea_owner", "thea_redactor", *_GROUPS]
 
 
 def _roles(context: CheckContext) -> Sequence[Verdict]:
@@ -65,7 +66,8 @@ with relation as (
 )
 select g.name, g.kind, g.column, coalesce(o.rolname, 'public')::text, lower(g.privilege_type)
 from granted g left join pg_roles o on o.oid = g.grantee
-where g.grantee = 0 or o.rolname in ('thea_app', 'thea_readonly') or o.rolname = current_user and not o.rolsuper
+where g.grantee = 0 or o.rolname in ('thea_app', 'thea_privacy', 'thea_readonly')
+  or o.rolname = current_user and not o.rolsuper
 order by 1, 3, 4, 5
 """
 
@@ -83,11 +85,14 @@ _NEW_KEYSTONE = "create sequence if not exists thea.keystone; alter sequence the
 
 def _keystone(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for role, exists in context.ask(_WITHOUT_KEYSTONE, names=_NAMES[1:]):
+    for role, exists in context.ask(_WITHOUT_KEYSTONE, names=_GROUPS):
         fix = f"`{'' if exists else _NEW_KEYSTONE}grant usage on sequence thea.keystone to {role}`"
         found.append(problem(f"a login in {role} could `drop owned by {role}`, and close every table to it", fix))
     return found or [ok("no login can take its group out of the policies")]
 
+
+# The groups that change no row by themselves.
+_READERS = {"thea_privacy", "thea_readonly"}
 
 # What a row is known by, and by whom: never changed.
 _FIXED = {"tenant_id", "id", "user_id", "conversation_id", "created_at", "updated_at"}
@@ -104,7 +109,7 @@ left join pg_namespace n on n.oid = d.defaclnamespace
 cross join lateral aclexplode(d.defaclacl) a
 left join pg_roles o on o.oid = a.grantee
 where (n.nspname = 'thea' or d.defaclnamespace = 0) and d.defaclobjtype in ('r', 'S', 'f')
-  and (o.rolname in ('thea_app', 'thea_readonly') or a.grantee = 0 and d.defaclobjtype <> 'f')
+  and (o.rolname in ('thea_app', 'thea_privacy', 'thea_readonly') or a.grantee = 0 and d.defaclobjtype <> 'f')
 order by 1, 2, 3, 4, 5
 """
 
@@ -149,10 +154,10 @@ def _may(role: str, privilege: str, table: str, kind: str, column: str | None) -
     if role == "public" or table in shared_tables():
         return False
     if kind == "S":
-        return privilege == "usage" and (role != "thea_readonly" or table == _KEYSTONE)
+        return privilege == "usage" and (role not in _READERS or table == _KEYSTONE)
     if privilege == "select":
         return True
-    if role == "thea_readonly" or table == AUDIT_LOG:
+    if role in _READERS or table in LOGS:
         return False
     return privilege in {"insert", "delete"} or (privilege == "update" and column not in {None, *_FIXED})
 
@@ -177,7 +182,7 @@ cross join lateral (values
   ('usage', case c.relkind when 'S' then has_sequence_privilege(app.oid, c.oid, 'usage') else true end)
 ) as p (name, granted)
 where app.rolname = 'thea_app' and n.nspname = 'thea' and c.relkind in ('r', 'p', 'S')
-  and c.relname = any(%(used)s) and not p.granted and (c.relname <> %(audit)s or p.name = 'select')
+  and c.relname = any(%(used)s) and not p.granted and (c.relname <> all(%(logs)s) or p.name = 'select')
 union all
 select 'execute on function ' || f.oid::regprocedure::text
 from pg_roles app cross join pg_proc f join pg_namespace n on n.oid = f.pronamespace
@@ -189,7 +194,7 @@ order by 1
 
 def _missing_rights(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for (what,) in context.ask(_MISSING, used=_used_names(), audit=AUDIT_LOG):
+    for (what,) in context.ask(_MISSING, used=_used_names(), logs=list(LOGS)):
         columns = ", with the columns that its migration lists" if "…" in what else ""
         found.append(problem(f"thea_app lacks {what}", f"`grant {what} to thea_app`{columns}"))
     return found or [ok("thea_app may do all that the queries need")]
@@ -230,12 +235,13 @@ def _tenant(context: CheckContext) -> Sequence[Verdict]:
 
 _DEFINERS = """
 select f.oid::regprocedure::text, o.rolname::text,
-  o.rolname in ('thea_owner', 'thea_search', 'thea_loader'), o.rolsuper or o.rolbypassrls,
+  o.rolname in ('thea_owner', 'thea_search', 'thea_loader', 'thea_redactor'), o.rolsuper or o.rolbypassrls,
   coalesce(f.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'],
   has_function_privilege('public', f.oid, 'execute') and f.prorettype <> 'trigger'::regtype,
   case
     when f.prorettype = 'trigger'::regtype or f.proname in ('advance_ids', 'reserve_ids') then 'thea_owner'
     when f.proname ~ '^(import|end)_' then 'thea_loader'
+    when f.proname = 'erase_person' then 'thea_redactor'
     else 'thea_search'
   end
 from pg_proc f join pg_namespace n on n.oid = f.pronamespace join pg_roles o on o.oid = f.proowner

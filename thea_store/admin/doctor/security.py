@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted
+from thea_store.admin.doctor.findings import LOGS, Check, CheckContext, Verdict, ok, problem, quoted
 from thea_store.verification.groups import ROLES_OF_TENANTS, shared_tables
 
 __all__ = ["CHECKS"]
@@ -45,7 +45,7 @@ select
   exists (
     select
     from unnest(p.polroles) as o (role) cross join pg_roles a
-    where (a.rolname in ('thea_app', 'thea_readonly') or a.rolname = current_user)
+    where (a.rolname in ('thea_app', 'thea_privacy', 'thea_readonly') or a.rolname = current_user)
       and not a.rolsuper
       and not pg_has_role(a.oid, c.relowner, 'member')
       and case when o.role = 0 then true else pg_has_role(a.oid, o.role, 'member') end
@@ -97,7 +97,7 @@ def _of_table(name: str, policies: Sequence[_Policy]) -> list[Verdict]:
         for each in policies
         if each.permissive and each.reaches and not each.is_of_tenant()
     ]
-    reads_only = name == AUDIT_LOG
+    reads_only = name in LOGS
     commands = {"*", "r"} if reads_only else {"*"}
     condition = f"using {_OF_TENANT}" if reads_only else _CONDITION
     if not any(each.permissive and each.command in commands and each.binds(["thea_app"]) for each in policies):
@@ -165,7 +165,7 @@ where p.prosecdef
     o.rolsuper or o.rolbypassrls
     or exists (
       select from pg_roles g
-      where g.rolname in ('thea_owner', 'thea_maintenance', 'thea_search', 'thea_loader')
+      where g.rolname in ('thea_owner', 'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor')
         and pg_has_role(o.oid, g.oid, 'member')
     )
   )
@@ -256,6 +256,7 @@ order by 1, 2
 _INNER_ROLES = {
     "thea_search": "may read the notes of every tenant",
     "thea_loader": "may change rows without an entry in the audit log",
+    "thea_redactor": "may take back what the audit log says",
 }
 
 

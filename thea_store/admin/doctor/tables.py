@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from thea_store.admin.doctor.findings import AUDIT_LOG, Check, CheckContext, Verdict, ok, problem, quoted, warning
+from thea_store.admin.doctor.findings import LOGS, Check, CheckContext, Verdict, ok, problem, quoted, warning
 from thea_store.verification.groups import shared_tables
 
 __all__ = ["CHECKS"]
@@ -114,7 +114,8 @@ select
   exists (
     select from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace pn on pn.oid = p.pronamespace
     where t.tgrelid = c.oid and pn.nspname = 'thea'
-      and p.proname = case c.relname when 'audit_log' then 'audit_is_append_only' else 'audit' end
+      and p.proname = case c.relname when 'audit_log' then 'audit_is_append_only'
+        when 'compliance_log' then 'compliance_is_append_only' else 'audit' end
   )
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'thea' and c.relkind in ('r', 'p')
@@ -124,7 +125,7 @@ order by 1
 
 _APPEND_ONLY = (
     "create trigger append_only before update or delete or truncate on {} "
-    "for each statement execute function thea.audit_is_append_only()"
+    "for each statement execute function thea.{}_is_append_only()"
 )
 
 
@@ -140,8 +141,8 @@ def _triggers(context: CheckContext) -> Sequence[Verdict]:
             found.append(problem(f"the foreign keys of {table} are not enforced", fix))
         if audited or name in shared_tables():
             continue
-        if name == AUDIT_LOG:
-            fix = f"`{_APPEND_ONLY.format(table)}`"
+        if name in LOGS:
+            fix = f"`{_APPEND_ONLY.format(table, name.removesuffix('_log'))}`"
             found.append(problem(f"{table} is not append-only", fix))
         else:
             fix = f"give {table} a trigger that calls thea.audit(), as the migrations do"
