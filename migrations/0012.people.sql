@@ -55,11 +55,12 @@ comment on index thea.compliance_log_at_idx is 'people.get_erasures';
 alter table thea.compliance_log enable row level security;
 alter table thea.compliance_log force row level security;
 
-create policy tenant on thea.compliance_log for select to thea_app, thea_privacy, thea_readonly
+create policy tenant on thea.compliance_log for select
+  to thea_app, thea_loader, thea_mover, thea_privacy, thea_readonly
   using (tenant_id = thea.tenant());
 
 create policy tenant_guard on thea.compliance_log as restrictive
-  to thea_app, thea_privacy, thea_readonly, thea_redactor
+  to thea_app, thea_loader, thea_mover, thea_privacy, thea_readonly, thea_redactor
   using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
 
 create policy certificates on thea.compliance_log to thea_redactor

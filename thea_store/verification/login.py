@@ -153,7 +153,8 @@ group by p.kind, p.role
 order by
   array_position(
     array[
-      'superuser', 'bypassrls', 'owner', 'triggers', 'createrole', 'all tenants', 'unaudited', 'redactor', 'files', 'reach'
+      'superuser', 'bypassrls', 'owner', 'triggers', 'createrole', 'all tenants', 'unaudited', 'redactor',
+      'files', 'reach'
     ],
     p.kind
   ),
