@@ -2,6 +2,8 @@ drop function thea.unprotect(regclass);
 
 drop function thea.protect(regclass, text[], text[], text[]);
 
+drop function thea.index_on(regclass, text);
+
 drop function thea.obstacles(regclass);
 
 drop function thea.is_protected(oid);

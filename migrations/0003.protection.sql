@@ -231,6 +231,24 @@ begin atomic
   join pg_catalog.pg_class c on c.oid = target and c.relkind = 'r';
 end;
 
+-- The index that begins with the tenant and then this column, and that has every row in which the column is not null;
+-- null where there is none.
+create function thea.index_on(target regclass, moment text) returns regclass
+  language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+  select i.indexrelid::regclass
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+  join pg_catalog.pg_am m on m.oid = c.relam and m.amname = 'btree'
+  join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0] and a.attname = 'tenant_id'
+  join pg_catalog.pg_attribute b on b.attrelid = i.indrelid and b.attnum = i.indkey[1] and b.attname = moment
+  where i.indrelid = target
+    and i.indisvalid
+    and (i.indpred is null or pg_get_expr(i.indpred, i.indrelid) = format('(%I IS NOT NULL)', moment))
+  order by c.relname
+  limit 1;
+end;
+
 -- Protect a table, or bring its protection up to date; everything is compared before it is changed, because changing
 -- a trigger stops all writers of the table. What stands in the way of it is raised as one error that names all of it.
 --
@@ -297,6 +315,13 @@ begin
   end if;
   -- Tenants are of very unequal size: 0002.audit says why the planner is told so.
   execute format('alter table %s alter column tenant_id set (n_distinct = 50)', full_name);
+
+  -- What was deleted long ago is found by this index (see 0014.retention).
+  if thea.index_on(target, 'deleted_at') is null then
+    execute format('create index %I on %s (tenant_id, deleted_at, id) where deleted_at is not null',
+      thea.table_of(target) || '_deleted_at_idx', full_name);
+    execute format('comment on index %s is %L', thea.index_on(target, 'deleted_at'), 'work.expire_rows');
+  end if;
 
   -- The parents that it is deleted, restored and purged with.
   parents := array(
@@ -431,6 +456,8 @@ alter function thea.is_protected(oid) owner to thea_owner;
 
 alter function thea.obstacles(regclass) owner to thea_owner;
 
+alter function thea.index_on(regclass, text) owner to thea_owner;
+
 alter function thea.protect(regclass, text[], text[], text[]) owner to thea_owner;
 
 alter function thea.unprotect(regclass) owner to thea_owner;
@@ -443,6 +470,7 @@ revoke all on function thea.cascade_deletion(),
     thea.ensure_trigger(regclass, text, text, text),
     thea.is_protected(oid),
     thea.obstacles(regclass),
+    thea.index_on(regclass, text),
     thea.protect(regclass, text[], text[], text[]),
     thea.unprotect(regclass)
   from public;

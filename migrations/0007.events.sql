@@ -75,7 +75,7 @@ comment on index thea.events_category_idx is 'events.get_by_category';
 
 create index events_next_reminder_at_idx on thea.events (tenant_id, next_reminder_at, id)
   where next_reminder_at is not null and status = 'scheduled' and deleted_at is null;
-comment on index thea.events_next_reminder_at_idx is 'events.lock_due';
+comment on index thea.events_next_reminder_at_idx is 'events.lock_due, work.tenants_with_work';
 
 create index events_created_at_idx on thea.events (tenant_id, created_at, id);
 comment on index thea.events_created_at_idx is 'events.get_all+newest_first, events.get_all';

@@ -281,6 +281,7 @@ create table thea.notes (
   tags text[] not null default '{}',
   is_pinned boolean not null default false,
   reminder_datetime timestamptz,
+  next_reminder_at timestamptz,
   extra_data jsonb,
   search_vector tsvector not null,
   created_at timestamptz not null default now(),
@@ -293,6 +294,9 @@ create table thea.notes (
     check (cardinality(tags) <= 100 and array_position(tags, null) is null and array_position(tags, '') is null),
   constraint notes_extra_data_check check (jsonb_typeof(extra_data) = 'object')
 );
+
+comment on column thea.notes.next_reminder_at is
+  'when its reminder is due: reminder_datetime, until a worker claims it; null afterwards';
 
 -- No generated column: beside a trigger of the table, PostgreSQL computes those again with every update, and a
 -- vector is costly.
@@ -325,8 +329,15 @@ comment on index thea.notes_category_idx is 'notes.get_by_category, notes.get_al
 create index notes_created_at_idx on thea.notes (tenant_id, created_at, id);
 comment on index thea.notes_created_at_idx is 'notes.get_all+newest_first, notes.get_all';
 
+create index notes_next_reminder_at_idx on thea.notes (tenant_id, next_reminder_at, id)
+  where next_reminder_at is not null and deleted_at is null;
+comment on index thea.notes_next_reminder_at_idx is 'notes.claim_due_reminders, work.tenants_with_work';
+
 -- Written at once: a list of pending entries would have to be read by every search.
 create index notes_search_vector_idx on thea.notes using gin (search_vector) with (fastupdate = off);
 comment on index thea.notes_search_vector_idx is 'notes.search, notes.get_by_tags';
 
-select thea.protect('thea.notes', computed => array['search_vector']);
+-- A claim of a reminder is no change of the note.
+select thea.protect('thea.notes',
+  quiet => array['next_reminder_at'], computed => array['search_vector'], untouched => array['next_reminder_at']
+);

@@ -110,6 +110,28 @@ where tenant_id = :tenant_id
   ))
 returning id;
 
+-- name: close_idle
+-- The ids of the conversations of one batch that were closed, because they were inactive for as long as the policy of
+-- retention says; empty when there are none that another worker does not close.
+update thea.conversations
+set is_active = false
+where tenant_id = :tenant_id
+  and id = any (array(
+    select locked.id
+    from (
+      select id
+      from thea.conversations
+      where tenant_id = :tenant_id
+        and is_active
+        and deleted_at is null
+        and last_activity <= now() - thea.tenant_keeps('conversations', 'inactive')
+      order by last_activity, id
+      limit :limit
+      for no key update skip locked
+    ) locked
+  ))
+returning id;
+
 -- name: create_many
 -- The new conversations, in the order of the rows; an error when a session id is taken or a user missing.
 with parents as (

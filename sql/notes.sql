@@ -127,11 +127,13 @@ with parents as (
   for share
 )
 insert into thea.notes (
-  tenant_id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data
+  tenant_id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data,
+  next_reminder_at
 )
 select
   :tenant_id, case when r.user_id in (select id from parents) then r.user_id end, r.title, r.content, r.category,
-  coalesce(r.priority, 0), coalesce(r.tags, '{}'), coalesce(r.is_pinned, false), r.reminder_datetime, r.extra_data
+  coalesce(r.priority, 0), coalesce(r.tags, '{}'), coalesce(r.is_pinned, false), r.reminder_datetime, r.extra_data,
+  r.reminder_datetime
 from rows from (
   jsonb_to_recordset(:rows) as (
     user_id bigint, title text, content text, category text, priority integer, tags text[], is_pinned boolean,
@@ -149,10 +151,15 @@ returning
 -- The note with the given fields changed; no row when there is none.
 update thea.notes
 set (
-  title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data
+  title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, next_reminder_at
 ) = (
   select
-    n.title, n.content, n.category, n.priority, n.tags, n.is_pinned, n.reminder_datetime, n.extra_data
+    n.title, n.content, n.category, n.priority, n.tags, n.is_pinned, n.reminder_datetime, n.extra_data,
+    -- A note whose reminder moved is reminded of anew.
+    case
+      when n.reminder_datetime is distinct from notes.reminder_datetime then n.reminder_datetime
+      else notes.next_reminder_at
+    end
   from jsonb_populate_record(notes, :changes) n
 )
 where tenant_id = :tenant_id
@@ -204,6 +211,29 @@ where tenant_id = :tenant_id
 returning
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
   extra_data, created_at, updated_at, deleted_at;
+
+-- name: claim_due_reminders
+-- The notes whose reminder is due, each for this worker alone, in any order; empty when there are none that another
+-- worker does not claim.
+update thea.notes n
+set next_reminder_at = null
+where n.tenant_id = :tenant_id
+  and n.id = any (array(
+    select locked.id
+    from (
+      select id
+      from thea.notes
+      where tenant_id = :tenant_id
+        and next_reminder_at <= :now
+        and deleted_at is null
+      order by next_reminder_at, id
+      limit :limit
+      for no key update skip locked
+    ) locked
+  ))
+returning
+  n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at;
 
 -- name: delete
 -- The id of the note, which is hidden; no row when there was none.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 from thea_store import (
@@ -26,6 +26,8 @@ from thea_store import (
     NoteHit,
     Page,
     PerformanceReport,
+    Reminder,
+    RetentionPolicy,
     Settings,
     Store,
     StoreError,
@@ -34,6 +36,11 @@ from thea_store import (
     TenantSuspendedError,
     User,
     UserOverview,
+    Worker,
+    WorkReport,
+    inactivity_worker,
+    reminder_worker,
+    retention_worker,
 )
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.telemetry import otel, prometheus
@@ -154,6 +161,7 @@ async def conversations(store: Store, at: datetime) -> None:
     assert_type(await c.close_conversation("acme", 1), Conversation)
     assert_type(await c.get_inactive_since("acme", at, limit=10), list[Conversation])
     assert_type(await c.close_inactive("acme", at), int)
+    assert_type(await c.close_idle("acme", limit=100), int)
 
 
 async def messages(store: Store, at: datetime) -> None:
@@ -290,6 +298,45 @@ async def notes(store: Store, at: datetime) -> None:
     assert_type(await n.remove_tags("acme", 1, ["a"]), Note)
     assert_type(await n.toggle_pin("acme", 1), Note)
     assert_type(await n.tag_counts("acme", 1), dict[str, int])
+    assert_type(await n.claim_due_reminders("acme", now=at, limit=10), list[Note])
+
+
+async def work(finder: Store, store: Store, told: list[str]) -> None:
+    assert_type(await finder.work.tenants_with_due_reminders(limit=10, after="acme"), list[str])
+    assert_type(await finder.work.tenants_with_due_note_reminders(), list[str])
+    assert_type(await finder.work.tenants_with_inactive_conversations(), list[str])
+    assert_type(await finder.work.tenants_with_expired_rows(), list[str])
+    assert_type(await finder.work.tenants_with("due_reminders", "planner.due_tasks", limit=10), list[str])
+    assert_type(await finder.work.expire("acme"), bool)
+
+    async def handle(tx: StoreTransaction, reminder: Reminder) -> None:
+        told.append(reminder.tenant_id)
+        if isinstance(reminder, EventOccurrence):
+            await tx.notes.create(reminder.tenant_id, reminder.user_id, reminder.title)
+
+    def on_error(tenant_id: str | None, error: Exception) -> None:
+        told.append(f"{tenant_id}: {error}")
+
+    worker = reminder_worker(finder.work, store, handle, concurrency=8, pause=5.0, on_error=on_error)
+    worker.stop()
+    report = await worker.run()
+    assert_type(report, WorkReport)
+    assert_type(report.pieces, int)
+    assert_type(inactivity_worker(finder.work, store, pause=60), Worker)
+    assert_type(await retention_worker(finder.work).run_once(), WorkReport)
+
+    async def do(tenant_id: str) -> bool:
+        return bool(await store.events.claim_due_reminders(tenant_id))
+
+    assert_type(Worker(finder.work.tenants_with_due_reminders, do), Worker)
+
+
+async def retention(admin: Store) -> None:
+    month = timedelta(days=30)
+    assert_type(await admin.retention.keep("notes", "deleted", month, tenant_id="acme"), RetentionPolicy)
+    for policy in await admin.retention.get_all():
+        assert_type(policy.keep, timedelta | None)
+        assert_type(await admin.retention.remove(policy.table_name, policy.rule), RetentionPolicy)
 
 
 async def audit(store: Store) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from thea_store.assistant.messages import Message, MessageChanges, MessageStatistics, PerformanceReport
     from thea_store.assistant.notes import MARK_END, MARK_START, Note, NoteChanges, NoteHit
     from thea_store.assistant.users import User, UserChanges, UserOverview
+    from thea_store.assistant.work import Reminder, inactivity_worker, reminder_worker, retention_worker
     from thea_store.errors import (
         ArchiveError,
         ConflictError,
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
     from thea_store.telemetry import Call, JsonFormatter
     from thea_store.tenancy.directory import Tenant, TenantChanges
     from thea_store.tenancy.erasure import Erasure
+    from thea_store.tenancy.retention import RetentionPolicy
+    from thea_store.tenancy.worker import Worker, WorkReport
     from thea_store.verification.health import Health
 
 __all__ = [
@@ -137,7 +140,9 @@ __all__ = [
     "QueryTimeoutError",
     "QuotaExceededError",
     "Record",
+    "Reminder",
     "Repository",
+    "RetentionPolicy",
     "Settings",
     "SettingsError",
     "SqlFile",
@@ -158,8 +163,13 @@ __all__ = [
     "User",
     "UserChanges",
     "UserOverview",
+    "WorkReport",
+    "Worker",
     "__version__",
     "common",
+    "inactivity_worker",
+    "reminder_worker",
+    "retention_worker",
 ]
 
 __version__ = "0.1.0"
@@ -170,6 +180,7 @@ _EXPORTS = {
     "thea_store.assistant.messages": ("Message", "MessageChanges", "MessageStatistics", "PerformanceReport"),
     "thea_store.assistant.notes": ("MARK_END", "MARK_START", "Note", "NoteChanges", "NoteHit"),
     "thea_store.assistant.users": ("User", "UserChanges", "UserOverview"),
+    "thea_store.assistant.work": ("Reminder", "inactivity_worker", "reminder_worker", "retention_worker"),
     "thea_store.errors": (
         "ArchiveError",
         "ConflictError",
@@ -228,6 +239,8 @@ _EXPORTS = {
     "thea_store.telemetry": ("Call", "JsonFormatter"),
     "thea_store.tenancy.directory": ("Tenant", "TenantChanges"),
     "thea_store.tenancy.erasure": ("Erasure",),
+    "thea_store.tenancy.retention": ("RetentionPolicy",),
+    "thea_store.tenancy.worker": ("WorkReport", "Worker"),
     "thea_store.verification.health": ("Health",),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}

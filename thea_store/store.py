@@ -16,6 +16,7 @@ from thea_store.assistant.events.repository import Events
 from thea_store.assistant.messages import Messages
 from thea_store.assistant.notes import Notes
 from thea_store.assistant.users import Users
+from thea_store.assistant.work import AssistantWork
 from thea_store.database import Database, Executor, Isolation, Transaction, repeat
 from thea_store.errors import (
     InvalidArgumentError,
@@ -34,9 +35,10 @@ from thea_store.repositories.audit import Audit
 from thea_store.settings import EMBEDDED, Settings
 from thea_store.telemetry import Call
 from thea_store.telemetry.logs import write_json
-from thea_store.tenancy import directory, erasure, people
+from thea_store.tenancy import directory, erasure, people, retention, work
 from thea_store.tenancy.directory import Tenants
 from thea_store.tenancy.people import People
+from thea_store.tenancy.retention import Retention
 from thea_store.verification import health, opening
 from thea_store.verification.health import Health
 
@@ -48,7 +50,8 @@ SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL, people.SQL
 """The library's own queries of tenants' rows."""
 
 GROUP_FILES: Mapping[str, Sequence[SqlFile]] = {
-    "thea_admin": (directory.SQL,),
+    "thea_admin": (directory.SQL, retention.SQL),
+    "thea_worker": (work.SQL,),
     "thea_privacy": (erasure.SQL,),
 }
 """The queries of the other groups of logins, who do what no service may."""
@@ -102,7 +105,8 @@ class Store(_Repositories):
 
     `users`, `events`, `notes`, `conversations` and `messages` are its repositories; `audit` reads what changed,
     and `people` gives out and erases all that is kept of one person.
-    `tenants` is the directory of tenants, for a login in the group `thea_admin`.
+    `tenants` is the directory of tenants, and `retention` says how long rows are kept: both are for a login in the
+    group `thea_admin`. `work` names the tenants that have something to do, for a login in `thea_worker`.
     """
 
     def __init__(
@@ -119,6 +123,9 @@ class Store(_Repositories):
         self.observer = database.observer
         """What sees each call and each pool: for `thea_store.telemetry`."""
         self.tenants = Tenants(database.of_nobody())
+        aggregates = [*AGGREGATES, *(each for extension in extensions for each in extension.aggregates)]
+        self.retention = Retention(database.of_nobody(), [aggregate.table for aggregate in aggregates])
+        self.work = AssistantWork(database.of_nobody())
 
     @classmethod
     def open(

@@ -883,3 +883,85 @@ async def test_the_database_itself_checks(
             f"insert into thea.notes (tenant_id, user_id, content, {column}) values (%s, %s, 'x', {value})".encode(),
             [tenant, user.id],
         )
+
+
+# --- reminders ----------------------------------------------------------------------------------
+
+
+async def test_each_due_note_goes_to_one_of_many_workers_by_its_time(store: Store, tenant: str, user: User) -> None:
+    at = datetime(2024, 5, 1, tzinfo=UTC)
+    rows = [{"user_id": user.id, "content": str(n), "reminder_datetime": at - timedelta(days=n)} for n in range(9)]
+    made = await store.notes.create_many(tenant, rows)
+    await store.notes.create(tenant, user.id, "later", reminder_datetime=at + timedelta(hours=1))
+    await store.notes.create(tenant, user.id, "never")
+
+    claims = await asyncio.gather(*(store.notes.claim_due_reminders(tenant, now=at, limit=4) for _ in range(3)))
+    claims.append(await store.notes.claim_due_reminders(tenant, now=at))
+
+    assert sorted(note.id for claim in claims for note in claim) == sorted(note.id for note in made)
+    for claim in claims:
+        assert [note.reminder_datetime for note in claim] == sorted(note.reminder_datetime or at for note in claim)
+    assert await store.notes.claim_due_reminders(tenant, now=at) == []
+    later = await store.notes.claim_due_reminders(tenant, now=at + timedelta(hours=1))
+    assert [note.content for note in later] == ["later"]
+
+
+async def test_a_claim_changes_nothing_that_anybody_sees(store: Store, tenant: str, user: User) -> None:
+    note = await store.notes.create(tenant, user.id, "Llamar", reminder_datetime=datetime(2024, 5, 1, tzinfo=UTC))
+    entries = await store.audit.get_for(tenant, "notes", note.id)
+
+    assert await store.notes.claim_due_reminders(tenant) == [note]
+    assert await store.notes.get_by_id(tenant, note.id) == note
+    assert await store.audit.get_for(tenant, "notes", note.id) == entries
+
+
+async def test_a_note_is_due_again_when_its_reminder_moves_and_not_otherwise(
+    store: Store, tenant: str, user: User
+) -> None:
+    past = datetime(2024, 5, 1, tzinfo=UTC)
+    note = await store.notes.create(tenant, user.id, "Llamar", reminder_datetime=past)
+    await store.notes.claim_due_reminders(tenant)
+
+    await store.notes.update(tenant, note.id, content="Llamar a Ana", reminder_datetime=past)
+    assert await store.notes.claim_due_reminders(tenant) == []
+    moved = await store.notes.update(tenant, note.id, reminder_datetime=past + timedelta(days=1))
+    assert await store.notes.claim_due_reminders(tenant) == [moved]
+    await store.notes.update(tenant, note.id, reminder_datetime=None)
+    assert await store.notes.claim_due_reminders(tenant) == []
+
+
+async def test_a_deleted_note_reminds_of_itself_when_it_is_back(store: Store, tenant: str, user: User) -> None:
+    note = await store.notes.create(tenant, user.id, "Llamar", reminder_datetime=datetime(2024, 5, 1, tzinfo=UTC))
+    await store.notes.delete(tenant, note.id)
+
+    assert await store.notes.claim_due_reminders(tenant) == []
+    await store.notes.restore(tenant, note.id)
+    assert [one.id for one in await store.notes.claim_due_reminders(tenant)] == [note.id]
+
+
+async def test_a_claim_is_undone_with_its_transaction(store: Store, tenant: str, user: User) -> None:
+    note = await store.notes.create(tenant, user.id, "Llamar", reminder_datetime=datetime(2024, 5, 1, tzinfo=UTC))
+
+    with pytest.raises(ZeroDivisionError):
+        async with store.transaction(tenant) as tx:
+            assert [one.id for one in await tx.notes.claim_due_reminders(tenant)] == [note.id]
+            raise ZeroDivisionError
+
+    assert [one.id for one in await store.notes.claim_due_reminders(tenant)] == [note.id]
+
+
+async def test_another_tenants_notes_are_not_claimed(store: Store, tenant: str, other_tenant: str, user: User) -> None:
+    await store.notes.create(tenant, user.id, "Llamar", reminder_datetime=datetime(2024, 5, 1, tzinfo=UTC))
+
+    assert await store.notes.claim_due_reminders(other_tenant) == []
+
+
+@pytest.mark.parametrize("limit", [0, 1001])
+async def test_a_claim_of_too_many_notes_is_refused(store: Store, tenant: str, limit: int) -> None:
+    with pytest.raises(InvalidArgumentError, match="^limit"):
+        await store.notes.claim_due_reminders(tenant, limit=limit)
+
+
+async def test_a_time_without_a_zone_claims_nothing(store: Store, tenant: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="^now"):
+        await store.notes.claim_due_reminders(tenant, now=datetime(2027, 1, 1))  # noqa: DTZ001

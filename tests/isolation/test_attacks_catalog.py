@@ -17,7 +17,8 @@ from thea_store.postgres.url import DatabaseUrl
 OF_TENANT = "(tenant_id = thea.tenant())"
 OURS = (
     "select oid, rolname from pg_roles"
-    " where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin|mover|loader|privacy|redactor)$'"
+    " where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin|mover|loader|privacy|redactor|worker"
+    "|audit_expirer)$'"
 )
 IN_OURS = "relnamespace = 'thea'::regnamespace"
 OF_NO_SYSTEM = "{}namespace <> all(array['pg_catalog', 'information_schema']::regnamespace[])"
@@ -31,6 +32,13 @@ OTHER_POLICIES = {
     ("thea.audit_log", "a", "thea_loader"): "a tenant is brought in with its entries",
     ("thea.tenants", "*", "thea_admin"): "the directory belongs to no tenant",
     ("thea.tenants", "r", "thea_owner"): "functions look there, on a service's behalf, whether its tenant may work",
+    ("thea.retention_policies", "*", "thea_admin"): "a policy belongs to no tenant",
+    ("thea.retention_policies", "r", "thea_owner"): "a function looks there for the policy of a service's tenant",
+    ("thea.retention_policies", "r", "thea_maintenance"): "it removes by them",
+    ("thea.retention_policies", "r", "thea_audit_expirer"): "the same",
+    ("thea.audit_log", "r", "thea_audit_expirer"): "entries whose time is over are removed by it alone",
+    ("thea.audit_log", "d", "thea_audit_expirer"): "the same",
+    ("thea.audit_log", "a", "thea_audit_expirer"): "and it says so",
 }
 
 # What a role may do with a whole table: with all of them, and where it is another right with one.
@@ -53,14 +61,24 @@ RIGHTS = {
     ("thea.compliance_log", "thea_redactor"): {"SELECT", "INSERT"},
     ("thea.audit_log", "thea_maintenance"): set[str](),
     ("thea.notes", "thea_search"): {"SELECT"},
+    ("thea.audit_log", "thea_audit_expirer"): {"SELECT", "DELETE", "INSERT"},
 }
 # Besides: a service and its readers compare the applied migrations with their own.
-GROUPS = ("thea_app", "thea_readonly", "thea_maintenance", "thea_admin", "thea_mover", "thea_privacy")
+GROUPS = ("thea_app", "thea_readonly", "thea_maintenance", "thea_admin", "thea_mover", "thea_privacy", "thea_worker")
+# Nobody can log in as these.
+INNER = ("thea_audit_expirer", "thea_loader", "thea_redactor", "thea_search")
 HISTORY = {("_yoyo_migration", group, "SELECT") for group in GROUPS}
-# What belongs to no tenant, and what the one group may do there that uses it.
+# What belongs to no tenant, and what the groups may do there that use it.
 SHARED = {
-    "thea.tenants": ("thea_admin", {"SELECT", "INSERT"}),
+    "thea.tenants": {"thea_admin": {"SELECT", "INSERT"}},
+    "thea.retention_policies": {
+        "thea_admin": {"SELECT", "INSERT", "DELETE"},
+        "thea_maintenance": {"SELECT"},
+        "thea_audit_expirer": {"SELECT"},
+    },
 }
+# Their columns that an administrator changes.
+SHARED_UPDATES = {("thea.tenants", "thea_admin", "UPDATE"), ("thea.retention_policies", "thea_admin", "UPDATE")}
 
 # `messages.add` draws the id first; for the keystone see its migration.
 SEQUENCES = {("thea.message_history_id_seq", "thea_app", "USAGE")} | {
@@ -86,6 +104,12 @@ DEFINERS = {
     "end_rows": ("thea_loader", "the same"),
     "advance_ids": ("thea_owner", "sequences are the owner's"),
     "reserve_ids": ("thea_owner", "the same"),
+    "tenant_keeps": ("thea_owner", "a service may know for how long its tenant's rows are kept, and no other's"),
+    "tenants_with_work": ("thea_maintenance", "it looks at every tenant, and gives names alone"),
+    "tenants_with_expired_rows": ("thea_maintenance", "the same"),
+    "tenants_with_expired_audit": ("thea_audit_expirer", "the same"),
+    "expire_rows": ("thea_maintenance", "a worker, which may touch no row, has rows removed by policies alone"),
+    "expire_audit": ("thea_audit_expirer", "nobody else removes an entry"),
 }
 
 PEOPLE = {"thea_privacy", "thea_redactor"}
@@ -99,7 +123,7 @@ EXECUTED = {
     | PEOPLE,
     "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"}
     | PEOPLE,
-    "may_work": {"thea_maintenance"},
+    "may_work": {"thea_maintenance", "thea_audit_expirer"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
     "note_vector": {"thea_app", "thea_loader"},
     "joints": {"thea_app", "thea_loader"},
@@ -119,6 +143,19 @@ EXECUTED = {
     "term_query": {"thea_search"},
     "marked": {"thea_search"},
     "note_snippet": {"thea_search"},
+    # What a worker calls, and what that calls for it.
+    "tenants_with_work": {"thea_worker"},
+    "tenants_with_expired_rows": {"thea_worker"},
+    "tenants_with_expired_audit": {"thea_worker"},
+    "expire_rows": {"thea_worker"},
+    "expire_audit": {"thea_worker"},
+    "tenants_due": {"thea_maintenance", "thea_audit_expirer"},
+    "kept": {"thea_maintenance", "thea_audit_expirer"},
+    "work_kinds": {"thea_maintenance"},
+    # What a service asks of its own tenant's policies.
+    "tenant_keeps": {"thea_app"},
+    "index_on": {"thea_maintenance", "thea_audit_expirer"},
+    "expiring_tables": {"thea_maintenance"},
     "search_notes": {"thea_app", "thea_readonly"},
     "tagged_notes": {"thea_app", "thea_readonly"},
     # A service brings rows of a backup back with its own rights.
@@ -137,8 +174,8 @@ EXECUTED = {
     "end_begin": {"thea_mover"},
     "end_rows": {"thea_mover"},
     # What belongs to a person is read with the rights of who asks; the others tell what the catalogs tell everybody.
-    "parents": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
-    "short_name": {"thea_loader", "thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
+    "parents": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor", "thea_maintenance"},
+    "short_name": {"thea_app", "thea_readonly", "thea_privacy", *INNER, "thea_maintenance"} - {"thea_search"},
     "person_condition": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
     "person_tables": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
     "other_user_ids": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
@@ -153,13 +190,15 @@ BODIES = {
     "admitted_tenant": "b984198fcd21",
     "advance_ids": "bf449d9f4335",
     "audit": "c54ad9a6dfa0",
-    "audit_is_append_only": "baa51ec5b18a",
+    "audit_is_append_only": "6bf07f933227",
     "cascade_deletion": "c326c1b7a784",
     "compliance_is_append_only": "be717a8f9bb3",
     "end_begin": "d4184649f2e4",
     "end_rows": "09e4a0b08339",
     "ensure_trigger": "6eebb609ce7e",
     "erase_person": "4aba900f54f6",
+    "expire_audit": "0bd84d892024",
+    "expire_rows": "de994897991e",
     "import_begin": "535d9f6516d1",
     "import_rows": "8cde15b2d68d",
     "index_note": "b261674bee2d",
@@ -172,18 +211,25 @@ BODIES = {
     "normal": "c85aaffd1122",
     "note_query": "b6e96f448898",
     "note_vector": "d2d474a96d8c",
+    "note_work": "ac957c69df5e",
+    "offer_work": "f73fe3ccd1f0",
     "person_condition": "b2b7eee0fcea",
     "person_row_ids": "36eb2c8c8a87",
     "person_rows": "f8bde1ca75ad",
-    "protect": "c0d7bffac8d8",
+    "protect": "97a05a64b620",
     "require_own": "8501f6bd3f60",
     "reserve_ids": "95a67105b9df",
     "search_notes": "6a867878f166",
     "spoken": "31b474cd41e8",
     "tagged_notes": "f0cbbd0a294b",
     "tenant_entry": "fbca862d51ec",
+    "tenants_due": "73641948b286",
+    "tenants_with_expired_audit": "69c50c37329c",
+    "tenants_with_expired_rows": "768feaef2196",
+    "tenants_with_work": "e3085690dde9",
     "touch": "c7ef398c0b15",
     "unprotect": "53f0ec5743bd",
+    "withdraw_work": "9a8b7cc08b13",
     "words": "2cc41f5afe35",
 }
 
@@ -216,7 +262,7 @@ TRIGGERS = {
                 *("timezone", "location_key", "series_end"),
                 *("reminded_until", "reminded", "reminded_at", "next_reminder_at"),
             ],
-            "notes": ["search_vector"],
+            "notes": ["next_reminder_at", "search_vector"],
         }.items()
     ),
     *(_TOUCH.format("", table) for table in ("users", "conversations", "message_history", "tenants")),
@@ -310,10 +356,10 @@ def test_every_right_on_a_relation_is_a_needed_one(scene: Scene) -> None:
     )
     needed = HISTORY | SEQUENCES
     for table in scene.tables:
-        for role in (*GROUPS, "thea_search", "thea_loader", "thea_redactor"):
+        for role in (*GROUPS, *INNER):
             rights = RIGHTS.get((table, role), RIGHTS.get(("*", role), set()))
             needed |= {(table, role, right) for right in rights}
-    needed |= {(table, role, right) for table, (role, rights) in SHARED.items() for right in rights}
+    needed |= {(table, role, right) for table, of in SHARED.items() for role, rights in of.items() for right in rights}
 
     assert set(found) == needed
 
@@ -328,7 +374,7 @@ def test_columns_are_granted_for_updates_by_the_application_alone(scene: Scene) 
     redacted = {row for row in found if row[2] == "thea_redactor"}
     found = [row for row in found if row[0] not in SHARED and row not in redacted]
 
-    assert shared == {(table, role, "UPDATE") for table, (role, _) in SHARED.items()}
+    assert shared == SHARED_UPDATES
     assert redacted == {("thea.audit_log", column, "thea_redactor", "UPDATE") for column in ("before", "after")}
     assert {(role, right) for _, _, role, right in found} == {("thea_app", "UPDATE")}
     assert {table for table, *_ in found} == set(scene.written)
@@ -394,7 +440,7 @@ def test_what_is_the_servers_own_is_as_in_a_new_database(scene: Scene, what: str
 
 
 def test_nobody_creates_in_a_schema_or_keeps_temporary_tables(scene: Scene) -> None:
-    logins = (*GROUPS, "thea_search", "thea_loader", "thea_redactor")
+    logins = (*GROUPS, *INNER)
     schemas = scene.ask("select nspname from pg_namespace where nspname !~ '^pg_(toast|temp)'")
 
     assert ("thea",) in schemas
@@ -414,7 +460,7 @@ def test_no_role_of_ours_can_log_in_or_has_a_power(scene: Scene) -> None:
         f" from pg_roles where oid in (select oid from ({OURS}) x)"
     )
 
-    assert len(roles) == 10
+    assert len(roles) == 12
     assert [name for name, is_strong in roles if is_strong] == []
 
 
@@ -429,7 +475,7 @@ def test_no_role_of_ours_is_another_but_the_owner_who_hands_functions_over(scene
         [connection.info.user for connection in scene.logins.values()],
     )
 
-    inner = ("thea_loader", "thea_maintenance", "thea_redactor", "thea_search")
+    inner = ("thea_audit_expirer", "thea_loader", "thea_maintenance", "thea_redactor", "thea_search")
 
     assert sorted(memberships) == [("thea_owner", role) for role in inner]
     assert sorted(logins) == [(["thea_app"],), (["thea_readonly"],)]
@@ -527,7 +573,10 @@ def test_every_key_starts_with_the_tenant(scene: Scene) -> None:
     )
 
     assert len(unique) >= len(scene.tables)
-    assert [name for name, first in unique if first != "tenant_id"] == ["thea.tenants_id_key"]
+    assert {name for name, first in unique if first != "tenant_id"} == {
+        "thea.tenants_id_key",
+        "thea.retention_policies_tenant_key",
+    }
     assert foreign
     assert [row[0] for row in foreign if row[1:] != ("tenant_id", "tenant_id", "c", True)] == []
 

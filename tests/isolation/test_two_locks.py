@@ -132,8 +132,8 @@ HARMLESS = {
     "jsonb_object_agg", "jsonb_populate_record", "jsonb_to_record", "jsonb_to_recordset", "lower",
     "make_interval", "max", "min", "now", "percentile_cont", "starts_with", "strpos", "to_jsonb", "unnest",
 }  # fmt: skip
-# Draws an id; and what finds notes, each with a proof of its own.
-WITH_EFFECT = {"nextval", "thea.search_notes", "thea.tagged_notes"}
+# Draws an id; what finds notes, each with a proof of its own; and what reads the policy of the session's own tenant.
+WITH_EFFECT = {"nextval", "thea.search_notes", "thea.tagged_notes", "thea.tenant_keeps"}
 # They tell what belongs to a person, with the rights of who asks.
 OF_PEOPLE = {"thea.other_user_ids", "thea.person_row_ids", "thea.person_rows", "thea.person_tables"}
 

@@ -165,19 +165,22 @@ from (
 ) t;
 
 insert into thea.notes (
-  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, search_vector,
-  created_at, deleted_at, deleted_with
+  tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, next_reminder_at,
+  search_vector, created_at, deleted_at, deleted_with
 )
 overriding system value
 select
   pg_temp.tenant(n), n, u, t.title, t.content,
   case when n % 20000 = 11 then 'visado' else pg_temp.pick(n, 53, '{{trabajo,casa,salud,ocio,viajes}}') end,
-  n % 3, t.tags, n % 50 = 1, null,
+  n % 3, t.tags, n % 50 = 1, reminds, case when n % 100 = 33 or reminds > now() then reminds end,
   replace(t.vector, thea.note_scope('', 0), thea.note_scope(pg_temp.tenant(n), u))::tsvector,
   pg_temp.moment(n::float8 / {_NOTES}),
   case when n % 37 = 5 or u = 3 then now() end, case when u = 3 then 'users' end
 from generate_series(1, {_NOTES}) n
 cross join lateral pg_temp.person(n) u
+cross join lateral (
+  select case when n % 3 = 0 then pg_temp.moment(n::float8 / {_NOTES}) + interval '30 days' * pg_temp.draw(n, 55) end
+) r (reminds)
 join texts t on t.place = case when n % 20000 = 11 then 7 else floor(1000 * pg_temp.draw(n, 54)) end
 order by n
 """

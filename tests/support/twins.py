@@ -123,6 +123,7 @@ async def _notes(store: Store, tenant: str, user: User) -> list[int]:
         tags=["compra", "urgente"],
         is_pinned=True,
         extra_data={"precio": 3},
+        reminder_datetime=LONG_AGO,
     )
     trip = await store.notes.create(tenant, user.id, "Viaje a Lisboa", category="viajes", tags=["urgente"])
     deleted = await store.notes.create(tenant, user.id, "Comprar pan viejo", category="casa", tags=["compra"])
@@ -164,6 +165,8 @@ async def _conversations(store: Store, tenant: str, user: User) -> tuple[list[in
         )
         conversations.append(made.id)
         messages += await _messages(store, tenant, user, made.id)
+        if kind == "abierta":
+            await store.conversations.update(tenant, made.id, last_activity=LONG_AGO)
         if kind == "cerrada":
             await store.conversations.close_conversation(tenant, made.id)
         if kind == "borrada":

@@ -15,3 +15,10 @@ async def admin(thea_database: TestDatabase) -> AsyncIterator[Store]:
     """A store with a login in `thea_admin` alone."""
     async with Store.open(Settings(url=thea_database.url_of("thea_admin"), pool_size=2)) as store:
         yield store
+
+
+@pytest_asyncio.fixture(scope="session")
+async def finder(thea_database: TestDatabase) -> AsyncIterator[Store]:
+    """A store with a login in `thea_worker` alone."""
+    async with Store.open(Settings(url=thea_database.url_of("thea_worker"), pool_size=2)) as store:
+        yield store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Required
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -129,6 +129,7 @@ TAG_COUNTS = SQL.query("tag_counts", TagCount, user_id=Id)
 ADD_TAGS = SQL.query("add_tags", Note, note_id=Id, tags=_Tags)
 REMOVE_TAGS = SQL.query("remove_tags", Note, note_id=Id, tags=_Tags)
 TOGGLE_PIN = SQL.query("toggle_pin", Note, note_id=Id)
+CLAIM_DUE_REMINDERS = SQL.query("claim_due_reminders", Note, now=Moment, limit=Limit)
 
 
 class Notes(Repository[Note]):
@@ -239,3 +240,14 @@ class Notes(Repository[Note]):
         """How many of the user's notes have each tag, the most used first; empty when there are no tags."""
         counts = await self._db.fetch_all(TAG_COUNTS, tenant_id, user_id=user_id)
         return {count.tag: count.total for count in counts}
+
+    async def claim_due_reminders(self, tenant_id: str, *, now: datetime | None = None, limit: int = 100) -> list[Note]:
+        """The notes whose `reminder_datetime` has come, by that time, each to one of all workers, once.
+
+        A note is due again when its `reminder_datetime` is changed. So is a note that is created or restored after
+        that time, if nobody claimed it. The claim is committed before this returns; in a transaction it is committed,
+        or undone, with it.
+        """
+        moment = datetime.now(UTC) if now is None else now
+        claimed = await self._db.fetch_all(CLAIM_DUE_REMINDERS, tenant_id, now=moment, limit=limit)
+        return sorted(claimed, key=lambda note: (note.reminder_datetime or moment, note.id))

@@ -261,7 +261,12 @@ def _of_tenant(state: str, query: str) -> StoreError:
 
 
 # Which group may run the queries of an aggregate that is not a service's.
-_GROUP_OF = {"tenants": "thea_admin", "erasure": "thea_privacy"}
+_GROUP_OF = {
+    "tenants": "thea_admin",
+    "retention": "thea_admin",
+    "work": "thea_worker",
+    "erasure": "thea_privacy",
+}
 
 
 def _lacking(aggregate: str) -> str:

@@ -36,6 +36,11 @@ GROUPS: Sequence[Group] = (
     Group("thea_mover", "read, bring in and end the tenant that a call names", serves_tenants=True),
     Group("thea_privacy", "erase a person, and read the rows of the tenant that a call names", serves_tenants=True),
     Group("thea_admin", "keep the directory of tenants, and see no tenant's rows", tables=("tenants",)),
+    Group(
+        "thea_worker",
+        "learn which tenants have something to do, and see no tenant's rows",
+        tables=("retention_policies",),
+    ),
 )
 """The groups for logins with which a store opens; `thea_owner` and `thea_maintenance` are for operators alone."""
 

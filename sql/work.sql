@@ -1,0 +1,42 @@
+-- Which tenants have something to do, for workers. Each query names tenants and shows no row of theirs.
+
+-- name: tenants_with_work
+-- The tenants that have work of any of these kinds, by name, from after the given one; empty when none has.
+-- not null: tenant_id
+-- tenant: none, it names tenants and reads no row for its caller
+select w.tenant_id
+from unnest(:kinds::text[]) as k (kind)
+cross join lateral thea.tenants_with_work(k.kind, :after, :limit) as w (tenant_id)
+group by w.tenant_id
+order by w.tenant_id
+limit :limit;
+
+-- name: tenants_with_expired_rows
+-- The tenants that have rows or entries of the audit log whose time is over, by name, from after the given one; empty
+-- when none has.
+-- not null: tenant_id
+-- tenant: none, it names tenants and reads no row for its caller
+select tenant_id
+from (
+  select r.tenant_id
+  from thea.tenants_with_expired_rows(:after, :limit) as r (tenant_id)
+  union
+  select a.tenant_id
+  from thea.tenants_with_expired_audit(:after, :limit) as a (tenant_id)
+) e
+order by tenant_id
+limit :limit;
+
+-- name: expire_rows
+-- Whether a batch of the tenant's rows was removed, because their time was over.
+-- not null: removed
+-- tenant: none, the function takes the tenant by name and shows no row
+-- writes: it removes rows
+select thea.expire_rows(:tenant) as removed;
+
+-- name: expire_audit
+-- Whether a batch of the tenant's entries of the audit log was removed, because their time was over.
+-- not null: removed
+-- tenant: none, the function takes the tenant by name and shows no row
+-- writes: it removes entries
+select thea.expire_audit(:tenant) as removed;

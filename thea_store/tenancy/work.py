@@ -1,0 +1,50 @@
+"""Which tenants have something to do: all that a worker's login, in the group `thea_worker`, may learn of tenants."""
+
+from __future__ import annotations
+
+from thea_store.database import NOBODY, Executor
+from thea_store.queries.arguments import Key, Limit, check_tenant
+from thea_store.queries.file import SqlFile
+
+__all__ = ["Work"]
+
+SQL = SqlFile("work")
+
+TENANTS_WITH_WORK = SQL.query("tenants_with_work", str, kinds=list[Key], after=Key | None, limit=Limit)
+TENANTS_WITH_EXPIRED_ROWS = SQL.query("tenants_with_expired_rows", str, after=Key | None, limit=Limit)
+EXPIRE_ROWS = SQL.query("expire_rows", bool, tenant=str)
+EXPIRE_AUDIT = SQL.query("expire_audit", bool, tenant=str)
+
+
+class Work:
+    """The tenants that have something to do now, by the server's clock. For a login in the group `thea_worker`.
+
+    Each call returns names alone, in one order, and skips tenants that are suspended or have ended. Pages follow each
+    other by `after`, the last name of the page before. Another login gets `InsufficientPrivilegeError`.
+    """
+
+    def __init__(self, db: Executor) -> None:
+        self._db = db
+
+    async def tenants_with(self, *kinds: str, limit: int = 100, after: str | None = None) -> list[str]:
+        """The tenants that have work of any of these kinds; empty when none has.
+
+        A migration offers a kind: `select thea.offer_work('planner.due_tasks', 'planner.tasks_due_at_idx')`.
+        `InvalidArgumentError` for one that none offers.
+        """
+        return await self._db.fetch_all(TENANTS_WITH_WORK, NOBODY, kinds=list(kinds), after=after, limit=limit)
+
+    async def tenants_with_expired_rows(self, *, limit: int = 100, after: str | None = None) -> list[str]:
+        """The tenants that have rows, or entries of the audit log, whose time is over by a retention policy."""
+        return await self._db.fetch_all(TENANTS_WITH_EXPIRED_ROWS, NOBODY, after=after, limit=limit)
+
+    async def expire(self, tenant_id: str) -> bool:
+        """Remove one batch of the tenant's rows whose time is over, and one of entries of its audit log.
+
+        Whether there was one; then there may be another. A batch has up to 500 rows of one table, and commits by
+        itself. The audit log tells what was removed, with the actor `retention`.
+        """
+        tenant = check_tenant(tenant_id)
+        rows = await self._db.fetch_value(EXPIRE_ROWS, NOBODY, tenant=tenant)
+        entries = await self._db.fetch_value(EXPIRE_AUDIT, NOBODY, tenant=tenant)
+        return rows or entries
