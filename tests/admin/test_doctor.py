@@ -358,6 +358,7 @@ WEAKENED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weakening", "check", "found", "fix"), WEAKENED, ids=[each[0][:60] for each in WEAKENED])
 def test_a_weakness_is_found_and_its_fix_is_its_end(
     database: TestDatabase, weakening: str, check: str, found: str, fix: str
@@ -504,6 +505,7 @@ def test_without_the_migrators_login_unknown_migrations_are_found_all_the_same(d
 # --- the login ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attributes", "check", "state", "told"),
     [

@@ -237,6 +237,7 @@ def cure(database: TestDatabase, findings: Sequence[Finding]) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mistake", "found"), MISTAKES, ids=[f"{n}-{each[0][:50]}" for n, each in enumerate(MISTAKES)])
 def test_a_mistake_is_found_and_its_fix_is_its_end(database: TestDatabase, role: str, mistake: str, found: str) -> None:
     do(database, mistake.format(database=database.name, role=role))

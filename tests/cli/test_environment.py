@@ -69,6 +69,7 @@ def test_the_demonstration_runs_anywhere(place: str) -> None:
     assert ("cannot be read (PermissionError)" in result.stderr) == (place != "a directory that is gone")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("environment", "told"),

@@ -12,6 +12,7 @@ from tools.pool_mutants import ROOT, defects
 DEFECTS = defects()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
 @pytest.mark.skipif(shutil.which("git") is None, reason="applies a diff with git")
 def test_a_defect_can_be_put_into_the_code(defect: object, tmp_path: Path) -> None:

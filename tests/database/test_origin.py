@@ -187,6 +187,7 @@ def run(program: str, url: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["os._exit(0)", "sys.exit(0)"])
 @pytest.mark.parametrize(
     "forgetting",

@@ -41,7 +41,11 @@ def name_of(page: Path) -> str:
 each_page = pytest.mark.parametrize("page", READ, ids=name_of)
 
 
-@pytest.mark.parametrize("page", TRIED, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [page if page.name == "README.md" else pytest.param(page, marks=pytest.mark.slow) for page in TRIED],
+    ids=name_of,
+)
 def test_every_example_runs(page: Path, thea_new_database: Callable[[], TestDatabase], tmp_path: Path) -> None:
     try_page(page, thea_new_database(), tmp_path)
 

@@ -501,6 +501,7 @@ async def test_binaries_in_a_closed_directory_are_copied_once(base: Path, monkey
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ROOT, reason="this is an ordinary user already")
 async def test_an_ordinary_user_can_do_the_same() -> None:
     tests = "three_roles or survive_a_restart or stale_pid or (killed_program and True)"

@@ -255,6 +255,7 @@ def _trees(statement: str, names: str) -> dict[str, Any]:
     return {name: pglast.parse_sql(text) for name, text in variants_of(statement, names).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", WRITTEN, ids=lambda query: query.name)
 def test_another_layout_is_folded_to_the_same_statements(query: Query[Any]) -> None:
     statement, names = _named(query), ", ".join(query.switches)

@@ -195,6 +195,7 @@ def test_the_property_is_about_every_query_that_has_variants() -> None:
     } | {"audit.get_all", "messages.get_statistics"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.name)
 def test_folded_equals_unfolded(
     superuser: psycopg.Connection[Any], thea_database: TestDatabase, query: Query[Any]

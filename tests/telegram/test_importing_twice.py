@@ -46,6 +46,7 @@ def pages_read(superuser: psycopg.Connection[Any]) -> int:
     return int(found[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("people", "analyzed"), [(1, "of one message"), (2000, "never"), (2000, "of one message"), (2000, "in the middle")]
 )
