@@ -105,7 +105,8 @@ async def test_every_query_of_the_library_has_a_generic_plan(store: Store, tenan
     for file in SQL_FILES:
         for claimed in file.claimed:
             for query in claimed.each:
-                assert "cost=" in (await store._database._explain(query, tenant) or ""), query.name
+                plan = await store._database._explain(query, tenant)
+                assert "cost=" in (plan or "") or query.text.startswith("discard plans"), query.name
 
 
 async def test_a_call_that_waited_for_a_connection_in_vain_asks_for_no_plan(

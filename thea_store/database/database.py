@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from thea_store.database import messages
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row
-from thea_store.database.explaining import generic_plan
+from thea_store.database.explaining import generic_plan, has_plan
 from thea_store.database.failures import (
     answered,
     is_of_other_isolation,
@@ -175,8 +175,8 @@ class Database(Executor):
         )
 
     async def _explain(self, query: Query[Any], tenant_id: str) -> str | None:
-        """A query's generic plan; `None` while no connection is idle, because a call may need the next one."""
-        if not self._pool.figures().idle:
+        """A query's generic plan; `None` where it has none, and while no connection is idle, which a call may need."""
+        if not has_plan(query) or not self._pool.figures().idle:
             return None
         connection = await self._pool.acquire(None)
         try:

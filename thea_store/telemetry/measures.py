@@ -8,9 +8,9 @@ a tenant or a value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
-from thea_store.telemetry.pools import Durations, PoolStatistics
+from thea_store.telemetry.pools import Durations, Ended, PoolStatistics
 from thea_store.telemetry.statistics import Watched
 
 __all__ = ["ERROR", "MEASURES", "POOL", "QUERY", "SERVER", "Attributes", "Histogram", "Measure"]
@@ -150,6 +150,12 @@ def _counted_by(attribute: str, numbers: Callable[[PoolStatistics], Iterable[tup
     return points
 
 
+def _reasons(statistics: PoolStatistics) -> Iterator[tuple[str, int]]:
+    """All of them from the start: a counter that appears with its first event has no increase then, so no alert."""
+    for reason in get_args(Ended):
+        yield reason, statistics.ended[reason]
+
+
 def _waits(watched: Watched) -> Iterator[tuple[Attributes, Durations]]:
     for (name, server), statistics in watched.pools().items():
         statistics.waits.buckets[0] += statistics.at_once  # a copy: `pools` adds up anew at each call
@@ -242,7 +248,7 @@ MEASURES: tuple[Measure | Histogram, ...] = (
         "counter",
         "Connections that ended, by the reason.",
         (*_POOL, REASON),
-        _counted_by(REASON, lambda statistics: statistics.ended.items()),
+        _counted_by(REASON, _reasons),
     ),
     Measure(
         "thea_store.tenant_connection.asked",

@@ -49,8 +49,7 @@ class _Collector(Collector):
 
     def describe(self) -> Iterator[Metric]:
         """The metrics without their figures, for the registry to find a name that two collectors have."""
-        for measure in MEASURES:
-            yield _family(measure)
+        return described()
 
     def collect(self) -> Iterator[Metric]:
         """The metrics."""
@@ -65,6 +64,12 @@ class _Collector(Collector):
                     assert not isinstance(family, HistogramMetricFamily)  # noqa: S101 - by its measure
                     family.add_metric(labels, value)
             yield family
+
+
+def described() -> Iterator[Metric]:
+    """The metrics without their figures."""
+    for measure in MEASURES:
+        yield _family(measure)
 
 
 _collectors: WeakKeyDictionary[CollectorRegistry, _Collector] = WeakKeyDictionary()
