@@ -22,6 +22,8 @@ def test_defaults_are_the_documented_ones() -> None:
     assert Settings(url=URL).model_dump() == {
         "url": URL,
         "replica_url": None,
+        "reads": "primary",
+        "replica_max_lag": 10,
         "migrator_url": None,
         "pool_size": 5,
         "max_overflow": 10,

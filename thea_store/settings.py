@@ -43,7 +43,11 @@ class Settings(BaseSettings):
     url: str = Field(default="", repr=False)
     """Where the database is: `postgresql://…`, `embedded:` or `embedded:/path`."""
     replica_url: str | None = Field(default=None, repr=False)
-    """Read replicas, for read-only transactions."""
+    """Read replicas, for read-only transactions and, with `reads`, for single reads."""
+    reads: Literal["primary", "replica"] = "primary"
+    """Where a single call reads: with `replica`, on one that is fit for it."""
+    replica_max_lag: float = Field(default=10, ge=0, le=86_400, allow_inf_nan=False)
+    """Seconds that a replica may be behind and still serve reads."""
     migrator_url: str | None = Field(default=None, repr=False)
     """The login that migrates; `url` where it is not given."""
     pool_size: int = Field(default=5, ge=1, le=10_000)

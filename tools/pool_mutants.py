@@ -30,6 +30,7 @@ SUITES = [
     "tests/database/test_pool.py",
     "tests/database/test_transactions.py",
     "tests/database/test_one_message.py",
+    "tests/database/test_replicas.py",
     "tests/database/test_cut_short.py",
     "tests/database/test_origin.py",
     "tests/database/test_silence.py",
@@ -39,7 +40,7 @@ SUITES = [
     "tests/cancellation/test_cancellation_everywhere.py",
     "tests/interleaving/test_interleaving_long.py",
 ]
-QUICK = SUITES[:9]
+QUICK = SUITES[:10]
 PYTEST = [
     sys.executable,
     "-m",

@@ -98,8 +98,9 @@ async def test_a_closing_that_is_cancelled_ends_all_connections(arena: Arena, re
 async def test_a_closing_that_is_cancelled_does_not_wait_for_the_replica(arena: Arena) -> None:
     url = arena.database.app_url
     store = await Store.open(Settings(url=url, replica_url=url))
-    pools = store._database._pool, store._database._replicas
-    in_use = [(pool, await pool.acquire(None)) for pool in pools if pool is not None]
+    assert store._database._replicas is not None
+    pools = [store._database._pool, *(replica.pool for replica in store._database._replicas.each)]
+    in_use = [(pool, await pool.acquire(None)) for pool in pools]
     closing = asyncio.create_task(store.close())
     await asyncio.sleep(0)
     closing.cancel()

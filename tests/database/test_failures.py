@@ -210,12 +210,13 @@ async def test_read_only_transactions_go_to_the_replica(thea_database: TestDatab
     settings = Settings(url=thea_database.app_url, replica_url=thea_database.app_url, pool_size=1, max_overflow=0)
     async with Store.open(settings) as store:
         user = await store.users.create(tenant, telegram_id=1)
-        replicas = store._database._replicas
-        assert replicas is not None
-        calls = replicas._calls.total()
+        assert store._database._replicas is not None
+        [replica] = store._database._replicas.each
+        calls = replica.pool._calls.total()
         async with store.transaction(tenant, read_only=True) as tx:
             assert await tx.users.get_by_id(tenant, user.id) == user
         health = await store.health()
 
-    assert replicas._calls.total() == calls + 1
+    assert replica.pool._calls.total() == calls + 1
+    assert [each.state for each in health.replicas] == ["primary"]
     assert health.replica_lag is None  # what answers there is a primary

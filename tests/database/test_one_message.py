@@ -21,6 +21,7 @@ from thea_store import InvalidArgumentError, OutcomeUnknownError, Settings, Stor
 from thea_store.assistant.users import SQL as USERS
 from thea_store.database import messages
 from thea_store.database.connection import Connection
+from thea_store.database.database import _Call
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
 
@@ -68,7 +69,7 @@ async def test_an_argument_that_cannot_be_encoded_ends_the_connection_whose_tena
         user = await store.users.create(other_tenant, telegram_id=1)
         before = connection_of(store)
         with pytest.raises(InvalidArgumentError):
-            await store._database._in_one_message(GET, tenant, [tenant, "no number"])
+            await store._database._alone(store._database._primary, _Call(GET, tenant, [tenant, "no number"]))
 
         assert before.raw.is_closed()
         assert await store.users.get_by_id(other_tenant, user.id) == user

@@ -14,6 +14,7 @@ from thea_store import Store
 __all__ = ["carries_what_its_pool_thinks", "no_backend_is_left", "settled"]
 
 _PATIENCE = 20.0
+_LASTING = ("Pool._sweep", "Replicas._watch")
 
 
 async def settled(*stores: Store) -> None:
@@ -21,7 +22,7 @@ async def settled(*stores: Store) -> None:
     deadline = time.monotonic() + _PATIENCE
     while True:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        others = [task for task in tasks if "Pool._sweep" not in repr(task.get_coro())]
+        others = [task for task in tasks if not any(name in repr(task.get_coro()) for name in _LASTING)]
         figures = [store._database.figures() for store in stores]
         if not others and all((one.idle, one.waiting) == (one.size, 0) for one in figures):
             return

@@ -184,6 +184,7 @@ class Connector:
     password: PasswordSource | None = None
     """Asked for the password at each new connection, where it is not the address's own."""
     standby: bool = False
+    """Whether it is one of the replicas: another server takes its place, so it is not waited for."""
     tenants: str = "any"
     """Which tenants its sessions take: `any`, or only `registered` ones."""
     pooled: bool = False
@@ -219,7 +220,7 @@ class Connector:
             except Exception as error:
                 self.silent = is_silent(error)
                 waited = time.monotonic() - started
-                if not self._may_come_up(error) or waited > _STARTING:
+                if self.standby or not self._may_come_up(error) or waited > _STARTING:
                     if isinstance(error, StoreError):
                         raise
                     raise unreachable(error, str(self.address)) from error
@@ -251,7 +252,7 @@ class Connector:
         return isinstance(error, (ConnectionError, FileNotFoundError)) or is_unavailable(error)
 
     def _patience(self) -> float:
-        if not self.answered:
+        if not self.answered and not self.standby:
             return _LONGEST_CONNECT
         if self.silent:
             return _SHORTEST_PROMPT

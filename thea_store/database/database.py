@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from thea_store.database import messages
 from thea_store.database.connection import Connection, Connector, set_local
@@ -18,15 +18,18 @@ from thea_store.database.failures import (
     is_of_other_isolation,
     is_silent,
     needs_new_connections,
+    takes_no_writes,
     translate,
 )
 from thea_store.database.nobody import NOBODY, OfNobody
 from thea_store.database.pool import Pool
+from thea_store.database.replicas import Replica, Replicas, Server
 from thea_store.database.retries import repeat
-from thea_store.database.transaction import Transaction
-from thea_store.errors import PoolTimeoutError, StoreUnavailableError
+from thea_store.database.transaction import Place, Transaction
+from thea_store.errors import PoolTimeoutError, StoreError, StoreUnavailableError
 from thea_store.postgres.password import PasswordSource
 from thea_store.postgres.session import fixed_at_once, local_statements, which_tenants
+from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import Key, check, check_tenant
 from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
@@ -57,11 +60,21 @@ class Database(Executor):
         self.observer = Observer(echo=settings.echo, slow_ms=settings.slow_query_ms)
         self._plans = SlowPlans(self._explain)
         self.observer.on_slow = self._plans.consider
-        self._connector, self._pool = _pool(settings, None, password, self.observer)
-        self._replica_connector: Connector | None = None
-        self._replicas: Pool | None = None
-        if settings.replica_url:
-            self._replica_connector, self._replicas = _pool(settings, settings.replica_url, password, self.observer)
+        self._primary = Server(*_pool(settings, settings.address(), password))
+        self._connector, self._pool = self._primary.connector, self._primary.pool
+        self.observer.add_pool(self._connector.address, self._pool.server, self._pool.figures, self._pool.statistics)
+        self._replicas = self._standbys(settings, password) if settings.replica_url else None
+
+    def _standbys(self, settings: Settings, password: PasswordSource | None) -> Replicas:
+        address = settings.address(settings.replica_url)
+        hosts = address.each_host() or [address]
+        replicas = [Replica(*_pool(settings, host, password, standby=True)) for host in hosts]
+        for replica in replicas:
+            pool = replica.pool
+            self.observer.add_pool(
+                replica.connector.address, pool.server, pool.figures, pool.statistics, replica.known_lag
+            )
+        return Replicas(self._primary, replicas, max_lag=settings.replica_max_lag)
 
     async def start(self) -> None:
         """Connect; `StoreUnavailableError` says what stops it."""
@@ -82,6 +95,11 @@ class Database(Executor):
         finally:
             if self._replicas is not None:
                 await self._replicas.close(max(0.0, deadline - time.monotonic()))
+
+    def wrote(self, tenant_id: str) -> None:
+        """Note that the tenant wrote, or may have: what it reads on a replica has that."""
+        if self._replicas is not None:
+            self._replicas.wrote(tenant_id)
 
     def check_origin(self) -> None:
         """`StoreError` where the caller is not in the process and on the event loop that opened the store."""
@@ -125,7 +143,7 @@ class Database(Executor):
         actor: str | None = None,
         request_id: str | None = None,
     ) -> TransactionScope:
-        """A transaction of this tenant, begun at the block's start; read-only ones go to a replica."""
+        """A transaction of this tenant, begun with its first statement; read-only ones go to a replica."""
         self.check_origin()
         tenant = check_tenant(tenant_id)
         check("isolation", isolation, Isolation | None)
@@ -135,8 +153,7 @@ class Database(Executor):
         # Always said: a role or a database may have another default.
         modes = f" isolation level {isolation or 'read committed'}{' read only' if read_only else ''}"
         opening = [f"begin{modes}", *set_local(tenant_id=tenant, actor=actor, request_id=request_id)]
-        pool = self._replicas if read_only and self._replicas is not None else self._pool
-        return TransactionScope(self, pool, tenant, opening, self.observer, read_only=read_only)
+        return TransactionScope(self, tenant, opening, self.observer, read_only=read_only)
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         """What `work` returns, run in a transaction of its own, and anew where the server undid it."""
@@ -150,29 +167,51 @@ class Database(Executor):
     def of_nobody(self) -> OfNobody:
         """What runs the queries that belong to no tenant."""
         opening = [_BEGIN, *set_local(tenant_id=NOBODY)]
-        return OfNobody(lambda: TransactionScope(self, self._pool, NOBODY, opening, Observer()), self.observer)
+        return OfNobody(lambda: TransactionScope(self, NOBODY, opening, Observer()), self.observer)
 
     async def begin(
         self,
-        pool: Pool,
         tenant_id: str,
         opening: Sequence[str],
         *,
         read_only: bool,
         retried: Callable[[], None] = lambda: None,
+        server: Server | None = None,
     ) -> Transaction:
-        """A transaction that begins with these statements, on a connection that is not known to be dead."""
-        connector = self._connector if pool is self._pool else self._replica_connector
-        if connector is not None and connector.pooled:
+        """A transaction that begins with these statements, on a connection that is not known to be dead.
+
+        On this server; or else a read-only one on a replica, where one is fit for it.
+        """
+        places = [self._place(server or self._primary, opening)]
+        if read_only and server is None and self._replicas is not None:
+            places = [*await self._replicas_places(self._replicas, tenant_id, opening), *places]
+        while len(places) > 1:
+            try:
+                return await Transaction.begin(places, tenant_id, self.observer, read_only=read_only)
+            except StoreError as error:
+                places.pop(0).failed(error)
+        return await repeat(
+            lambda: Transaction.begin(places, tenant_id, self.observer, read_only=read_only), retried=retried
+        )
+
+    def _place(self, server: Server, opening: Sequence[str]) -> Place:
+        if server.connector.pooled:
             # A pooler took no start-up settings, so each transaction brings its own, before the tenant's.
             opening = [opening[0], *local_statements(**self._brought), *opening[1:]]
-        rides_along = connector is not None and bool(connector.rides_along)
-        return await repeat(
-            lambda: Transaction.begin(
-                pool, tenant_id, opening, self.observer, read_only=read_only, rides_along=rides_along
-            ),
-            retried=retried,
-        )
+        failed = server.failed if isinstance(server, Replica) else lambda _: None
+        return Place(server.pool, opening, bool(server.connector.rides_along), failed)
+
+    async def _replicas_places(self, replicas: Replicas, tenant_id: str, opening: Sequence[str]) -> list[Place]:
+        places = []
+        for replica in replicas.in_order():
+            try:
+                wait = await replicas.wait_for(replica, tenant_id)
+            except StoreError:  # the primary does not tell what has to be there
+                break
+            # Elsewhere the wait would take the snapshot that all statements of the transaction see.
+            if not wait or opening[0].startswith(_BEGIN):
+                places.append(self._place(replica, [*opening, *wait]))
+        return places
 
     async def _explain(self, query: Query[Any], tenant_id: str) -> str | None:
         """A query's generic plan; `None` where it has none, and while no connection is idle, which a call may need."""
@@ -193,37 +232,71 @@ class Database(Executor):
         tenant = check_tenant(tenant_id)
         bound = await bind_in_turns(query, tenant, values)
         with self.observer.watch(query.name, tenant, bound.query) as call:
-            rows = await repeat(lambda: self._alone(bound.query, tenant, bound.arguments), retried=call.retried)
+            rows = await self._run(_Call(bound.query, tenant, bound.arguments), call)
             call.rows = len(rows)
         return rows
 
-    async def _alone(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
-        if self._sticky:
-            return await self._on_sticky(query, tenant, arguments)
-        if self._connector.at_once:
-            return await self._in_one_message(query, tenant, arguments)
-        return await self._in_transaction(query, tenant, arguments)
+    async def _run(self, call: _Call, watch: Watch) -> Sequence[Row]:
+        async def on_the_primary() -> Sequence[Row]:
+            return await repeat(lambda: self._alone(self._primary, call), retried=watch.retried)
 
-    async def _on_sticky(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
-        connection = await self._pool.acquire(tenant)
+        if self._replicas is None:
+            return await on_the_primary()
+        if call.query.writes:
+            try:
+                return await on_the_primary()
+            finally:
+                self._replicas.wrote(call.tenant)
+        if self._settings.reads == "replica":
+            for replica in self._replicas.in_order():
+                try:
+                    wait = await self._replicas.wait_for(replica, call.tenant)
+                    rows = await self._alone(replica, call._replace(before=wait))
+                except StoreError as error:  # the primary has the last word
+                    replica.failed(error)
+                    watch.retried()
+                else:
+                    watch.server = "replica"
+                    return rows
+        return await on_the_primary()
+
+    async def _alone(self, server: Server, call: _Call) -> Sequence[Row]:
+        if self._sticky:
+            return await self._on_sticky(server, call)
+        if server.connector.at_once:
+            return await self._in_one_message(server, call)
+        return await self._in_transaction(server, call)
+
+    async def _on_sticky(self, server: Server, call: _Call) -> Sequence[Row]:
+        query, tenant, arguments, before = call
+        connection = await server.pool.acquire(tenant)
         sent = False
         try:
             # Telling the tenant once more finds out, before the statement is sent, whether the connection is dead.
             if connection.tenant != tenant or connection.is_doubtful():
                 await connection.carry(tenant)
+            if before and not server.connector.rides_along:
+                await connection.raw.execute("; ".join(before))
+                before = ()
             sent = True
-            rows = await connection.fetch(query.text, arguments)
+            if before:
+                rows = await connection.fetch_behind(_bytes(before), query.text, arguments)
+            else:
+                rows = await connection.fetch(query.text, arguments)
         except BaseException as error:
-            self._take_back(connection, error)
+            if before and connection.dangling:
+                connection.raw.terminate()
+            self._take_back(connection, error, server)
             if isinstance(error, Exception):
                 raise translate(error, query.name, unknown=sent and query.writes, prompt=not sent) from error
             raise
-        self._pool.release(connection)
+        server.pool.release(connection)
         return rows
 
-    async def _in_one_message(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
+    async def _in_one_message(self, server: Server, call: _Call) -> Sequence[Row]:
         """The tenant and the statement, which the server runs in one transaction that ends with them."""
-        connection = await self._pool.acquire(tenant)
+        query, tenant, arguments, before = call
+        connection = await server.pool.acquire(tenant)
         connection.sent, is_doubtful = False, connection.is_doubtful()
         try:
             if is_doubtful:
@@ -232,46 +305,58 @@ class Database(Executor):
             if connection.lacks_settings_for(query.text):
                 opening = ["begin", *local_statements(**self._brought), *set_local(tenant_id=tenant)]
                 await connection.describe(opening, query.text)
-            rows = await connection.fetch_behind(self._tenants_message(tenant), query.text, arguments)
+            message = self._tenants_message(server, tenant) + _bytes(before)
+            rows = await connection.fetch_behind(message, query.text, arguments)
         except BaseException as error:
             if connection.dangling:  # what went before would be the next call's tenant
                 connection.raw.terminate()
-            self._take_back(connection, error)
+            self._take_back(connection, error, server)
             if isinstance(error, Exception):
                 unknown = connection.sent and query.writes
                 failure = translate(error, query.name, unknown=unknown, prompt=is_doubtful)
                 if is_of_other_isolation(error):
-                    self._connector.reads_committed, failure.repeatable = False, True
+                    server.connector.reads_committed, failure.repeatable = False, True
                 raise failure from error
             raise
-        self._pool.release(connection)
+        server.pool.release(connection)
         return rows
 
-    def _tenants_message(self, tenant: str) -> bytes:
-        if not self._connector.pooled:
+    def _tenants_message(self, server: Server, tenant: str) -> bytes:
+        if not server.connector.pooled:
             return messages.set_tenant(tenant)
         # Nothing is prepared behind a pooler, and each transaction brings the settings of its own.
         return messages.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant}))
 
-    async def _in_transaction(self, query: Query[Any], tenant: str, arguments: Sequence[object]) -> Sequence[Row]:
-        opening = [_BEGIN, *set_local(tenant_id=tenant)]
+    async def _in_transaction(self, server: Server, call: _Call) -> Sequence[Row]:
+        query, tenant, arguments, before = call
+        opening = [_BEGIN, *set_local(tenant_id=tenant), *before]
         # Not watched: the call itself is.
-        async with TransactionScope(self, self._pool, tenant, opening, Observer()) as transaction:
+        async with TransactionScope(self, tenant, opening, Observer(), server=server) as transaction:
             return await transaction.run(query, arguments)
 
-    def _take_back(self, connection: Connection, error: BaseException) -> None:
-        if needs_new_connections(error):
-            self._pool.expire()
+    def _take_back(self, connection: Connection, error: BaseException, server: Server | None = None) -> None:
+        pool = (server or self._primary).pool
+        if needs_new_connections(error) and not (pool.standby and takes_no_writes(error)):
+            pool.expire()
         if is_silent(error):
-            self._pool.doubt()
+            pool.doubt()
         # Where the SET was cut short, nobody knows whose connection it is.
         is_nobodys = self._sticky and connection.tenant is None
         if is_nobodys or is_silent(error):
-            self._pool.end(connection)
+            pool.end(connection)
         elif answered(error):
-            self._pool.release(connection)
+            pool.release(connection)
         else:
-            self._pool.settle(connection)
+            pool.settle(connection)
+
+
+class _Call(NamedTuple):
+    """One statement, and what the server does before it in the same transaction."""
+
+    query: Query[Any]
+    tenant: str
+    arguments: Sequence[object]
+    before: Sequence[str] = ()
 
 
 class TransactionScope(AbstractAsyncContextManager[Transaction]):
@@ -280,31 +365,41 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
     def __init__(
         self,
         database: Database,
-        pool: Pool,
         tenant_id: str,
         opening: Sequence[str],
         observer: Observer,
         *,
         read_only: bool = False,
+        server: Server | None = None,
     ) -> None:
-        self._database, self._pool, self._tenant_id, self._opening = database, pool, tenant_id, opening
+        self._database, self._tenant_id, self._opening, self._server = database, tenant_id, opening, server
         self._observer, self._read_only = observer, read_only
 
-    def _watch(self, name: str) -> Watch:
-        return self._observer.watch(name, self._tenant_id, server=self._pool.server, in_transaction=True)
-
     async def __aenter__(self) -> Transaction:
-        with self._watch("begin") as call:
+        with self._observer.watch("begin", self._tenant_id, in_transaction=True) as call:
             self._transaction = await self._database.begin(
-                self._pool, self._tenant_id, self._opening, read_only=self._read_only, retried=call.retried
+                self._tenant_id,
+                self._opening,
+                read_only=self._read_only,
+                retried=call.retried,
+                server=self._server,
             )
+            call.server = self._transaction.server
         return self._transaction
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            await self._leave(error)
+        finally:
+            if self._transaction.wrote:
+                self._database.wrote(self._tenant_id)
+
+    async def _leave(self, error: BaseException | None) -> None:
         if error is None:
-            with self._watch("commit"):
+            server = self._transaction.server
+            with self._observer.watch("commit", self._tenant_id, server=server, in_transaction=True):
                 await self._transaction.commit()
         elif isinstance(error, GeneratorExit):  # a coroutine that is closed, or destroyed with its task
             self._transaction.abandon()
@@ -313,14 +408,14 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
 
 
 def _pool(
-    settings: Settings, replica_url: str | None, password: PasswordSource | None, observer: Observer
+    settings: Settings, address: DatabaseUrl, password: PasswordSource | None, *, standby: bool = False
 ) -> tuple[Connector, Pool]:
     connector = Connector(
-        settings.address(replica_url),
+        address,
         settings.command_timeout,
         direct_only=settings.tenant_scope == "session",
         password=password,
-        standby=replica_url is not None,
+        standby=standby,
         tenants=settings.tenants,
     )
     pool = Pool(
@@ -329,8 +424,12 @@ def _pool(
         size=settings.pool_size,
         overflow=settings.max_overflow,
         recycle=settings.pool_recycle,
-        timeout=settings.pool_timeout,
-        standby=replica_url is not None,
+        # Who would wait for a standby's connection goes to another server.
+        timeout=min(settings.pool_timeout, connector.prompt) if standby else settings.pool_timeout,
+        standby=standby,
     )
-    observer.add_pool(connector.address, pool.server, pool.figures, pool.statistics)
     return connector, pool
+
+
+def _bytes(statements: Sequence[str]) -> bytes:
+    return b"".join(map(messages.statement, statements))

@@ -27,7 +27,9 @@ from thea_store.errors import (
 )
 
 __all__ = [
+    "LATE",
     "answered",
+    "is_late",
     "is_misconfigured",
     "is_of_other_isolation",
     "is_silent",
@@ -42,6 +44,8 @@ __all__ = [
 # PostgreSQL manual, appendix A. The server undid the statement, and the same again may succeed.
 _DEMOTED = "25006"
 _BEGUN_OTHERWISE = "25001"
+LATE = "THLAG"
+"""The SQLSTATE of a read on a standby that would not have found what its tenant wrote."""
 _UNDONE = {"40001", "40P01", _DEMOTED}
 _ENDING = {"57P01", "57P02", "57P03"}
 
@@ -78,9 +82,14 @@ def _is_of_other_types(error: BaseException) -> bool:
     return isinstance(error, (asyncpg.InvalidCachedStatementError, BufferError))
 
 
-def takes_no_writes(error: BaseException) -> bool:
+def takes_no_writes(error: BaseException | None) -> bool:
     """Whether the server refused a write, because it is a standby by now or the transaction is read-only."""
     return _state(error) == _DEMOTED
+
+
+def is_late(error: BaseException | None) -> bool:
+    """Whether a standby refused a read, because it has not replayed yet what the tenant wrote."""
+    return _state(error) == LATE
 
 
 def is_of_other_isolation(error: BaseException) -> bool:
@@ -315,7 +324,7 @@ def _silence(error: BaseException) -> None:
         _silence(error.__cause__)
 
 
-def _state(error: BaseException) -> str:
+def _state(error: BaseException | None) -> str:
     return getattr(error, "sqlstate", None) or ""
 
 

@@ -99,6 +99,11 @@ class Pool:
         self.release(await self.acquire(None))
         self._spawn(self._sweep())
 
+    def start_later(self) -> None:
+        """Let connections be opened in the background, and none be needed; nothing is raised."""
+        self._origin = Origin.here()
+        self._spawn(self._sweep())
+
     def check_origin(self) -> None:
         """`StoreError` where the caller is not in the process and on the event loop that opened the store."""
         if self._origin is not None:
@@ -171,6 +176,11 @@ class Pool:
         for connection in list(self._idle):
             self._forget(connection)
             self.settle(connection)
+
+    def abandon(self) -> None:
+        """Close every connection, also those in use, because the server does not answer any more."""
+        for connection in list(self._open):
+            connection.raw.terminate()
 
     def figures(self) -> PoolFigures:
         """The pool's state now."""

@@ -27,7 +27,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from thea_store.database import messages
 from thea_store.database.connection import Connection
@@ -48,12 +48,24 @@ from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
 from thea_store.telemetry import Observer
 
-__all__ = ["Transaction"]
+__all__ = ["Place", "Transaction"]
 
 T = TypeVar("T")
 
 # The open savepoints round this task, each with its transaction. A task begun inside one inherits it.
 _around: ContextVar[tuple[tuple[Transaction, int], ...]] = ContextVar("thea_store_savepoints", default=())
+
+
+class Place(NamedTuple):
+    """Where a transaction may run, and how it begins there."""
+
+    pool: Pool
+    opening: Sequence[str]
+    """The statements that begin it, and tell the server its tenant."""
+    rides_along: bool = True
+    """Whether these may go in the message of the first statement."""
+    failed: Callable[[StoreError], object] = lambda _: None
+    """Told of each error there."""
 
 
 class Transaction(Executor):
@@ -64,18 +76,17 @@ class Transaction(Executor):
 
     def __init__(
         self,
-        pool: Pool,
+        places: Sequence[Place],
         connection: Connection,
         tenant_id: str,
-        opening: Sequence[str],
         observer: Observer,
         *,
         read_only: bool = False,
-        rides_along: bool = True,
     ) -> None:
-        self._pool, self._connection, self._tenant_id, self._observer = pool, connection, tenant_id, observer
-        self._opening = opening  # the statements that begin the transaction, until they were sent
-        self._read_only, self._rides_along = read_only, rides_along
+        self._place, *self._elsewhere = places
+        self._pool, self._connection, self._tenant_id, self._observer = places[0].pool, connection, tenant_id, observer
+        self._opening = self._place.opening  # the statements that begin the transaction, until they were sent
+        self._read_only = read_only
         self._holds = True  # whether the connection is this transaction's
         self._turn = asyncio.Lock()
         self._savepoints = 0
@@ -90,18 +101,11 @@ class Transaction(Executor):
 
     @classmethod
     async def begin(
-        cls,
-        pool: Pool,
-        tenant_id: str,
-        opening: Sequence[str],
-        observer: Observer,
-        *,
-        read_only: bool = False,
-        rides_along: bool = True,
+        cls, places: Sequence[Place], tenant_id: str, observer: Observer, *, read_only: bool = False
     ) -> Transaction:
-        """A transaction whose first message begins with these statements, which also tell the server its tenant."""
-        connection = await pool.acquire(tenant_id)
-        transaction = cls(pool, connection, tenant_id, opening, observer, read_only=read_only, rides_along=rides_along)
+        """A transaction in the first of these places; where its first statement fails there, in the next one."""
+        connection = await places[0].pool.acquire(tenant_id)
+        transaction = cls(places, connection, tenant_id, observer, read_only=read_only)
         try:
             if connection.is_doubtful():
                 await transaction._open()
@@ -127,7 +131,7 @@ class Transaction(Executor):
         server = self._pool.server
         with self._observer.watch(query.name, tenant_id, bound.query, server=server, in_transaction=True) as call:
             rows = await self.run(bound.query, bound.arguments)
-            call.rows = len(rows)
+            call.rows, call.server = len(rows), self._pool.server
         return rows
 
     async def run(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
@@ -140,11 +144,15 @@ class Transaction(Executor):
             self._wrote = self._wrote or query.writes
             if self._opening:
                 return await self._first(query.name, lambda: self._fetch_first(query, arguments))
-            with self._step(query.name):
-                return await self._fetch(b"", query, arguments)
+            try:
+                with self._step(query.name):
+                    return await self._fetch(b"", query, arguments)
+            except StoreError as error:
+                self._place.failed(error)
+                raise
 
     async def _fetch_first(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
-        if not self._rides_along or self._connection.lacks_settings_for(query.text):
+        if not self._place.rides_along or self._connection.lacks_settings_for(query.text):
             await self._open()
         before = b"".join(map(messages.statement, self._opening))
         try:
@@ -155,30 +163,56 @@ class Transaction(Executor):
                 self._opening = ()
 
     async def _fetch(self, before: bytes, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
-        if self._rides_along:
+        if self._place.rides_along:
             return await self._connection.fetch_behind(before, query.text, arguments)
         return await self._connection.fetch(query.text, arguments)
 
     async def _first(self, name: str, send: Callable[[], Awaitable[T]]) -> T:
-        """What the transaction's first message gives, sent on another connection where this one turns out dead."""
-        opening = self._opening
-        for _ in range(ATTEMPTS - 1):
+        """What the first message gives, sent on another connection, or in another place, where it fails on this one."""
+        attempts = 0
+        while True:
+            attempts += 1
             try:
                 return await send()
             except StoreError as error:
-                # What the server answered is final. What it did not, in a transaction that it has lost, was not done.
-                if self._over or not error.repeatable or not self._connection.raw.is_closed():
+                self._place.failed(error)
+                # What the last place answered is final. What it did not, in a transaction that it lost, was not done.
+                is_lost = error.repeatable and self._connection.raw.is_closed() and attempts < ATTEMPTS
+                if self._over or not (self._elsewhere or is_lost):
                     raise
                 await self._change_connection(name)
-                self._opening = opening
-        return await send()
 
     async def _change_connection(self, name: str) -> None:
-        self._pool.end(self._connection)
-        self._holds = False
+        """Begin again on another connection: in the next place, where there is one."""
+        self._hand_back()
+        while self._elsewhere:
+            self._place, *self._elsewhere = self._elsewhere
+            self._pool = self._place.pool
+            try:
+                await self._take_connection(name)
+            except StoreError as error:
+                self._place.failed(error)
+                if self._over or not self._elsewhere:
+                    raise
+            else:
+                return
+        await self._take_connection(name)
+
+    async def _take_connection(self, name: str) -> None:
         self._connection = await self._pool.acquire(self._tenant_id)
-        self._holds, self._in_step, self._doubtful = True, True, False
+        self._holds, self._in_step, self._doubtful, self._failed = True, True, False, False
+        self._opening = self._place.opening
         self._check_open(name)
+
+    @property
+    def wrote(self) -> bool:
+        """Whether a statement of it writes."""
+        return self._wrote
+
+    @property
+    def server(self) -> Literal["primary", "replica"]:
+        """Which kind of server it runs on."""
+        return self._pool.server
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         """What `work` returns, run once in this very transaction."""
@@ -255,8 +289,14 @@ class Transaction(Executor):
                 else:
                     # What is lost before it is sent was surely not done.
                     unknown = self._wrote and not self._connection.raw.is_closed()
-                    with self._step("commit", unknown=unknown):
-                        answer = await self._connection.raw.execute("commit")
+                    try:
+                        with self._step("commit", unknown=unknown):
+                            answer = await self._connection.raw.execute("commit")
+                    except StoreError as error:
+                        self._place.failed(error)
+                        if not self._read_only or self._in_step:
+                            raise
+                        answer = "COMMIT"  # the connection is lost, and what was read is here
             finally:
                 self._give_back()
         if answer != "COMMIT":
@@ -339,7 +379,8 @@ class Transaction(Executor):
                 if write_in_read_only:
                     raise StoreError(f"{name}: this transaction is read_only: begin one that is not") from error
                 standby = self._pool.standby
-                raise translate(error, name, unknown=unknown, prompt=prompt, standby=standby) from error
+                # What a standby did not answer in time can be asked elsewhere.
+                raise translate(error, name, unknown=unknown, prompt=prompt or standby, standby=standby) from error
             raise
         self._in_step = True
 
@@ -369,6 +410,9 @@ class Transaction(Executor):
 
     def _give_back(self) -> None:
         self._over = True
+        self._hand_back()
+
+    def _hand_back(self) -> None:
         if not self._holds:
             return
         self._holds = False

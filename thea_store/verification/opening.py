@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thea_store.errors import MigrationRequiredError, QueryFileError, StoreError, StoreUnavailableError
 from thea_store.extensions import Extension
@@ -37,13 +37,15 @@ __all__ = [
     "Column",
     "Described",
     "Findings",
+    "Replayed",
     "Server",
     "describe",
     "identify",
     "inspect",
     "mismatches",
-    "replica_lag",
+    "replayed",
     "require_migrated",
+    "written",
 ]
 
 # Queries in flight at once: what is sent meanwhile must fit into the sockets' buffers.
@@ -177,13 +179,42 @@ def require_migrated(server: Server, address: DatabaseUrl, lineages: Sequence[Li
         )
 
 
-def replica_lag(address: DatabaseUrl) -> float | None:
-    """Seconds between now and the last transaction that a standby replayed; `None` on a primary. Blocks."""
+class Replayed(NamedTuple):
+    """How far a standby has come."""
+
+    is_standby: bool
+    missing: int | None
+    """Bytes of the primary's log that it has not replayed; `None` where the primary's position is not known."""
+    seconds: float | None
+    """Seconds since the last transaction that it replayed, where something is missing, and else 0."""
+
+
+def written(address: DatabaseUrl) -> str | None:
+    """The position of a primary's log; `None` where it does not answer, or is a standby. Blocks."""
+    try:
+        with _connected(address) as connection:
+            row = connection.execute(_WRITTEN).fetchone()
+    except StoreError:
+        return None
+    return row[0] if row else None
+
+
+def replayed(address: DatabaseUrl, position: str | None) -> Replayed:
+    """How far a standby has come, against that position of the primary's log. Blocks; `StoreUnavailableError`."""
     with _connected(address, standby=True) as connection:
-        row = connection.execute(
-            "select extract(epoch from now() - pg_last_xact_replay_timestamp())::double precision"
-        ).fetchone()
-        return row[0] if row else None
+        [(is_standby, missing, seconds)] = connection.execute(_REPLAYED, {"written": position}).fetchall()
+    if not is_standby or missing is None:
+        return Replayed(is_standby, None, None)
+    return Replayed(is_standby, missing, seconds if missing else 0.0)
+
+
+_WRITTEN = "select case when not pg_is_in_recovery() then pg_current_wal_lsn()::text end"
+_REPLAYED = """
+select
+  pg_is_in_recovery(),
+  greatest(pg_wal_lsn_diff(%(written)s::text::pg_lsn, pg_last_wal_replay_lsn()), 0)::bigint,
+  extract(epoch from now() - pg_last_xact_replay_timestamp())::double precision
+"""
 
 
 def mismatches(findings: Findings) -> list[str]:
