@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -224,6 +224,15 @@ class Store(_Repositories):
             ),
             self._extensions,
         )
+
+    def acting(self, *, actor: str | None = None, request_id: str | None = None) -> AbstractContextManager[None]:
+        """A block whose calls the audit log has under this actor and request, without a message more.
+
+        They hold for the task that enters the block and for the tasks that it begins there, for single calls and for
+        transactions that begin there; a transaction that says its own keeps that one. Inside of another such block,
+        what is not given is as there.
+        """
+        return self._database.acting(actor, request_id)
 
     async def run(
         self,

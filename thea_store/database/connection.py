@@ -69,6 +69,7 @@ class Connection:
     dangling: bool = False
     """Whether what goes before a statement went out without it, and waits at the server for what comes next."""
     _described: dict[str, Any] = field(default_factory=dict)
+    _takes_actors: bool = False
 
     def is_doubtful(self) -> bool:
         """Whether it was idle for so long that it may be dead, where something can be sent first that tells."""
@@ -150,6 +151,21 @@ class Connection:
             messages.SET_TENANT, None, named=messages.SET_TENANT_NAME, use_cache=False
         )
         await raw.execute("select 1", timeout=self.prompt_begin)
+
+    async def take_actors_by_message(self) -> None:
+        """Prepare the statement that `messages.set_actor` names, once."""
+        if self._takes_actors:
+            return
+        raw: Any = self.raw
+        try:
+            await raw._get_statement(  # noqa: SLF001
+                messages.SET_ACTOR, None, named=messages.SET_ACTOR_NAME, use_cache=False
+            )
+            await raw.execute("select 1", timeout=self.prompt_begin)
+        except BaseException:  # whether the name is taken by now, nobody knows
+            raw.terminate()
+            raise
+        self._takes_actors = True
 
     async def rides_along(self) -> bool:
         """Whether what goes before a statement takes effect on it, and on nothing after it."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from thea_store.database import messages
+from thea_store.database.acting import UNSAID, Acting, acting, who_acts
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row
 from thea_store.database.explaining import generic_plan, has_plan
@@ -152,8 +153,13 @@ class Database(Executor):
         check("request_id", request_id, Key | None)
         # Always said: a role or a database may have another default.
         modes = f" isolation level {isolation or 'read committed'}{' read only' if read_only else ''}"
-        opening = [f"begin{modes}", *set_local(tenant_id=tenant, actor=actor, request_id=request_id)]
+        who = who_acts(self, actor, request_id)
+        opening = [f"begin{modes}", *set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id)]
         return TransactionScope(self, tenant, opening, self.observer, read_only=read_only)
+
+    def acting(self, actor: str | None, request_id: str | None) -> AbstractContextManager[None]:
+        """A block whose calls and transactions are made by this actor, in this request."""
+        return acting(self, actor, request_id)
 
     async def atomic(self, tenant_id: str, work: Callable[[Executor], Awaitable[T]]) -> T:
         """What `work` returns, run in a transaction of its own, and anew where the server undid it."""
@@ -232,7 +238,9 @@ class Database(Executor):
         tenant = check_tenant(tenant_id)
         bound = await bind_in_turns(query, tenant, values)
         with self.observer.watch(query.name, tenant, bound.query) as call:
-            rows = await self._run(_Call(bound.query, tenant, bound.arguments), call)
+            # Only what writes has entries in the audit log.
+            who = who_acts(self) if query.writes else UNSAID
+            rows = await self._run(_Call(bound.query, tenant, bound.arguments, who=who), call)
             call.rows = len(rows)
         return rows
 
@@ -261,14 +269,14 @@ class Database(Executor):
         return await on_the_primary()
 
     async def _alone(self, server: Server, call: _Call) -> Sequence[Row]:
-        if self._sticky:
+        if self._sticky and (server.connector.rides_along or not call.who.settings):
             return await self._on_sticky(server, call)
-        if server.connector.at_once:
+        if not self._sticky and server.connector.at_once:
             return await self._in_one_message(server, call)
         return await self._in_transaction(server, call)
 
     async def _on_sticky(self, server: Server, call: _Call) -> Sequence[Row]:
-        query, tenant, arguments, before = call
+        query, tenant, arguments, before, who = call
         connection = await server.pool.acquire(tenant)
         sent = False
         try:
@@ -278,13 +286,15 @@ class Database(Executor):
             if before and not server.connector.rides_along:
                 await connection.raw.execute("; ".join(before))
                 before = ()
+            if who.settings:
+                await connection.take_actors_by_message()
             sent = True
-            if before:
-                rows = await connection.fetch_behind(_bytes(before), query.text, arguments)
+            if message := _bytes(before) + _actors_message(who):
+                rows = await connection.fetch_behind(message, query.text, arguments)
             else:
                 rows = await connection.fetch(query.text, arguments)
         except BaseException as error:
-            if before and connection.dangling:
+            if connection.dangling:  # what went before would be the next call's
                 connection.raw.terminate()
             self._take_back(connection, error, server)
             if isinstance(error, Exception):
@@ -295,7 +305,7 @@ class Database(Executor):
 
     async def _in_one_message(self, server: Server, call: _Call) -> Sequence[Row]:
         """The tenant and the statement, which the server runs in one transaction that ends with them."""
-        query, tenant, arguments, before = call
+        query, tenant, arguments, before, who = call
         connection = await server.pool.acquire(tenant)
         connection.sent, is_doubtful = False, connection.is_doubtful()
         try:
@@ -305,7 +315,9 @@ class Database(Executor):
             if connection.lacks_settings_for(query.text):
                 opening = ["begin", *local_statements(**self._brought), *set_local(tenant_id=tenant)]
                 await connection.describe(opening, query.text)
-            message = self._tenants_message(server, tenant) + _bytes(before)
+            if who.settings and not server.connector.pooled:
+                await connection.take_actors_by_message()
+            message = self._tenants_message(server, tenant, who) + _bytes(before)
             rows = await connection.fetch_behind(message, query.text, arguments)
         except BaseException as error:
             if connection.dangling:  # what went before would be the next call's tenant
@@ -321,15 +333,15 @@ class Database(Executor):
         server.pool.release(connection)
         return rows
 
-    def _tenants_message(self, server: Server, tenant: str) -> bytes:
+    def _tenants_message(self, server: Server, tenant: str, who: Acting) -> bytes:
         if not server.connector.pooled:
-            return messages.set_tenant(tenant)
+            return messages.set_tenant(tenant) + _actors_message(who)
         # Nothing is prepared behind a pooler, and each transaction brings the settings of its own.
-        return messages.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant}))
+        return messages.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant, **who.settings}))
 
     async def _in_transaction(self, server: Server, call: _Call) -> Sequence[Row]:
-        query, tenant, arguments, before = call
-        opening = [_BEGIN, *set_local(tenant_id=tenant), *before]
+        query, tenant, arguments, before, who = call
+        opening = [_BEGIN, *set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id), *before]
         # Not watched: the call itself is.
         async with TransactionScope(self, tenant, opening, Observer(), server=server) as transaction:
             return await transaction.run(query, arguments)
@@ -357,6 +369,8 @@ class _Call(NamedTuple):
     tenant: str
     arguments: Sequence[object]
     before: Sequence[str] = ()
+    who: Acting = UNSAID
+    """On whose behalf it is run."""
 
 
 class TransactionScope(AbstractAsyncContextManager[Transaction]):
@@ -429,6 +443,11 @@ def _pool(
         standby=standby,
     )
     return connector, pool
+
+
+def _actors_message(who: Acting) -> bytes:
+    """What tells the server who acts, in the transaction of the statement behind it; empty where nobody says so."""
+    return messages.set_actor(who.actor or "", who.request_id or "") if who.settings else b""
 
 
 def _bytes(statements: Sequence[str]) -> bytes:

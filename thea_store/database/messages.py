@@ -14,7 +14,16 @@ import struct
 
 import asyncpg
 
-__all__ = ["SET_TENANT", "SET_TENANT_NAME", "driver_is_known", "set_tenant", "statement"]
+__all__ = [
+    "SET_ACTOR",
+    "SET_ACTOR_NAME",
+    "SET_TENANT",
+    "SET_TENANT_NAME",
+    "driver_is_known",
+    "set_actor",
+    "set_tenant",
+    "statement",
+]
 
 _KNOWN = "0.32."
 """The versions of asyncpg that this was tried with; the bound in `pyproject.toml` says the same."""
@@ -22,6 +31,13 @@ _KNOWN = "0.32."
 SET_TENANT_NAME = "thea_tenant"
 SET_TENANT = "select from (select set_config('app.tenant_id', $1, true)) as set (tenant) where tenant is null"
 """Gives the transaction its tenant and returns no row, so that the statement's rows are the only ones."""
+
+SET_ACTOR_NAME = "thea_actor"
+SET_ACTOR = (
+    "select from (select set_config('app.actor', $1, true), set_config('app.request_id', $2, true) offset 0)"
+    " as set (actor, request) where actor = '' and request = ''"
+)
+"""Says who acts in the transaction; it returns no row, because one of the two is not empty."""
 
 _NO_PARAMETERS = struct.pack("!hhh", 0, 0, 0)
 _ALL_ROWS = struct.pack("!i", 0)
@@ -40,8 +56,18 @@ def statement(sql: str) -> bytes:
 
 def set_tenant(tenant_id: str) -> bytes:
     """Bind and execute `SET_TENANT`, which was prepared under its name."""
-    value = tenant_id.encode()
-    bind = b"\0" + SET_TENANT_NAME.encode() + b"\0" + struct.pack("!hhi", 0, 1, len(value)) + value
+    return _prepared(SET_TENANT_NAME, tenant_id)
+
+
+def set_actor(actor: str, request_id: str) -> bytes:
+    """Bind and execute `SET_ACTOR`, which was prepared under its name; an empty text says nothing."""
+    return _prepared(SET_ACTOR_NAME, actor, request_id)
+
+
+def _prepared(name: str, *texts: str) -> bytes:
+    values = [text.encode() for text in texts]
+    bind = b"\0" + name.encode() + b"\0" + struct.pack("!hh", 0, len(values))
+    bind += b"".join(struct.pack("!i", len(value)) + value for value in values)
     return _message(b"B", bind + struct.pack("!h", 0)) + _message(b"E", b"\0" + _ALL_ROWS)
 
 
