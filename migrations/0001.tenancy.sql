@@ -59,7 +59,7 @@ alter function thea.tenant() owner to thea_owner;
 
 revoke all on function thea.tenant() from public;
 
-grant execute on function thea.tenant() to thea_app, thea_readonly, thea_maintenance, thea_mover, thea_loader;
+grant execute on function thea.tenant() to thea_app, thea_readonly, thea_maintenance;
 
 -- The tenant that the session names, whether it may work or not. It is for what must not ask a directory of tenants:
 -- `thea.tenant()` asks it, once there is one (0010.tenants).
@@ -70,6 +70,9 @@ create function thea.named_tenant() returns text
 alter function thea.named_tenant() owner to thea_owner;
 
 revoke all on function thea.named_tenant() from public;
+
+-- Who moves a tenant, or ends it, works on one that is suspended.
+grant execute on function thea.named_tenant() to thea_app, thea_mover, thea_loader;
 
 -- Whoever is a member of a group may `drop owned by` it, which would take the group out of every policy. The
 -- command fails as a whole at a sequence's privilege that only its owner could take back, so each group has one.

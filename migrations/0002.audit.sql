@@ -53,11 +53,10 @@ comment on index thea.audit_log_subject_idx is 'people.entries, erasure.erase';
 alter table thea.audit_log enable row level security;
 alter table thea.audit_log force row level security;
 
-create policy tenant on thea.audit_log for select to thea_app, thea_privacy, thea_readonly, thea_mover, thea_loader
+create policy tenant on thea.audit_log for select to thea_app, thea_privacy, thea_readonly
   using (tenant_id = thea.tenant());
 
-create policy tenant_guard on thea.audit_log as restrictive
-  to thea_app, thea_privacy, thea_readonly, thea_mover, thea_loader
+create policy tenant_guard on thea.audit_log as restrictive to thea_app, thea_privacy, thea_readonly
   using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
 
 -- The trigger function runs as the owner. It writes the tenant of the audited row, which that
@@ -67,11 +66,11 @@ create policy audit_trigger on thea.audit_log for insert to thea_owner
   with check (tenant_id = coalesce(thea.named_tenant(), tenant_id));
 
 -- Whole tenants are brought in with their entries, and end with them (0011.archive).
-create policy loader_writes on thea.audit_log for insert to thea_loader
-  with check (tenant_id = thea.tenant());
+create policy mover on thea.audit_log to thea_loader, thea_mover
+  using (tenant_id = thea.named_tenant()) with check (tenant_id = thea.named_tenant());
 
-create policy loader_deletes on thea.audit_log for delete to thea_loader
-  using (tenant_id = thea.tenant());
+create policy mover_guard on thea.audit_log as restrictive to thea_loader, thea_mover
+  using (tenant_id = thea.named_tenant()) with check (tenant_id = thea.named_tenant());
 
 grant select on thea.audit_log to thea_app, thea_privacy, thea_readonly, thea_mover;
 

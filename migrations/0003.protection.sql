@@ -213,7 +213,9 @@ begin atomic
   select format('the policy %s is not one of the library''s: drop it', polname)
   from pg_catalog.pg_policy
   where polrelid = target
-    and polname <> all (array['tenant', 'tenant_guard', 'maintenance_reads', 'maintenance_deletes'])
+    and polname <> all (array[
+      'tenant', 'tenant_guard', 'mover', 'mover_guard', 'maintenance_reads', 'maintenance_deletes'
+    ])
     -- The search functions' role, which no login may become.
     and polroles::regrole[]::text[] <> array['thea_search']
   union all
@@ -263,7 +265,7 @@ as $$
 declare
   full_name constant text := target::text;
   -- Those who see the rows of the tenant that the session names, in the order of their names.
-  of_tenants constant text[] := array['thea_app', 'thea_loader', 'thea_mover', 'thea_privacy', 'thea_readonly'];
+  of_tenants constant text[] := array['thea_app', 'thea_privacy', 'thea_readonly'];
   problems text[];
   said jsonb;
   home record;
@@ -357,6 +359,9 @@ begin
       values
         ('tenant', '', '*', of_tenants, 'tenant_id = thea.tenant()', true),
         ('tenant_guard', 'as restrictive', '*', of_tenants, 'tenant_id = thea.tenant()', true),
+        ('mover', '', '*', array['thea_loader', 'thea_mover'], 'tenant_id = thea.named_tenant()', true),
+        ('mover_guard', 'as restrictive', '*', array['thea_loader', 'thea_mover'],
+          'tenant_id = thea.named_tenant()', true),
         ('maintenance_reads', 'for select', 'r', array['thea_maintenance'], 'true', false),
         ('maintenance_deletes', 'for delete', 'd', array['thea_maintenance'], 'true', false)
     ) as p (name, clause, command, roles, condition, checked)
@@ -366,7 +371,7 @@ begin
       where p.polrelid = target
         and p.polname = wanted.name
         and p.polcmd::text = wanted.command
-        and p.polpermissive = (wanted.name <> 'tenant_guard')
+        and p.polpermissive = (wanted.clause <> 'as restrictive')
         and array(select r::regrole::text from unnest(p.polroles) r order by 1) = wanted.roles
         and trim('()' from pg_get_expr(p.polqual, target)) = trim('()' from wanted.condition)
         and (p.polwithcheck is not null) = wanted.checked

@@ -4,6 +4,14 @@ drop function thea.end_rows(text, text, integer);
 
 drop function thea.end_begin(text, jsonb);
 
+drop function thea.unpause_tenant(text, boolean);
+
+drop function thea.pause_tenant(text);
+
+drop function thea.remove_rows(text, uuid, text, text[]);
+
+drop function thea.sync_rows(text, uuid, text, json);
+
 drop function thea.import_rows(text, uuid, text, json, jsonb);
 
 drop function thea.import_begin(text, uuid, jsonb);
@@ -22,8 +30,14 @@ drop function thea.id_here(jsonb, text, bigint);
 
 drop function thea.references_of(regclass);
 
+drop function thea.require_import(text, uuid, text);
+
 drop function thea.require_own(text, text);
 
 drop function thea.tenant_entry(text);
 
 revoke execute on function thea.short_name(text) from thea_loader;
+
+drop policy mover on thea.tenants;
+
+revoke all on thea.tenants from thea_loader;

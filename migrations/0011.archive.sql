@@ -33,7 +33,7 @@ create function thea.require_own(p_tenant text, p_table text) returns void
   language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if (p_tenant = thea.tenant()) is not true then
+  if (p_tenant = thea.named_tenant()) is not true then
     raise exception 'this is not the tenant of the transaction' using errcode = 'insufficient_privilege';
   end if;
   if not exists (
@@ -44,6 +44,21 @@ begin
       and (polcmd = '*' or polrelid = 'thea.audit_log'::regclass)
   ) then
     raise exception 'this is no table of tenants' using errcode = 'wrong_object_type';
+  end if;
+end
+$$;
+
+-- Refuse rows of an archive that is not being brought in.
+create function thea.require_import(p_tenant text, p_archive uuid, p_table text) returns void
+  language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform thea.require_own(p_tenant, p_table);
+  if not exists (
+    select from thea.tenant_entry(p_tenant) as e
+    where e.action = 'insert' and e.after ->> 'archive' = p_archive::text
+  ) then
+    raise exception 'this archive is not being brought in' using errcode = 'insufficient_privilege';
   end if;
 end
 $$;
@@ -307,7 +322,8 @@ end
 $$;
 
 -- Begin to bring an archive in, or go on with it. What comes back, and stands in the audit log: the archive, whether
--- its ids are `kept` or `mapped`, and the offsets of these. They are kept in a tenant without rows and entries.
+-- its ids are `kept` or `mapped`, and the offsets of these. They are kept in a tenant without rows and entries; where
+-- `p_told` says that they must be, another tenant is refused.
 -- `p_told` says what the archive holds, with the lowest and highest id of each table.
 create function thea.import_begin(p_tenant text, p_archive uuid, p_told jsonb) returns jsonb
   language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -327,12 +343,18 @@ begin
   if latest.action = 'insert' and latest.after ->> 'archive' = p_archive::text then
     return latest.after;
   end if;
+  if exists (select from thea.tenants t where t.id = p_tenant and t.status = 'ended') then
+    raise exception 'this tenant has ended' using errcode = 'TH002';
+  end if;
   for part in
     select polrelid::regclass as name from pg_policy where polname = 'tenant' and polcmd = '*'
   loop
     execute format('select $2 or exists (select from %s where tenant_id = $1)', part.name)
       into holds_rows using p_tenant, holds_rows;
   end loop;
+  if holds_rows and p_told ->> 'ids' = 'kept' then
+    raise exception 'the tenant holds rows already' using errcode = 'object_not_in_prerequisite_state';
+  end if;
   for part in
     select t.key as name, (t.value ->> 'lowest')::bigint as lowest, (t.value ->> 'highest')::bigint as highest
     from jsonb_each(p_told -> 'tables') as t
@@ -367,13 +389,7 @@ create function thea.import_rows(p_tenant text, p_archive uuid, p_table text, p_
   language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform thea.require_own(p_tenant, p_table);
-  if not exists (
-    select from thea.tenant_entry(p_tenant) as e
-    where e.action = 'insert' and e.after ->> 'archive' = p_archive::text
-  ) then
-    raise exception 'this archive is not being brought in' using errcode = 'insufficient_privilege';
-  end if;
+  perform thea.require_import(p_tenant, p_archive, p_table);
   if p_table = 'thea.audit_log' then
     return jsonb_build_object('loaded', thea.load_entries(p_tenant, p_rows, p_ids));
   end if;
@@ -381,7 +397,93 @@ begin
 end
 $$;
 
--- Begin to end a tenant, or go on with it: from here on its rows may be removed.
+-- Bring rows of one table in as they are now, in place of what was brought in of them before.
+create function thea.sync_rows(p_tenant text, p_archive uuid, p_table text, p_rows json) returns bigint
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  target constant regclass := p_table::regclass;
+  columns text;
+  assignments text;
+  changed bigint;
+begin
+  perform thea.require_import(p_tenant, p_archive, p_table);
+  if p_table = 'thea.audit_log' then
+    -- What an entry said may have been taken back.
+    delete from thea.audit_log e
+    using json_populate_recordset(null::thea.audit_log, p_rows) r
+    where e.tenant_id = p_tenant
+      and e.id = r.id
+      and e.table_name <> 'tenant';
+    return thea.load_entries(p_tenant, p_rows, null);
+  end if;
+  select string_agg(quote_ident(attname), ', '),
+      string_agg(format('%1$I = excluded.%1$I', attname), ', ') filter (where attname <> 'id')
+    into columns, assignments
+    from pg_attribute
+    where attrelid = target and attnum > 0 and not attisdropped and attgenerated = '' and attname <> 'tenant_id';
+  execute format('insert into %s (tenant_id, %s) overriding system value select $2, %s'
+      ' from json_populate_recordset(null::%s, $1) r on conflict (tenant_id, id) do update set %s',
+      target, columns, columns, target, assignments)
+    using p_rows, p_tenant;
+  get diagnostics changed = row_count;
+  return changed;
+end
+$$;
+
+-- Remove rows that were brought in and are gone since where they came from.
+create function thea.remove_rows(p_tenant text, p_archive uuid, p_table text, p_ids text[]) returns bigint
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  is_log constant boolean := p_table = 'thea.audit_log';
+  removed bigint;
+begin
+  perform thea.require_import(p_tenant, p_archive, p_table);
+  execute format('delete from %s where tenant_id = $1 and id = any($2::%s[])%s', p_table::regclass,
+      case when is_log then 'uuid' else 'bigint' end, case when is_log then ' and table_name <> ''tenant''' else '' end)
+    using p_tenant, p_ids;
+  get diagnostics removed = row_count;
+  return removed;
+end
+$$;
+
+-- Stop the tenant's service for its move: the server refuses it from its next statement on. A tenant that is suspended
+-- already stays as it is. Whether it was stopped by this comes back.
+create function thea.pause_tenant(p_tenant text) returns boolean
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform thea.require_own(p_tenant, 'thea.audit_log');
+  if exists (select from thea.tenants t where t.id = p_tenant and t.status = 'ended') then
+    raise exception 'this tenant has ended' using errcode = 'TH002';
+  end if;
+  insert into thea.tenants (id, status, reason, suspended_at)
+  values (p_tenant, 'suspended', 'it is being moved', now())
+  on conflict (id) do update set status = 'suspended', reason = excluded.reason, suspended_at = excluded.suspended_at
+    where tenants.status = 'active';
+  return found;
+end
+$$;
+
+-- After a move, or one that failed: a tenant that was stopped for it goes on here, or stays refused.
+create function thea.unpause_tenant(p_tenant text, p_moved boolean) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform thea.require_own(p_tenant, 'thea.audit_log');
+  if p_moved then
+    update thea.tenants t set reason = 'it was moved to another database'
+    where t.id = p_tenant and t.status = 'suspended';
+  else
+    update thea.tenants t set status = 'active', reason = null, suspended_at = null
+    where t.id = p_tenant and t.status = 'suspended' and t.reason = 'it is being moved';
+  end if;
+end
+$$;
+
+-- Begin to end a tenant, or go on with it: from here on its rows may be removed. Where the directory has the tenant,
+-- the server refuses its service from here on.
 create function thea.end_begin(p_tenant text, p_told jsonb) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -397,6 +499,8 @@ begin
     nullif(current_setting('app.request_id', true), ''),
     'tenant', 0, 'purge', p_told || jsonb_build_object('login', session_user)
   );
+  update thea.tenants t set status = 'ended', ended_at = now(), suspended_at = null
+  where t.id = p_tenant and t.status <> 'ended';
 end
 $$;
 
@@ -427,6 +531,8 @@ alter function thea.tenant_entry(text) owner to thea_owner;
 
 alter function thea.require_own(text, text) owner to thea_owner;
 
+alter function thea.require_import(text, uuid, text) owner to thea_owner;
+
 alter function thea.references_of(regclass) owner to thea_owner;
 
 alter function thea.id_here(jsonb, text, bigint) owner to thea_owner;
@@ -441,11 +547,14 @@ alter function thea.advance_ids(text, bigint) owner to thea_owner;
 
 alter function thea.reserve_ids(text, bigint) owner to thea_owner;
 
-revoke all on function thea.tenant_entry(text), thea.require_own(text, text), thea.references_of(regclass),
+revoke all on function thea.tenant_entry(text), thea.require_own(text, text),
+    thea.require_import(text, uuid, text), thea.references_of(regclass),
     thea.id_here(jsonb, text, bigint), thea.load_rows(text, text, json, jsonb, boolean),
     thea.document_here(jsonb, jsonb, jsonb), thea.load_entries(text, json, jsonb), thea.advance_ids(text, bigint),
     thea.reserve_ids(text, bigint), thea.import_begin(text, uuid, jsonb),
-    thea.import_rows(text, uuid, text, json, jsonb), thea.end_begin(text, jsonb), thea.end_rows(text, text, integer)
+    thea.import_rows(text, uuid, text, json, jsonb), thea.sync_rows(text, uuid, text, json),
+    thea.remove_rows(text, uuid, text, text[]), thea.pause_tenant(text), thea.unpause_tenant(text, boolean),
+    thea.end_begin(text, jsonb), thea.end_rows(text, text, integer)
   from public;
 
 -- A service brings rows of a backup back with its own rights: each of them then has its entry in the audit log.
@@ -453,16 +562,24 @@ grant execute on function thea.require_own(text, text), thea.references_of(regcl
     thea.id_here(jsonb, text, bigint), thea.load_rows(text, text, json, jsonb, boolean)
   to thea_app, thea_loader;
 
-grant execute on function thea.admitted_tenant(), thea.unchecked_tenant() to thea_mover, thea_loader;
-
-grant execute on function thea.tenant_entry(text), thea.document_here(jsonb, jsonb, jsonb),
+grant execute on function thea.tenant_entry(text), thea.require_import(text, uuid, text), thea.document_here(jsonb, jsonb, jsonb),
     thea.load_entries(text, json, jsonb), thea.advance_ids(text, bigint), thea.reserve_ids(text, bigint),
     thea.short_name(text)
   to thea_loader;
 
 grant execute on function thea.import_begin(text, uuid, jsonb), thea.import_rows(text, uuid, text, json, jsonb),
-    thea.end_begin(text, jsonb), thea.end_rows(text, text, integer)
+    thea.sync_rows(text, uuid, text, json), thea.remove_rows(text, uuid, text, text[]), thea.pause_tenant(text),
+    thea.unpause_tenant(text, boolean), thea.advance_ids(text, bigint), thea.end_begin(text, jsonb),
+    thea.end_rows(text, text, integer)
   to thea_mover;
+
+-- Of the directory these functions reach the tenant that the session names, and no other.
+create policy mover on thea.tenants to thea_loader
+  using (id = thea.named_tenant()) with check (id = thea.named_tenant());
+
+grant select, insert on thea.tenants to thea_loader;
+
+grant update (status, reason, suspended_at, ended_at) on thea.tenants to thea_loader;
 
 -- Who gets a function must be allowed to create in its schema: for this moment only.
 grant create on schema thea to thea_loader;
@@ -470,6 +587,14 @@ grant create on schema thea to thea_loader;
 alter function thea.import_begin(text, uuid, jsonb) owner to thea_loader;
 
 alter function thea.import_rows(text, uuid, text, json, jsonb) owner to thea_loader;
+
+alter function thea.sync_rows(text, uuid, text, json) owner to thea_loader;
+
+alter function thea.remove_rows(text, uuid, text, text[]) owner to thea_loader;
+
+alter function thea.pause_tenant(text) owner to thea_loader;
+
+alter function thea.unpause_tenant(text, boolean) owner to thea_loader;
 
 alter function thea.end_begin(text, jsonb) owner to thea_loader;
 

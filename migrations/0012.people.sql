@@ -56,11 +56,11 @@ alter table thea.compliance_log enable row level security;
 alter table thea.compliance_log force row level security;
 
 create policy tenant on thea.compliance_log for select
-  to thea_app, thea_loader, thea_mover, thea_privacy, thea_readonly
+  to thea_app, thea_privacy, thea_readonly
   using (tenant_id = thea.tenant());
 
 create policy tenant_guard on thea.compliance_log as restrictive
-  to thea_app, thea_loader, thea_mover, thea_privacy, thea_readonly, thea_redactor
+  to thea_app, thea_privacy, thea_readonly, thea_redactor
   using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
 
 create policy certificates on thea.compliance_log to thea_redactor

@@ -29,7 +29,11 @@ OTHER_POLICIES = {
     ("*", "d", "thea_maintenance"): "the same",
     ("thea.notes", "r", "thea_search"): "the searches compare the tenant themselves",
     ("thea.audit_log", "a", "thea_owner"): "the trigger function writes as the owner",
-    ("thea.audit_log", "a", "thea_loader"): "a tenant is brought in with its entries",
+    ("*", "*", "thea_mover"): "a tenant that is moved or ended is suspended, so these ask no directory",
+    ("*", "*", "thea_loader"): "the same",
+    ("thea.audit_log", "*", "thea_mover"): "the same",
+    ("thea.audit_log", "*", "thea_loader"): "a tenant is brought in with its entries, and ends with them",
+    ("thea.tenants", "*", "thea_loader"): "who moves or ends a tenant stops its service",
     ("thea.tenants", "*", "thea_admin"): "the directory belongs to no tenant",
     ("thea.tenants", "r", "thea_owner"): "functions look there, on a service's behalf, whether its tenant may work",
     ("thea.retention_policies", "*", "thea_admin"): "a policy belongs to no tenant",
@@ -70,7 +74,7 @@ INNER = ("thea_audit_expirer", "thea_loader", "thea_redactor", "thea_search")
 HISTORY = {("_yoyo_migration", group, "SELECT") for group in GROUPS}
 # What belongs to no tenant, and what the groups may do there that use it.
 SHARED = {
-    "thea.tenants": {"thea_admin": {"SELECT", "INSERT"}},
+    "thea.tenants": {"thea_admin": {"SELECT", "INSERT"}, "thea_loader": {"SELECT", "INSERT"}},
     "thea.retention_policies": {
         "thea_admin": {"SELECT", "INSERT", "DELETE"},
         "thea_maintenance": {"SELECT"},
@@ -78,7 +82,11 @@ SHARED = {
     },
 }
 # Their columns that an administrator changes.
-SHARED_UPDATES = {("thea.tenants", "thea_admin", "UPDATE"), ("thea.retention_policies", "thea_admin", "UPDATE")}
+SHARED_UPDATES = {
+    ("thea.tenants", "thea_admin", "UPDATE"),
+    ("thea.tenants", "thea_loader", "UPDATE"),
+    ("thea.retention_policies", "thea_admin", "UPDATE"),
+}
 
 # `messages.add` draws the id first; for the keystone see its migration.
 SEQUENCES = {("thea.message_history_id_seq", "thea_app", "USAGE")} | {
@@ -92,6 +100,8 @@ DEFINERS = {
         "thea_owner",
         "a service has no right on the directory, which says whether its tenant may work",
     ),
+    # Who moves or ends a tenant works on one that is suspended.
+    "named_tenant": {"thea_app", "thea_mover", "thea_loader"},
     "may_work": ("thea_owner", "the same, for functions that name tenants"),
     "install_directory": ("thea_owner", "the first tenant in the directory lets the policies ask it"),
     "audit": ("thea_owner", "nobody else may write the log"),
@@ -100,6 +110,10 @@ DEFINERS = {
     "tagged_notes": ("thea_search", "the same"),
     "import_begin": ("thea_loader", "a tenant that is brought in has one entry in the log, not one for each row"),
     "import_rows": ("thea_loader", "the same"),
+    "sync_rows": ("thea_loader", "the same"),
+    "remove_rows": ("thea_loader", "the same"),
+    "pause_tenant": ("thea_loader", "of the directory it reaches the tenant that the session names alone"),
+    "unpause_tenant": ("thea_loader", "the same"),
     "end_begin": ("thea_loader", "a tenant that ends takes its entries along"),
     "end_rows": ("thea_loader", "the same"),
     "advance_ids": ("thea_owner", "sequences are the owner's"),
@@ -117,12 +131,10 @@ PEOPLE = {"thea_privacy", "thea_redactor"}
 # Who calls a function; all others are called by triggers alone.
 EXECUTED = {
     # Policies ask for it with the rights of whoever reads; so does each search.
-    "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"} | PEOPLE,
+    "tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
     # One of the two is what `tenant` calls.
-    "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"}
-    | PEOPLE,
-    "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search", "thea_mover", "thea_loader"}
-    | PEOPLE,
+    "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
+    "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
     "may_work": {"thea_maintenance", "thea_audit_expirer"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
     "note_vector": {"thea_app", "thea_loader"},
@@ -164,10 +176,15 @@ EXECUTED = {
     "id_here": {"thea_app", "thea_loader"},
     "load_rows": {"thea_app", "thea_loader"},
     # Whole tenants are brought in and ended by an operator.
+    "require_import": {"thea_loader"},
+    "sync_rows": {"thea_mover"},
+    "remove_rows": {"thea_mover"},
+    "pause_tenant": {"thea_mover"},
+    "unpause_tenant": {"thea_mover"},
     "tenant_entry": {"thea_loader"},
     "document_here": {"thea_loader"},
     "load_entries": {"thea_loader"},
-    "advance_ids": {"thea_loader"},
+    "advance_ids": {"thea_loader", "thea_mover"},
     "reserve_ids": {"thea_loader"},
     "import_begin": {"thea_mover"},
     "import_rows": {"thea_mover"},
@@ -193,14 +210,14 @@ BODIES = {
     "audit_is_append_only": "6bf07f933227",
     "cascade_deletion": "c326c1b7a784",
     "compliance_is_append_only": "be717a8f9bb3",
-    "end_begin": "d4184649f2e4",
+    "end_begin": "ab44cf9a5c34",
     "end_rows": "09e4a0b08339",
     "ensure_trigger": "6eebb609ce7e",
     "erase_person": "4aba900f54f6",
     "expire_audit": "0bd84d892024",
     "expire_rows": "de994897991e",
-    "import_begin": "535d9f6516d1",
-    "import_rows": "8cde15b2d68d",
+    "import_begin": "824a0d049a83",
+    "import_rows": "ffb34164378f",
     "index_note": "b261674bee2d",
     "install_directory": "a0ddfaa4da73",
     "keep_dates": "5bf060dc902f",
@@ -213,14 +230,18 @@ BODIES = {
     "note_vector": "d2d474a96d8c",
     "note_work": "ac957c69df5e",
     "offer_work": "f73fe3ccd1f0",
+    "pause_tenant": "75516668f0fb",
     "person_condition": "b2b7eee0fcea",
     "person_row_ids": "36eb2c8c8a87",
     "person_rows": "f8bde1ca75ad",
-    "protect": "97a05a64b620",
-    "require_own": "8501f6bd3f60",
+    "protect": "2ef5bee3ffba",
+    "remove_rows": "d85eafd98336",
+    "require_import": "87603b4ea678",
+    "require_own": "1f623d5ab672",
     "reserve_ids": "95a67105b9df",
     "search_notes": "6a867878f166",
     "spoken": "31b474cd41e8",
+    "sync_rows": "8a056aadaa5a",
     "tagged_notes": "f0cbbd0a294b",
     "tenant_entry": "fbca862d51ec",
     "tenants_due": "73641948b286",
@@ -228,6 +249,7 @@ BODIES = {
     "tenants_with_expired_rows": "768feaef2196",
     "tenants_with_work": "e3085690dde9",
     "touch": "c7ef398c0b15",
+    "unpause_tenant": "f153647dff48",
     "unprotect": "53f0ec5743bd",
     "withdraw_work": "9a8b7cc08b13",
     "words": "2cc41f5afe35",
@@ -327,6 +349,24 @@ def test_each_table_has_the_tenants_two_policies(scene: Scene) -> None:
             (False, "*", OF_TENANT, OF_TENANT),
             (True, "r", OF_TENANT, None) if reads_only else (True, "*", OF_TENANT, OF_TENANT),
         ], table
+
+
+def test_who_works_on_a_tenant_as_a_whole_reaches_the_one_that_the_session_names(scene: Scene) -> None:
+    of_named = "(tenant_id = thea.named_tenant())"
+    for table in set(scene.tables) - {"thea.compliance_log"}:
+        policies = scene.ask(
+            "select polpermissive, polcmd::text, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)"
+            " from pg_policy where polrelid = %s::regclass and polroles && array['thea_mover', 'thea_loader']"
+            "::regrole[]::oid[] order by 1",
+            table,
+        )
+
+        assert policies == [(False, "*", of_named, of_named), (True, "*", of_named, of_named)], table
+    of_directory = scene.ask(
+        "select pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid) from pg_policy"
+        " where polrelid = 'thea.tenants'::regclass and polroles @> array['thea_loader'::regrole::oid]"
+    )
+    assert of_directory == [("(id = thea.named_tenant())",) * 2]
 
 
 def test_every_other_policy_is_for_a_role_that_needs_it(scene: Scene) -> None:

@@ -224,6 +224,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "same_day",
             # It writes with the rights of its caller.
             "load_rows",
+            "named_tenant",
             "require_own",
             "references_of",
             "id_here",

@@ -102,7 +102,7 @@ def test_every_table_has_a_permissive_and_a_restrictive_policy_of_the_tenant(
         " where schemaname = 'thea' and policyname in ('tenant', 'tenant_guard')"
     ).fetchall()
     of_tenant = "(tenant_id = thea.tenant())"
-    readers = {"thea_app", "thea_privacy", "thea_readonly", "thea_mover", "thea_loader"}
+    readers = {"thea_app", "thea_privacy", "thea_readonly"}
 
     for table in TABLES:
         policies = {name: (kind, set(roles), qual, check) for t, name, kind, roles, qual, check in rows if t == table}

@@ -4,77 +4,24 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.support.twins import make_twin, snapshot
+from tests.support.twins import make_twin
+from tests.tenancy.places import Place
 from thea_store import (
     ArchiveError,
     InsufficientPrivilegeError,
     InvalidArgumentError,
     NotFoundError,
-    Settings,
     Store,
     User,
 )
-from thea_store.postgres.url import DatabaseUrl
 from thea_store.tenancy.archive import end_tenant, export_tenant, import_tenant, restore_tenant
-from thea_store.testing import TestDatabase
-
-
-@dataclass(frozen=True)
-class Place:
-    """A database, by the logins that an operator has for it."""
-
-    database: TestDatabase
-    superuser: psycopg.Connection[Any]
-
-    @property
-    def mover(self) -> DatabaseUrl:
-        return DatabaseUrl.parse(self.database.url_of("thea_mover"))
-
-    @property
-    def service(self) -> DatabaseUrl:
-        return DatabaseUrl.parse(self.database.app_url)
-
-    def rows(self, tenant: str, *, with_log: bool = True) -> dict[str, list[tuple[Any, ...]]]:
-        """All that the tenant has, without the entries about the tenant as a whole."""
-        found = snapshot(self.superuser, tenant)
-        entries = found.pop("audit_log")
-        return found | ({"audit_log": [row for row in entries if "tenant" not in row]} if with_log else {})
-
-    def entries(self, tenant: str) -> list[tuple[str, str, dict[str, Any]]]:
-        """The entries about the tenant as a whole: who, what, and what they say."""
-        return self.superuser.execute(
-            "select actor, action, coalesce(after, before) from thea.audit_log"
-            " where tenant_id = %s and table_name = 'tenant' order by at",
-            [tenant],
-        ).fetchall()
-
-
-@pytest.fixture(scope="module")
-def here(thea_database: TestDatabase) -> Iterator[Place]:
-    with psycopg.connect(thea_database.superuser_url, autocommit=True) as superuser:
-        yield Place(thea_database, superuser)
-
-
-@pytest.fixture(scope="module")
-def there(thea_new_database: Callable[..., TestDatabase]) -> Iterator[Place]:
-    database = thea_new_database()
-    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
-        yield Place(database, superuser)
-
-
-@pytest_asyncio.fixture(scope="module")
-async def there_store(there: Place) -> Any:
-    async with Store.open(Settings(url=there.database.app_url, pool_size=1)) as opened:
-        yield opened
 
 
 @pytest.fixture

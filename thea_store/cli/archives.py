@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thea_store.tenancy.archive import Progress
     from thea_store.tenancy.archive.loading import Tally
 
-__all__ = ["end_tenant", "export_tenant", "import_tenant", "restore"]
+__all__ = ["end_tenant", "export_tenant", "import_tenant", "move_tenant", "restore"]
 
 T = TypeVar("T")
 
@@ -107,6 +107,33 @@ def end_tenant(
     else:
         _print_counts(found.tables, "removed")
         typer.echo(f"what it had is in {path}" if path else "no archive was written")
+
+
+def move_tenant(
+    tenant: Tenant,
+    target: Annotated[str, typer.Option("--to", metavar="URL", help="The other database, by a login in thea_mover.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a tenant to another database and stop it in this one, with logins in thea_mover on both.
+
+    Its service goes on until the last moment. The rows here stay until `end tenant`.
+    """
+    from thea_store.cli.output import print_json  # noqa: PLC0415
+    from thea_store.tenancy import archive  # noqa: PLC0415
+
+    found = _run(
+        lambda settings, tell: archive.move_tenant(
+            settings.address(), settings.address(target), tenant, on_progress=tell
+        )
+    )
+    if as_json:
+        print_json(
+            {"tenant": tenant, "tables": found.tables, "rounds": found.rounds, "pause_seconds": round(found.pause, 3)}
+        )
+    else:
+        _print_counts(found.tables, "copied")
+        typer.echo(f"its service was stopped for {found.pause:.2f} s, and stays suspended here")
 
 
 @restore.command("tenant")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from thea_store.cli.archives import end_tenant, export_tenant, import_tenant, restore
+from thea_store.cli.archives import end_tenant, export_tenant, import_tenant, move_tenant, restore
 from thea_store.cli.conventions import FAILED, MISUSED, AsJson, say
 from thea_store.cli.imports import imports
 from thea_store.cli.own_tables import broken_promises, differences, manifest, new, prove
@@ -65,6 +65,9 @@ exports.command("tenant")(export_tenant)
 imports.command("tenant")(import_tenant)
 ending = typer.Typer(help="End a tenant.", no_args_is_help=True)
 ending.command("tenant")(end_tenant)
+moving = typer.Typer(help="Move a tenant to another database.", no_args_is_help=True)
+moving.command("tenant")(move_tenant)
+app.add_typer(moving, name="move")
 app.add_typer(imports, name="import")
 app.add_typer(exports, name="export")
 app.add_typer(ending, name="end")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from psycopg import Connection
 
-__all__ = ["GROUPS", "ROLES_OF_TENANTS", "Group", "groups_of", "serves_tenants", "shared_tables"]
+__all__ = ["GROUPS", "MOVERS", "ROLES_OF_TENANTS", "Group", "groups_of", "serves_tenants", "shared_tables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Group:
 GROUPS: Sequence[Group] = (
     Group("thea_app", "read and write the rows of the tenant that a call names", serves_tenants=True),
     Group("thea_readonly", "read the rows of the tenant that a call names", serves_tenants=True),
-    Group("thea_mover", "read, bring in and end the tenant that a call names", serves_tenants=True),
+    Group("thea_mover", "read, bring in, move and end a tenant as a whole"),
     Group("thea_privacy", "erase a person, and read the rows of the tenant that a call names", serves_tenants=True),
     Group("thea_admin", "keep the directory of tenants, and see no tenant's rows", tables=("tenants",)),
     Group(
@@ -44,8 +44,12 @@ GROUPS: Sequence[Group] = (
 )
 """The groups for logins with which a store opens; `thea_owner` and `thea_maintenance` are for operators alone."""
 
-ROLES_OF_TENANTS = tuple(sorted([*(group.name for group in GROUPS if group.serves_tenants), "thea_loader"]))
-"""The roles that a tenant's two policies bind: those groups, and the role that brings whole tenants in."""
+ROLES_OF_TENANTS = tuple(sorted(group.name for group in GROUPS if group.serves_tenants))
+"""The groups that a tenant's two policies bind."""
+
+MOVERS = ("thea_loader", "thea_mover")
+"""Who works on a tenant as a whole: the group, and the role that its functions run as. Their policies do not ask the
+directory, because they work on tenants that are suspended."""
 
 _MEMBER = """
 select r.rolname::text

@@ -52,7 +52,9 @@ lacks as (
   select t.name, format('its policy %%s is not one that thea.protect makes', p.polname), 'drop it'
   from tables t
   join pg_catalog.pg_policy p on p.polrelid = t.oid
-  where p.polname <> all(array['tenant', 'tenant_guard', 'maintenance_reads', 'maintenance_deletes'])
+  where p.polname <> all(array[
+    'tenant', 'tenant_guard', 'mover', 'mover_guard', 'maintenance_reads', 'maintenance_deletes'
+  ])
   union all
   select t.name, format('%%s is unique across tenants', i.indexrelid::regclass), 'begin it with tenant_id'
   from tables t

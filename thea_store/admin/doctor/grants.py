@@ -238,15 +238,14 @@ select f.oid::regprocedure::text, o.rolname::text,
   case
     -- A role that is missing is told by itself.
     when r.name is not null then o.rolname = r.name or to_regrole(r.name) is null
-    else o.rolname in ('thea_owner', 'thea_search', 'thea_loader', 'thea_redactor')
+    else o.rolname in ('thea_owner', 'thea_search', 'thea_redactor')
   end,
   o.rolsuper or o.rolbypassrls,
   coalesce(f.proconfig, '{}') @> array['search_path=pg_catalog, pg_temp'],
   has_function_privilege('public', f.oid, 'execute') and f.prorettype <> 'trigger'::regtype,
   case
     when r.name is not null then r.name
-    when f.prorettype = 'trigger'::regtype or f.proname in ('advance_ids', 'reserve_ids') then 'thea_owner'
-    when f.proname ~ '^(import|end)_' then 'thea_loader'
+    when f.prorettype = 'trigger'::regtype then 'thea_owner'
     when f.proname = 'erase_person' then 'thea_redactor'
     else 'thea_search'
   end
@@ -258,7 +257,18 @@ left join (
     ('tenants_with_expired_rows', 'thea_maintenance'),
     ('expire_rows', 'thea_maintenance'),
     ('tenants_with_expired_audit', 'thea_audit_expirer'),
-    ('expire_audit', 'thea_audit_expirer')
+    ('expire_audit', 'thea_audit_expirer'),
+    -- What works on a tenant as a whole.
+    ('import_begin', 'thea_loader'),
+    ('import_rows', 'thea_loader'),
+    ('sync_rows', 'thea_loader'),
+    ('remove_rows', 'thea_loader'),
+    ('pause_tenant', 'thea_loader'),
+    ('unpause_tenant', 'thea_loader'),
+    ('end_begin', 'thea_loader'),
+    ('end_rows', 'thea_loader'),
+    ('advance_ids', 'thea_owner'),
+    ('reserve_ids', 'thea_owner')
 ) as r (function, name) on r.function = f.proname
 where n.nspname = 'thea' and f.prosecdef
 order by 1

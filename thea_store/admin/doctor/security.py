@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from thea_store.admin.doctor.findings import LOGS, Check, CheckContext, Verdict, ok, problem, quoted
-from thea_store.verification.groups import ROLES_OF_TENANTS, shared_tables
+from thea_store.verification.groups import MOVERS, ROLES_OF_TENANTS, shared_tables
 
 __all__ = ["CHECKS"]
 
 _OF_TENANT = "(tenant_id = thea.tenant())"
+_OF_NAMED_TENANT = "(tenant_id = thea.named_tenant())"
 _CONDITION = f"using {_OF_TENANT} with check {_OF_TENANT}"
 
 _TABLES = """
@@ -68,7 +69,8 @@ class _Policy(NamedTuple):
 
     def is_of_tenant(self) -> bool:
         """Whether nothing but the tenant's rows passes."""
-        return {self.using, self.check} - {None} == {_OF_TENANT}
+        said = {self.using, self.check} - {None}
+        return said == {_OF_TENANT} or (said == {_OF_NAMED_TENANT} and set(self.roles) <= set(MOVERS))
 
     def binds(self, roles: Sequence[str]) -> bool:
         """Whether it says the tenant's condition to all these roles."""

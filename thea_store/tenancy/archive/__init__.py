@@ -8,6 +8,7 @@ from thea_store.tenancy.archive.ending import Ended, end_tenant
 from thea_store.tenancy.archive.exporting import Exported, export_tenant
 from thea_store.tenancy.archive.file import Archive, Manifest, Part
 from thea_store.tenancy.archive.importing import Imported, import_tenant
+from thea_store.tenancy.archive.moving import Moved, move_tenant
 from thea_store.tenancy.archive.restoring import Restored, restore_tenant
 from thea_store.tenancy.archive.session import Progress
 
@@ -17,11 +18,13 @@ __all__ = [
     "Exported",
     "Imported",
     "Manifest",
+    "Moved",
     "Part",
     "Progress",
     "Restored",
     "end_tenant",
     "export_tenant",
     "import_tenant",
+    "move_tenant",
     "restore_tenant",
 ]

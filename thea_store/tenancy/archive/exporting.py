@@ -16,7 +16,7 @@ from thea_store.tenancy.archive.file import ArchiveWriter, Manifest
 from thea_store.tenancy.archive.session import Progress, applied_migrations, connected, no_progress, transaction
 from thea_store.tenancy.archive.tables import Table, read_tables
 
-__all__ = ["Exported", "export_tenant", "highest_ids", "rows_of"]
+__all__ = ["OWN_ENTRIES", "Exported", "export_tenant", "highest_ids", "rows_of"]
 
 # `{table}` and `{columns}` are names from the catalog. The ids come in their order, so that a row which refers to
 # another one of its table mostly comes after it.
@@ -31,6 +31,8 @@ copy (
   ) r
 ) to stdout
 """
+OWN_ENTRIES = " and table_name <> 'tenant'"
+"""Which entries of the audit log go along with a tenant, as the end of a condition."""
 _RANGE = "select min(id), max(id) from {table} where tenant_id = {tenant}"
 _LOGGED = """
 select table_name, min(row_id), max(row_id)
@@ -75,22 +77,30 @@ def export_tenant(address: DatabaseUrl, tenant_id: str, file: Path, *, on_progre
         return Exported(file, writer.manifest)
 
 
-def rows_of(connection: Connection[Any], table: Table, tenant_id: str) -> Iterator[bytes]:
+def rows_of(connection: Connection[Any], table: Table, tenant_id: str, *, since: int | None = None) -> Iterator[bytes]:
     """The rows of a table, each as JSON in one line; within a transaction of the tenant.
 
-    Entries of the audit log about the tenant as a whole, such as that it was brought in, stay where they were written.
+    With `since`, an id of a transaction, only those that it or a later one wrote. Entries of the audit log about the
+    tenant as a whole, such as that it was brought in, stay where they were written.
     """
     statement = sql.SQL(_ROWS).format(
         table=table.identifier,
         columns=sql.SQL(", ").join(map(sql.Identifier, table.columns)),
         tenant=sql.Literal(tenant_id),
-        condition=sql.SQL(" and table_name <> 'tenant'" if table.is_log else ""),
+        condition=sql.SQL(OWN_ENTRIES if table.is_log else "") + _written_since(since),
         order=sql.SQL("at, id" if table.is_log else "id"),
     )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in copy:
             # JSON has no raw control character, so of what COPY escapes only the backslash is in it.
             yield bytes(row).replace(b"\\\\", b"\\")
+
+
+def _written_since(transaction: int | None) -> sql.Composable:
+    if transaction is None:
+        return sql.SQL("")
+    # `age` compares ids of transactions also where they began anew with small numbers.
+    return sql.SQL(" and age(xmin) <= age({}::text::xid)").format(sql.Literal(str(transaction)))
 
 
 def highest_ids(connection: Connection[Any], tables: Iterable[Table], tenant_id: str) -> dict[str, tuple[int, int]]:

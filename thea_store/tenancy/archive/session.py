@@ -10,10 +10,14 @@ import psycopg
 from psycopg import Connection, IsolationLevel
 
 from thea_store.errors import (
+    ConflictError,
     InsufficientPrivilegeError,
     MigrationRequiredError,
     StoreError,
     StoreUnavailableError,
+    TenantEndedError,
+    TenantSuspendedError,
+    UnknownTenantError,
 )
 from thea_store.postgres.operator import connect
 from thea_store.postgres.session import fixed_locally
@@ -79,6 +83,14 @@ def applied_migrations(connection: Connection[Any], address: DatabaseUrl) -> tup
     return tuple(row[0] for row in rows)
 
 
+_REFUSED: dict[str, tuple[type[StoreError], str]] = {
+    "TH001": (TenantSuspendedError, "this tenant is suspended: resume it first"),
+    "TH002": (TenantEndedError, "this tenant has ended: bring it in under another name (--as)"),
+    "TH003": (UnknownTenantError, "the directory has no such tenant: create it there first"),
+    "55000": (ConflictError, "it has rows of this tenant already: end the tenant there first"),
+}
+
+
 def _told(error: psycopg.Error, address: DatabaseUrl) -> StoreError:
     state = error.sqlstate or ""
     if state == "42501":
@@ -86,6 +98,9 @@ def _told(error: psycopg.Error, address: DatabaseUrl) -> StoreError:
             f"{address}: the login may not do this: to bring a tenant in, to move and to end it, log in as a member of "
             "thea_mover; to bring rows back from a backup, as a member of thea_app"
         )
+    if state in _REFUSED:
+        kind, sentence = _REFUSED[state]
+        return kind(f"{address}: {sentence}")
     if state == "42883":
         return MigrationRequiredError(f"{address}: the schema is older than this library: run `thea-store migrate`")
     if not state or state.startswith(("08", "57P")):
