@@ -100,8 +100,6 @@ DEFINERS = {
         "thea_owner",
         "a service has no right on the directory, which says whether its tenant may work",
     ),
-    # Who moves or ends a tenant works on one that is suspended.
-    "named_tenant": {"thea_app", "thea_mover", "thea_loader"},
     "may_work": ("thea_owner", "the same, for functions that name tenants"),
     "install_directory": ("thea_owner", "the first tenant in the directory lets the policies ask it"),
     "audit": ("thea_owner", "nobody else may write the log"),
@@ -135,6 +133,8 @@ EXECUTED = {
     # One of the two is what `tenant` calls.
     "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
     "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
+    # Who moves or ends a tenant works on one that is suspended.
+    "named_tenant": {"thea_app", "thea_mover", "thea_loader"},
     "may_work": {"thea_maintenance", "thea_audit_expirer"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
     "note_vector": {"thea_app", "thea_loader"},
