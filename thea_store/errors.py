@@ -75,6 +75,8 @@ class UnknownTenantError(InvalidTenantError):
 class TenantSuspendedError(StoreError):
     """The tenant is suspended, so the server refused the statement; nothing of it was done."""
 
+    refused = True
+
 
 class TenantEndedError(TenantSuspendedError):
     """The tenant has ended, so the server refused the statement; nothing of it was done."""

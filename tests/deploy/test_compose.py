@@ -40,6 +40,7 @@ def test_a_profile_starts_its_services_and_no_other() -> None:
     assert set().union(*PROFILES.values()) == set(services)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_compose_reads_a_profile(profile: str) -> None:
     command = [*compose(), "--file", str(FILE), "--profile", profile, "config"]

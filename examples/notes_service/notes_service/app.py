@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from thea_store import Store
+from thea_store.telemetry import prometheus
 
 from notes_service import errors, health, notes, reminders, users
 
@@ -32,5 +33,6 @@ def create_app(store: Store | None = None) -> FastAPI:
 @asynccontextmanager
 async def _own_store(app: FastAPI) -> AsyncIterator[None]:
     async with Store.open() as store:
+        prometheus.instrument(store)
         app.state.store = store
         yield

@@ -1,8 +1,10 @@
-"""What a load balancer asks."""
+"""What a load balancer asks, and what Prometheus does."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Response, status
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from thea_store import StoreUnavailableError
 
 from notes_service.dependencies import CurrentStore
 
@@ -22,3 +24,20 @@ async def get_health(store: CurrentStore, response: Response) -> dict[str, bool]
     if not ready:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     return {"ready": ready}
+
+
+@router.get("/ready")
+async def get_ready(store: CurrentStore, response: Response) -> dict[str, bool]:
+    """Whether the database answers within two seconds: for a probe every few seconds."""
+    try:
+        await store.ping(timeout=2.0)
+    except StoreUnavailableError:
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+        return {"ready": False}
+    return {"ready": True}
+
+
+@router.get("/metrics")
+async def get_metrics() -> Response:
+    """What the store counts, as Prometheus reads it."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
