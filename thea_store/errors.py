@@ -88,6 +88,8 @@ class QuotaExceededError(StoreError):
     `limit` is the name of the limit, `allowed` its figure, and `table` the table that a limit of rows is about.
     """
 
+    refused = True
+
     def __init__(self, message: str, limit: str, allowed: int, table: str | None = None) -> None:
         super().__init__(message)
         self.limit, self.allowed, self.table = limit, allowed, table

@@ -14,9 +14,10 @@ from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query
 from thea_store.telemetry.pools import Pool, PoolFigures, PoolStatistics
 
-__all__ = ["Call", "Observer", "Server", "Watch"]
+__all__ = ["SERVERS", "Call", "Observer", "Server", "Watch"]
 
 Server = Literal["primary", "replica"]
+SERVERS: tuple[Server, ...] = ("primary", "replica")
 
 _log = logging.getLogger("thea_store.queries")
 _telemetry = logging.getLogger("thea_store.telemetry")

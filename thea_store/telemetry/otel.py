@@ -7,7 +7,7 @@ the class of the library's error, and `db.response.status_code` the SQLSTATE, wh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -15,9 +15,9 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
 
-from thea_store.telemetry.calls import Call, Observer
+from thea_store.telemetry.calls import SERVERS, Call, Observer
 from thea_store.telemetry.measures import ERROR, MEASURES, QUERY, SERVER, Attributes, Histogram, Measure
-from thea_store.telemetry.pools import BOUNDS
+from thea_store.telemetry.pools import BOUNDS, Pool
 from thea_store.telemetry.statistics import Watched
 
 __all__ = ["instrument"]
@@ -73,7 +73,9 @@ class _Spans:
     def __init__(self, provider: TracerProvider, observer: Observer, *, tenants: bool) -> None:
         self._tracer = provider.get_tracer("thea_store")
         self._tenants = tenants
-        self._places = {pool.server: _place(pool.address.hosts, pool.address.database) for pool in observer.pools}
+        self._places = {
+            server: _place([pool for pool in observer.pools if pool.server == server]) for server in SERVERS
+        }
 
     def __call__(self, call: Call) -> None:
         parent = trace.get_current_span().get_span_context()
@@ -96,12 +98,14 @@ class _Spans:
         span.end(end)
 
 
-def _place(hosts: tuple[tuple[str, int | None], ...], database: str | None) -> dict[str, str | int]:
+def _place(pools: Sequence[Pool]) -> dict[str, str | int]:
+    """Where calls of this kind of server go: as the settings say, so to any of several hosts."""
     found: dict[str, str | int] = {**_SYSTEM}
-    if database:
+    hosts = [host for pool in pools for host in pool.address.hosts]
+    if pools and (database := pools[0].address.database):
         found["db.namespace"] = database
     if hosts:
-        found["server.address"] = ",".join(host for host, _ in hosts)
+        found["server.address"] = ",".join(name for name, _ in hosts)
         ports = {port or _PORT for _, port in hosts}
         if len(ports) == 1 and ports != {_PORT}:
             found["server.port"] = ports.pop()
