@@ -206,7 +206,8 @@ create function thea.expire_audit(p_tenant text) returns boolean
   set max_parallel_workers_per_gather = 0
 as $$
 declare
-  keep constant interval := thea.kept(p_tenant, 'audit_log', 'old');
+  -- Worked out once, so that the index serves it.
+  until constant timestamptz := clock_timestamp() - thea.kept(p_tenant, 'audit_log', 'old');
   removed bigint;
   told bigint;
   latest timestamptz;
@@ -218,7 +219,7 @@ begin
         select id
         from thea.audit_log
         where tenant_id = p_tenant
-          and at <= clock_timestamp() - keep
+          and at <= until
         order by at, id
         limit 500
       ))

@@ -25,6 +25,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "reads": "primary",
         "replica_max_lag": 10,
         "migrator_url": None,
+        "worker_url": None,
         "pool_size": 5,
         "max_overflow": 10,
         "pool_recycle": 3600,

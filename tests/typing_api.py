@@ -82,6 +82,7 @@ async def embedded() -> None:
         assert_type(server.superuser_url, str)
         assert_type(server.app_url, str)
         assert_type(server.migrator_url, str)
+        assert_type(server.worker_url, str)
 
 
 async def transactions(store: Store) -> None:

@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """Seconds that a replica may be behind and still serve reads."""
     migrator_url: str | None = Field(default=None, repr=False)
     """The login that migrates; `url` where it is not given."""
+    worker_url: str | None = Field(default=None, repr=False)
+    """The login in `thea_worker`, which tells `thea-store work` what there is to do; `url` where it is not given."""
     pool_size: int = Field(default=5, ge=1, le=10_000)
     """Connections held."""
     max_overflow: int = Field(default=10, ge=0, le=10_000)
@@ -94,7 +96,7 @@ class Settings(BaseSettings):
                 )
                 super().__init__(**{**values, "_env_file": None})
 
-    @field_validator("url", "replica_url", "migrator_url")
+    @field_validator("url", "replica_url", "migrator_url", "worker_url")
     @classmethod
     def _is_database(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(EMBEDDED):
@@ -112,7 +114,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name in ("url", "replica_url", "migrator_url"):
+        for name in ("url", "replica_url", "migrator_url", "worker_url"):
             url = getattr(self, name)
             if url and not url.startswith(EMBEDDED) and (problem := conflict(self.address(url).options)):
                 raise SettingsError(f"DATABASE_{name.upper()}", problem)

@@ -214,7 +214,7 @@ BODIES = {
     "end_rows": "09e4a0b08339",
     "ensure_trigger": "6eebb609ce7e",
     "erase_person": "4aba900f54f6",
-    "expire_audit": "0bd84d892024",
+    "expire_audit": "6e221b77e51e",
     "expire_rows": "de994897991e",
     "import_begin": "824a0d049a83",
     "import_rows": "ffb34164378f",

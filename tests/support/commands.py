@@ -19,7 +19,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither variables nor a `.env`."""
-    for name in ("DATABASE_URL", "DATABASE_MIGRATOR_URL", "DATABASE_REPLICA_URL"):
+    for name in ("DATABASE_URL", "DATABASE_MIGRATOR_URL", "DATABASE_REPLICA_URL", "DATABASE_WORKER_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 

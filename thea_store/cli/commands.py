@@ -24,6 +24,7 @@ from thea_store.cli.own_tables import broken_promises, differences, manifest, ne
 from thea_store.cli.people import erase_user, export_user
 from thea_store.cli.surroundings import embedded_server, find_extensions, read_settings, with_server
 from thea_store.cli.watching import status, top
+from thea_store.cli.work import work
 from thea_store.errors import InvalidArgumentError, InvalidTenantError, StoreError
 
 if TYPE_CHECKING:
@@ -73,12 +74,11 @@ app.add_typer(exports, name="export")
 app.add_typer(ending, name="end")
 app.add_typer(restore, name="restore")
 app.add_typer(new, name="new")
-exports = typer.Typer(help="Give out what is in the store.", no_args_is_help=True)
 exports.command("user")(export_user)
 erase = typer.Typer(help="Remove for good what is in the store.", no_args_is_help=True)
 erase.command("user")(erase_user)
-app.add_typer(exports, name="export")
 app.add_typer(erase, name="erase")
+app.add_typer(work, name="work")
 app.command()(manifest)
 app.command()(prove)
 app.command()(status)

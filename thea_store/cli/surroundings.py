@@ -79,7 +79,8 @@ async def with_server(settings: Settings, resources: AsyncExitStack) -> Settings
     if settings.url == EMBEDDED:
         lineages = [extension.lineage for extension in find_extensions(settings.extensions)]
         await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
-    return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
+    urls = {"url": server.app_url, "migrator_url": server.migrator_url, "worker_url": server.worker_url}
+    return settings.model_copy(update=urls)
 
 
 async def embedded_server(url: str, resources: AsyncExitStack) -> EmbeddedPostgres | None:

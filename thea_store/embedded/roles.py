@@ -12,12 +12,13 @@ from thea_store.errors import EmbeddedServerError
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["DATABASE", "MIGRATOR", "SERVICE", "SUPERUSER", "create_roles", "require_driver"]
+__all__ = ["DATABASE", "FINDER", "MIGRATOR", "SERVICE", "SUPERUSER", "create_roles", "require_driver"]
 
 DATABASE = "thea"
 SUPERUSER = "postgres"
 MIGRATOR = "thea_migrator"
 SERVICE = "thea_service"
+FINDER = "thea_finder"
 
 
 def require_driver() -> None:
@@ -42,6 +43,8 @@ def create_roles(socket_dir: Path) -> None:
         with _connection(socket_dir, MIGRATOR, DATABASE) as migrator:
             _create(migrator, "create role thea_app nologin")
             _create(migrator, "create role thea_service login in role thea_app")
+            _create(migrator, "create role thea_worker nologin")
+            _create(migrator, "create role thea_finder login in role thea_worker")
     except psycopg.Error as error:
         raise EmbeddedServerError(f"the roles and the database could not be created: {error}") from error
 

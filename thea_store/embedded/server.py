@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from thea_store.embedded.account import PORT
 from thea_store.embedded.launch import ServerRun
-from thea_store.embedded.roles import DATABASE, MIGRATOR, SERVICE, SUPERUSER
+from thea_store.embedded.roles import DATABASE, FINDER, MIGRATOR, SERVICE, SUPERUSER
 from thea_store.errors import EmbeddedServerError
 
 __all__ = ["EmbeddedPostgres"]
@@ -51,6 +51,11 @@ class EmbeddedPostgres:
     def app_url(self) -> str:
         """The URL of a service's login: a member of `thea_app`, without any other power."""
         return self._url(SERVICE)
+
+    @property
+    def worker_url(self) -> str:
+        """The URL of a worker's login: a member of `thea_worker`, who learns which tenants have work."""
+        return self._url(FINDER)
 
     @property
     def migrator_url(self) -> str:
