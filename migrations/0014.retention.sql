@@ -135,7 +135,7 @@ end
 $$;
 
 -- Remove one batch of a tenant's rows whose time is over, of one table; whether there was one.
-create function thea.expire_rows(p_tenant text) returns boolean
+create function thea.expire_rows(whose_rows text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_custom_plan
@@ -165,7 +165,7 @@ begin
   perform set_config('app.tenant_id', '', true), set_config('app.actor', 'retention', true),
     set_config('app.request_id', '', true);
   for expiring in select * from thea.expiring_tables() loop
-    keep := thea.kept(p_tenant, expiring.table_name, expiring.rule);
+    keep := thea.kept(whose_rows, expiring.table_name, expiring.rule);
     if keep is not null then
       execute format(
         'delete from %1$s'
@@ -174,7 +174,7 @@ begin
         '   select id from %1$s where tenant_id = $1 and %2$I <= $2 order by %2$I, id limit 500'
         ' ))',
         expiring.target, expiring.moment
-      ) using p_tenant, clock_timestamp() - keep;
+      ) using whose_rows, clock_timestamp() - keep;
       get diagnostics removed = row_count;
     end if;
     exit when removed > 0;
@@ -187,7 +187,7 @@ $$;
 
 -- Remove one batch of a tenant's entries of the audit log whose time is over; whether there was one. The entry that
 -- tells of it goes in its own time, without another one.
-create function thea.expire_audit(p_tenant text) returns boolean
+create function thea.expire_audit(whose_rows text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_custom_plan
@@ -207,18 +207,18 @@ create function thea.expire_audit(p_tenant text) returns boolean
 as $$
 declare
   -- Worked out once, so that the index serves it.
-  until constant timestamptz := clock_timestamp() - thea.kept(p_tenant, 'audit_log', 'old');
+  until constant timestamptz := clock_timestamp() - thea.kept(whose_rows, 'audit_log', 'old');
   removed bigint;
   told bigint;
   latest timestamptz;
 begin
   with gone as (
     delete from thea.audit_log
-    where tenant_id = p_tenant
+    where tenant_id = whose_rows
       and id = any (array(
         select id
         from thea.audit_log
-        where tenant_id = p_tenant
+        where tenant_id = whose_rows
           and at <= until
         order by at, id
         limit 500
@@ -230,7 +230,7 @@ begin
   if told > 0 then
     insert into thea.audit_log (tenant_id, actor, table_name, row_id, action, before)
     values (
-      p_tenant, 'retention', 'audit_log', 0, 'purge', jsonb_build_object('entries', told, 'until', latest)
+      whose_rows, 'retention', 'audit_log', 0, 'purge', jsonb_build_object('entries', told, 'until', latest)
     );
   end if;
   return removed > 0;

@@ -244,6 +244,7 @@ _AGED = [
     "update thea.message_history set answer_ids = array[message_id] where tenant_id = 'model' and deleted_at is null",
     "update thea.conversations set last_activity = '2020-01-01' where tenant_id = 'model'",
     "update thea.events set next_reminder_at = '2020-01-01' where tenant_id = 'model'",
+    "update thea.notes set next_reminder_at = '2020-01-01' where tenant_id = 'model'",
     "delete from thea.audit_log where tenant_id = 'model'",
 ]
 _COPY = sql.SQL(

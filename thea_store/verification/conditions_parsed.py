@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Catalog", "Condition", "called", "catalog_of", "conditions", "findings", "names", "without"]
 
-# Functions of the library that read the server's catalogs, and no row.
-_OF_THE_CATALOG = frozenset({"thea.person_tables", "thea.other_user_ids"})
+# Functions of the library that read the server's catalogs, or the policy of the session's own tenant, and no row.
+_OF_THE_CATALOG = frozenset({"thea.person_tables", "thea.other_user_ids", "thea.tenant_keeps"})
 
 _OPERAND = re.compile(r"\$\d+|[\w.]+")
 

@@ -35,12 +35,12 @@ GROUPS: Sequence[Group] = (
     Group("thea_readonly", "read the rows of the tenant that a call names", serves_tenants=True),
     Group("thea_mover", "read, bring in, move and end a tenant as a whole"),
     Group("thea_privacy", "erase a person, and read the rows of the tenant that a call names", serves_tenants=True),
-    Group("thea_admin", "keep the directory of tenants, and see no tenant's rows", tables=("tenants",)),
     Group(
-        "thea_worker",
-        "learn which tenants have something to do, and see no tenant's rows",
-        tables=("retention_policies",),
+        "thea_admin",
+        "keep the directory of tenants and the policies of retention, and see no tenant's rows",
+        tables=("retention_policies", "tenants"),
     ),
+    Group("thea_worker", "learn which tenants have something to do, and see no tenant's rows"),
 )
 """The groups for logins with which a store opens; `thea_owner` and `thea_maintenance` are for operators alone."""
 

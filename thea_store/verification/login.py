@@ -119,7 +119,7 @@ with recursive reached (role, through, becomes, inherits) as (
     or exists (
       select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
       where n.nspname = 'thea' and p.proowner = r.oid
-        and r.rolname not in ('thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor')
+        and r.rolname not in ('thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_audit_expirer')
     )
   )
   union
@@ -135,14 +135,14 @@ with recursive reached (role, through, becomes, inherits) as (
     case
       when r.rolname in ('thea_maintenance', 'thea_search') then 'all tenants'
       when r.rolname = 'thea_loader' then 'unaudited'
-      when r.rolname = 'thea_redactor' then 'redactor'
+      when r.rolname in ('thea_redactor', 'thea_audit_expirer') then 'redactor'
       when r.rolname in ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files') then 'files'
       else 'reach'
     end,
     r.rolname, f.through
   from reached f join pg_catalog.pg_roles r on r.oid = f.role
   where (f.becomes or f.inherits) and r.rolname in (
-    'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor',
+    'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_audit_expirer',
     'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files',
     'pg_read_all_data', 'pg_write_all_data', 'pg_maintain'
   )

@@ -167,7 +167,9 @@ where p.prosecdef
     o.rolsuper or o.rolbypassrls
     or exists (
       select from pg_roles g
-      where g.rolname in ('thea_owner', 'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor')
+      where g.rolname in (
+        'thea_owner', 'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_audit_expirer'
+      )
         and pg_has_role(o.oid, g.oid, 'member')
     )
   )
@@ -259,6 +261,7 @@ _INNER_ROLES = {
     "thea_search": "may read the notes of every tenant",
     "thea_loader": "may change rows without an entry in the audit log",
     "thea_redactor": "may take back what the audit log says",
+    "thea_audit_expirer": "may remove entries of the audit log",
 }
 
 
