@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     migrator_url: str | None = Field(default=None, repr=False)
     """The login that migrates; `url` where it is not given."""
     worker_url: str | None = Field(default=None, repr=False)
-    """The login in `thea_worker`, which tells `thea-store work` what there is to do; `url` where it is not given."""
+    """The login in `thea_worker`, which tells workers what there is to do; `url` where it is not given."""
     pool_size: int = Field(default=5, ge=1, le=10_000)
     """Connections held."""
     max_overflow: int = Field(default=10, ge=0, le=10_000)

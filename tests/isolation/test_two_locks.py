@@ -26,7 +26,7 @@ from thea_store.testing import TestDatabase
 from thea_store.testing.proving.databases import MINE, OTHERS, Databases, World
 from thea_store.testing.proving.locks import Locks, TwoLocks
 from thea_store.verification.conditions_parsed import Catalog, called, catalog_of, conditions, findings, names, without
-from thea_store.verification.groups import GROUPS
+from thea_store.verification.groups import GROUPS, shared_tables
 
 
 def _each(queries: Iterable[Query[Any]]) -> pytest.MarkDecorator:

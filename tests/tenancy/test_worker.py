@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from thea_store import (
+    EventOccurrence,
     InsufficientPrivilegeError,
     InvalidArgumentError,
     Reminder,
@@ -202,7 +203,7 @@ async def remind(store: Store, tenant: str, titles: list[str]) -> int:
 
 
 def title_of(reminder: Reminder) -> str:
-    return reminder.title or getattr(reminder, "content", "")
+    return reminder.title if isinstance(reminder, EventOccurrence) else reminder.content
 
 
 async def test_many_workers_hand_out_each_reminder_once(store: Store, finder: Store, tenant: str) -> None:
