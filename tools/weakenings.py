@@ -135,6 +135,17 @@ ROLES = [
     Weakening("the owner may log in", "alter role thea_owner login"),
 ]
 
+MOVERS = [
+    Weakening("who moves tenants may write tables", "grant insert, delete on thea.users to thea_mover"),
+    Weakening("who moves tenants reads all of them", "alter policy mover on thea.notes using (true)"),
+    Weakening("nothing restricts who moves tenants", "drop policy mover_guard on thea.users"),
+    Weakening("a service may end a tenant", "grant execute on function thea.end_rows(text, text, integer) to thea_app"),
+    Weakening("a service may write without the audit log", "grant thea_loader to thea_app"),
+    Weakening("who moves tenants becomes the loader", "grant thea_loader to thea_mover"),
+    Weakening("the loader may log in", "alter role thea_loader login"),
+    Weakening("the loader reaches the whole directory", "alter policy mover on thea.tenants using (true)"),
+]
+
 DIRECTORY = [
     Weakening("the directory's keepers may read users", "grant select on thea.users to thea_admin"),
     Weakening("the directory's keepers may maintain", "grant thea_maintenance to thea_admin"),
@@ -450,6 +461,6 @@ EFFECTS = [
 ]
 
 WEAKENINGS = [
-    *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *DIRECTORY, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
+    *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *DIRECTORY, *MOVERS, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
     *SILENCES, *BROADCASTS, *LOOSE_NAMES, *ELSEWHERE, *EFFECTS,
 ]  # fmt: skip

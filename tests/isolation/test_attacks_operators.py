@@ -21,7 +21,7 @@ from tests.isolation.attacks import (  # noqa: F401 - fixtures
 )
 from thea_store.verification.groups import GROUPS, MOVERS
 
-# A mover's login reads a whole tenant, which is what it is for.
+# A mover's login reads a whole tenant, which is what it is for: tests/isolation/test_attacks_movers.py.
 OPERATORS = [group.name for group in GROUPS if not group.serves_tenants and group.name not in MOVERS]
 # What a group may call, beside what everybody may, with the reason.
 CALLED: dict[str, set[str]] = {

@@ -15,8 +15,10 @@ import typer
 
 from thea_store.cli.conventions import FAILED, AsJson, say
 from thea_store.cli.surroundings import read_settings, with_server
+from thea_store.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from thea_store.postgres.url import DatabaseUrl
     from thea_store.settings import Settings
     from thea_store.tenancy.archive import Progress
     from thea_store.tenancy.archive.loading import Tally
@@ -124,7 +126,7 @@ def move_tenant(
 
     found = _run(
         lambda settings, tell: archive.move_tenant(
-            settings.address(), settings.address(target), tenant, on_progress=tell
+            settings.address(), _address(settings, target, "--to"), tenant, on_progress=tell
         )
     )
     if as_json:
@@ -153,7 +155,7 @@ def restore_tenant(
 
     found = _run(
         lambda settings, tell: archive.restore_tenant(
-            settings.address(), settings.address(source), tenant, dry_run=dry_run, on_progress=tell
+            settings.address(), _address(settings, source, "--from"), tenant, dry_run=dry_run, on_progress=tell
         )
     )
     if as_json:
@@ -192,6 +194,18 @@ def _run(work: Callable[[Settings, Progress], T]) -> T:
                 return await asyncio.to_thread(work, settings, tell)
 
     return asyncio.run(run())
+
+
+def _address(settings: Settings, url: str, option: str) -> DatabaseUrl:
+    """Where a URL leads that an option gives; `InvalidArgumentError` for one that is malformed or names no server."""
+    from thea_store.settings import EMBEDDED  # noqa: PLC0415
+
+    if url.startswith(EMBEDDED):
+        raise InvalidArgumentError(option, "`embedded:` names no server that runs: give the URL of one that does")
+    try:
+        return settings.address(url)
+    except ValueError as error:
+        raise InvalidArgumentError(option, str(error)) from None
 
 
 @contextmanager
