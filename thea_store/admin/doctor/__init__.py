@@ -15,7 +15,18 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from thea_store.admin.doctor import grants, history, login, neighbours, others, security, sequences, server, tables
+from thea_store.admin.doctor import (
+    grants,
+    history,
+    login,
+    neighbours,
+    others,
+    people,
+    security,
+    sequences,
+    server,
+    tables,
+)
 from thea_store.admin.doctor.findings import Check, CheckContext, Finding, State, run_checks, split_fix
 from thea_store.admin.doctor.shipped import compare_with_shipped
 from thea_store.errors import StoreError
@@ -32,6 +43,7 @@ _SCHEMA: Mapping[str, Check] = {
     **tables.CHECKS,
     **sequences.CHECKS,
     **neighbours.CHECKS,
+    **people.CHECKS,
 }
 
 

@@ -48,6 +48,13 @@ def aggregate_migration(aggregate: Aggregate, depends: str) -> tuple[str, str]:
         f"comment on index {aggregate.extension}.{name}_{key}_idx is '{name}.get_all';\n"
         for key, column in keys
     ]
+    nobody = (
+        ""
+        if aggregate.parents
+        else f"""
+comment on table {table} is 'no person: its rows hang on nobody';
+"""
+    )
     body = ",\n".join(f"  {line}" for line in lines)
     up = f"""-- depends: {depends}
 
@@ -57,7 +64,7 @@ create table {table} (
 {body}
 );
 
-{chr(10).join(indexes)}
+{chr(10).join(indexes)}{nobody}
 -- Row security, both policies, the rights, the audit log, and what happens when a parent is deleted.
 select thea.protect('{table}');
 """
