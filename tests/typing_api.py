@@ -15,6 +15,7 @@ from thea_store import (
     Call,
     Conversation,
     DuplicateError,
+    Erasure,
     Event,
     EventOccurrence,
     Health,
@@ -338,6 +339,19 @@ async def retention(admin: Store) -> None:
     for policy in await admin.retention.get_all():
         assert_type(policy.keep, timedelta | None)
         assert_type(await admin.retention.remove(policy.table_name, policy.rule), RetentionPolicy)
+
+
+async def people(store: Store) -> None:
+    async for row in store.people.export("acme", 1):
+        assert_type(row, dict[str, Any])
+    erasure = await store.people.erase("acme", 1, reason="letter of May", with_others=False)
+    assert_type(erasure, Erasure)
+    assert_type(erasure.counts, dict[str, int])
+    assert_type(await store.people.get_erasures("acme", user_id=1, limit=5, cursor=None), Page[Erasure])
+    async with store.transaction("acme", actor="office:1") as tx:
+        assert_type(await tx.people.erase("acme", 1, reason="letter of May"), Erasure)
+    with store.acting(actor="user:12", request_id="r-1"):
+        await store.notes.purge("acme", 1)
 
 
 async def audit(store: Store) -> None:

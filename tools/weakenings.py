@@ -218,6 +218,7 @@ def _rewritten(function: str, old: str, new: str) -> str:
 
 
 SEARCH, TAGGED = "thea.search_notes(text, bigint, jsonb, integer)", "thea.tagged_notes(text, bigint, text[], boolean)"
+ERASE = "thea.erase_person(text, bigint, text, boolean)"
 CHECK = "if (p_tenant = thea.tenant()) is not true then"
 FUNCTIONS = [
     Weakening("search does not check the tenant", _rewritten(SEARCH, CHECK, "if false then")),
@@ -250,6 +251,18 @@ AUDIT = [
         "drop trigger append_only on thea.audit_log; grant delete on thea.audit_log to thea_app",
     ),
     Weakening("changes of notes leave no entry", "drop trigger audit on thea.notes"),
+    Weakening("a service may erase people", f"grant execute on function {ERASE} to thea_app"),
+    Weakening("everyone may erase people", f"grant execute on function {ERASE} to public"),
+    Weakening("erasing has its caller's search path", f"alter function {ERASE} reset search_path"),
+    Weakening("erasing runs as the owner", f"alter function {ERASE} owner to thea_owner"),
+    Weakening("erasing does not check the tenant", _rewritten(ERASE, CHECK, "if false then")),
+    Weakening("erasing does not name the tenant", _rewritten(ERASE, "u.tenant_id = p_tenant\n      and u.id", "u.id")),
+    Weakening("a service may become who redacts", "grant thea_redactor to thea_app"),
+    Weakening("who redacts may change who acted", "grant update (actor) on thea.audit_log to thea_redactor"),
+    Weakening("who redacts sees all tenants", "alter policy redaction on thea.audit_log using (true)"),
+    Weakening("who protects data may change rows", "grant update (first_name) on thea.users to thea_privacy"),
+    Weakening("certificates may be forged", "grant insert on thea.compliance_log to thea_privacy"),
+    Weakening("certificates may change", "drop trigger append_only on thea.compliance_log"),
     Weakening("the audit trigger may be called by anyone", "grant execute on function thea.audit() to public"),
     Weakening("the audit trigger has its caller's search path", "alter function thea.audit() reset search_path"),
 ]

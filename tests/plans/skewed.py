@@ -18,6 +18,7 @@ HIDDEN = 2500
 """More than the deleted user has deleted rows in all tables, or the heavy user's first deleted conversation."""
 
 _USERS, _CONVERSATIONS, _MESSAGES, _EVENTS, _NOTES, _ENTRIES = 60_000, 105_000, 530_000, 160_000, 210_000, 160_000
+_CERTIFICATES = 20_000
 
 # Every twentieth row belongs to a small tenant, of whose users two have them all. What a row gets is drawn by its
 # number, so that every build is the same.
@@ -186,7 +187,7 @@ order by n
 """
 
 _ENTRIES_SQL = f"""
-insert into thea.audit_log (tenant_id, id, at, actor, request_id, table_name, row_id, action, after)
+insert into thea.audit_log (tenant_id, id, at, actor, request_id, table_name, row_id, action, after, subject_id)
 select
   pg_temp.tenant(n), md5(n::text)::uuid, pg_temp.moment(n::float8 / {_ENTRIES}),
   case when n % 20000 = 11 then 'operator' else pg_temp.pick(n, 60, '{{bot,bot,api,NULL}}') end, null,
@@ -195,8 +196,16 @@ select
     else pg_temp.pick(n, 61, '{{message_history,message_history,message_history,notes,events,conversations}}')
   end,
   case when n % 20000 = 11 then 1 else pg_temp.big(30000 * pg_temp.draw(n, 62) ^ 2) end,
-  pg_temp.pick(n, 63, '{{insert,update,update,delete}}'), '{{"a": 1}}'
+  pg_temp.pick(n, 63, '{{insert,update,update,delete}}'), '{{"a": 1}}', pg_temp.person(n)
 from generate_series(1, {_ENTRIES}) n
+"""
+
+_CERTIFICATES_SQL = f"""
+insert into thea.compliance_log (tenant_id, at, action, subject_id, reason, details)
+select
+  pg_temp.tenant(n), pg_temp.moment(n::float8 / {_CERTIFICATES}), 'erase user', pg_temp.person(n), 'carta',
+  '{{"counts": {{}}, "counts_of_others": {{}}, "redacted": 0}}'
+from generate_series(1, {_CERTIFICATES}) n
 """
 
 
@@ -219,6 +228,7 @@ def build(superuser_url: str) -> None:
             _EVENTS_SQL,
             _NOTES_SQL,
             _ENTRIES_SQL,
+            _CERTIFICATES_SQL,
             *index,
         ):
             connection.execute(script.encode())
