@@ -48,7 +48,7 @@ comment on column thea.audit_log.subject_id is
   'the person that the row belongs to: the id of a user, or the user_id of any other row';
 
 create index audit_log_subject_idx on thea.audit_log (tenant_id, subject_id, at, id) where subject_id is not null;
-comment on index thea.audit_log_subject_idx is 'people.entries, erasure.erase';
+comment on index thea.audit_log_subject_idx is 'people.entries, people.entries+after_at, erasure.erase';
 
 alter table thea.audit_log enable row level security;
 alter table thea.audit_log force row level security;

@@ -50,7 +50,7 @@ comment on table thea.audit_log is
 alter table thea.compliance_log alter column tenant_id set (n_distinct = 50);
 
 create index compliance_log_at_idx on thea.compliance_log (tenant_id, at, id);
-comment on index thea.compliance_log_at_idx is 'people.get_erasures';
+comment on index thea.compliance_log_at_idx is 'people.get_erasures, people.get_erasures+after_at';
 
 alter table thea.compliance_log enable row level security;
 alter table thea.compliance_log force row level security;

@@ -29,6 +29,7 @@ from thea.person_row_ids(:tenant_id, :subject_id, :table) as r (row_id);
 -- name: entries
 -- A page of the audit entries about a person that still say something, in the order of time; empty past the end.
 -- not null: document
+-- variants: after_at
 select
   at, id,
   jsonb_build_object(
@@ -63,6 +64,7 @@ order by at, id;
 -- name: get_erasures
 -- A page of certificates, the newest first, of one person or of all, from after the given place; empty past the end.
 -- not null: user_id, counts, counts_of_others, redacted
+-- variants: after_at
 select
   id, at, actor, request_id, login,
   subject_id as user_id,

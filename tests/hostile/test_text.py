@@ -36,6 +36,7 @@ from tests.hostile.texts import (
     rows_of,
 )
 from tests.support.calls import CALLS, Call, Ground, prepare
+from tests.support.twins import certify
 from thea_store import Store, StoreError
 from thea_store.testing import TestDatabase
 
@@ -55,6 +56,7 @@ async def closed() -> Store:
 async def bystander(thea_store: Store, thea_database: TestDatabase) -> AsyncIterator[None]:
     """Another tenant, whose rows stay as they are through all of this; and the pool stays whole."""
     await prepare(thea_store, "bystander", WORD)
+    certify(thea_database.superuser_url, "bystander")
     with psycopg.connect(thea_database.superuser_url, autocommit=True) as superuser:
         before = rows_of(superuser, "bystander")
         yield

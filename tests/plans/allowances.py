@@ -46,6 +46,12 @@ _FILTERED_OF_USER = (
 
 ALLOWED: tuple[Allowance, ...] = (
     Allowance(
+        "people.row_ids",
+        "nothing",
+        "user",
+        "It reads the entries of one person once, and is asked for tables alone whose rows name no person themselves.",
+    ),
+    Allowance(
         "*.count messages.count+intent messages.count+message_id messages.count+intent+message_id "
         "users.count+active_since notes.count+category",
         "*",

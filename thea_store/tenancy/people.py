@@ -98,13 +98,14 @@ class People:
         is left of such a person. `ErasureRefusedError` when rows of other people hang on the person's, such as
         messages of theirs in a conversation of this person: with `with_others` these are removed, too, and counted.
         """
+        check("user_id", user_id, Id)
         return await self._db.fetch_one(ERASE, tenant_id, subject_id=user_id, reason=reason, with_others=with_others)
 
     async def get_erasures(
         self, tenant_id: str, *, user_id: int | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[Erasure]:
         """A page of the certificates, the newest first, of one former person or of all; empty past the end."""
-        question = {"subject_id": user_id}
+        question = {"subject_id": check("user_id", user_id, Id | None)}
         return await read_page(self._db, GET_ERASURES, tenant_id, question, limit=limit, cursor=cursor, place=_place)
 
     async def _rows(self, tenant_id: str, user_id: int, table: str) -> AsyncIterator[_Row]:
