@@ -54,11 +54,17 @@ where tenant_id = :tenant_id
   )
   and (:include_deleted or deleted_at is null)
   and (:user_id::bigint is null or user_id = :user_id)
-  and (:event_type::text is null or event_type = :event_type)
-  and (:category::text is null or category = :category)
-  and (:status::text is null or status = :status)
-  and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
-  and (:starts_before::timestamptz is null or start_datetime < :starts_before)
+  -- As a number that is not 0, because the planner takes "null or equal" for narrow: then a plan for all calls reads
+  -- all events, and each call is planned anew.
+  and case
+    when (:event_type::text is null or event_type = :event_type)
+      and (:category::text is null or category = :category)
+      and (:status::text is null or status = :status)
+      and (:starts_from::timestamptz is null or start_datetime >= :starts_from)
+      and (:starts_before::timestamptz is null or start_datetime < :starts_before)
+    then 1
+    else 0
+  end <> 0
 order by case when :newest_first then (created_at, id) end desc, created_at, id
 limit :limit;
 

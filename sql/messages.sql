@@ -66,7 +66,8 @@ where tenant_id = :tenant_id
   and (:user_id::bigint is null or user_id = :user_id)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  and (:message_id::bigint is null or message_id = :message_id)
+  -- As a number that is not 0, because the planner takes "null or equal" for narrow, and then plans each call anew.
+  and case when :message_id::bigint is null or message_id = :message_id then 1 else 0 end <> 0
   and (:created_from::timestamptz is null or created_at >= :created_from)
   and (:created_before::timestamptz is null or created_at < :created_before)
 order by case when :newest_first then (created_at, id) end desc, created_at, id

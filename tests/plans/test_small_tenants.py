@@ -118,6 +118,23 @@ async def test_a_page_of_a_small_tenant_throws_few_rows_away(tenants: dict[int, 
     assert await tenants[rows].wasteful(QUERIES[name]) == []
 
 
+PAGES = {
+    query.name: query
+    for file in SQL_FILES
+    for query in file.claimed
+    if query.name.endswith((".get_all", ".get_all+newest_first"))
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("rows", SIZES)
+async def test_a_page_without_filters_reads_no_rows_that_it_does_not_return(
+    tenants: dict[int, Small], name: str, rows: int
+) -> None:
+    for plan in await tenants[rows].plans(PAGES[name]):
+        assert plan.read <= plan.returned + _FEW, f"{plan.read:.0f} rows for {plan.returned:.0f}, by {plan.indexes}"
+
+
 async def test_the_pages_find_something(tenants: dict[int, Small]) -> None:
     for rows in SIZES:
         plans = await tenants[rows].plans(QUERIES["notes.get_all+user_id+newest_first"])
