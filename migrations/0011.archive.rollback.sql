@@ -28,6 +28,8 @@ drop function thea.load_rows(text, text, json, jsonb, boolean);
 
 drop function thea.id_here(jsonb, text, bigint);
 
+drop function thea.parents_exist(regclass);
+
 drop function thea.references_of(regclass);
 
 drop function thea.require_import(text, uuid, text);

@@ -77,12 +77,37 @@ begin atomic
     and k.contype = 'f'
     and b.attname = 'id'
   union
-  select a.attname::text, substring(col_description(target, a.attnum) from '^refers to (\S+)')
+  select a.attname::text, substring(col_description(target, a.attnum) from '^refers to ([^\s,;:]+)')
   from pg_catalog.pg_attribute a
   where a.attrelid = target
     and a.attnum > 0
     and not a.attisdropped
-    and col_description(target, a.attnum) ~ '^refers to \S+';
+    and col_description(target, a.attnum) ~ '^refers to [^\s,;:]+';
+end;
+
+-- The condition that all exists which a row `i` refers to, with the tenant as $2. A column that is null refers to nothing.
+create function thea.parents_exist(target regclass) returns text
+  language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(
+    string_agg(
+      format('((%s) or exists (select from %s p where p.tenant_id = $2%s))', k.nothing, k.parent, k.same), ' and '
+    ),
+    'true'
+  )
+  from (
+    select c.confrelid::regclass::text as parent,
+      string_agg(format('i.%I is null', a.attname), ' or ') as nothing,
+      string_agg(format(' and p.%I = i.%I', b.attname, a.attname), '') as same
+    from pg_catalog.pg_constraint c
+    cross join lateral unnest(c.conkey, c.confkey) as u (own, other)
+    join pg_catalog.pg_attribute a on a.attrelid = c.conrelid and a.attnum = u.own
+    join pg_catalog.pg_attribute b on b.attrelid = c.confrelid and b.attnum = u.other
+    where c.conrelid = target
+      and c.contype = 'f'
+      and a.attname <> 'tenant_id'
+    group by c.oid, c.confrelid
+  ) k;
 end;
 
 -- The id that an archived one has here. `ids` has for each table an offset, and the exceptions from it: ids of rows
@@ -146,21 +171,7 @@ begin
         and t.attgenerated = ''
         and t.attname <> 'tenant_id'
     ) a;
-  -- Does all that a row refers to exist? A column that is null refers to nothing.
-  select coalesce(string_agg(format('((%s) or exists (select from %s p where p.tenant_id = $2%s))',
-      k.nothing, k.parent, k.same), ' and '), 'true')
-    into parents
-    from (
-      select c.confrelid::regclass::text as parent,
-        string_agg(format('i.%I is null', a.attname), ' or ') as nothing,
-        string_agg(format(' and p.%I = i.%I', b.attname, a.attname), '') as same
-      from pg_constraint c
-      cross join lateral unnest(c.conkey, c.confkey) as u (own, other)
-      join pg_attribute a on a.attrelid = c.conrelid and a.attnum = u.own
-      join pg_attribute b on b.attrelid = c.confrelid and b.attnum = u.other
-      where c.conrelid = target and c.contype = 'f' and a.attname <> 'tenant_id'
-      group by c.oid, c.confrelid
-    ) k;
+  parents := thea.parents_exist(target);
   -- Which row has the key that keeps another one out?
   select coalesce(string_agg(format('select u.id from (select * from %s where tenant_id = $2 and (%s)) u where true%s',
       target, x.predicate, x.same), ' union all '), 'select null::bigint where false')
@@ -397,15 +408,17 @@ begin
 end
 $$;
 
--- Bring rows of one table in as they are now, in place of what was brought in of them before.
-create function thea.sync_rows(p_tenant text, p_archive uuid, p_table text, p_rows json) returns bigint
+-- Bring rows of one table in as they are now, in place of what was brought in of them before. The ids of those come back
+-- that were left out, because a row that they refer to is not here yet.
+create function thea.sync_rows(p_tenant text, p_archive uuid, p_table text, p_rows json) returns bigint[]
   language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   target constant regclass := p_table::regclass;
   columns text;
   assignments text;
-  changed bigint;
+  statement text;
+  changed bigint[];
 begin
   perform thea.require_import(p_tenant, p_archive, p_table);
   if p_table = 'thea.audit_log' then
@@ -415,19 +428,24 @@ begin
     where e.tenant_id = p_tenant
       and e.id = r.id
       and e.table_name <> 'tenant';
-    return thea.load_entries(p_tenant, p_rows, null);
+    perform thea.load_entries(p_tenant, p_rows, null);
+    return '{}';
   end if;
   select string_agg(quote_ident(attname), ', '),
       string_agg(format('%1$I = excluded.%1$I', attname), ', ') filter (where attname <> 'id')
     into columns, assignments
     from pg_attribute
     where attrelid = target and attnum > 0 and not attisdropped and attgenerated = '' and attname <> 'tenant_id';
-  execute format('insert into %s (tenant_id, %s) overriding system value select $2, %s'
-      ' from json_populate_recordset(null::%s, $1) r on conflict (tenant_id, id) do update set %s',
-      target, columns, columns, target, assignments)
-    using p_rows, p_tenant;
-  get diagnostics changed = row_count;
-  return changed;
+  statement := format('with done as (insert into %s (tenant_id, %s) overriding system value select $2, %s'
+    ' from json_populate_recordset(null::%s, $1) i where {parents} on conflict (tenant_id, id) do update set %s'
+    ' returning id) select array(select id from done)', target, columns, columns, target, assignments);
+  begin
+    execute replace(statement, '{parents}', 'true') into changed using p_rows, p_tenant;
+    return '{}';
+  exception when foreign_key_violation then
+    execute replace(statement, '{parents}', thea.parents_exist(target)) into changed using p_rows, p_tenant;
+  end;
+  return array(select (r ->> 'id')::bigint from json_array_elements(p_rows) r except select unnest(changed));
 end
 $$;
 
@@ -535,6 +553,8 @@ alter function thea.require_import(text, uuid, text) owner to thea_owner;
 
 alter function thea.references_of(regclass) owner to thea_owner;
 
+alter function thea.parents_exist(regclass) owner to thea_owner;
+
 alter function thea.id_here(jsonb, text, bigint) owner to thea_owner;
 
 alter function thea.load_rows(text, text, json, jsonb, boolean) owner to thea_owner;
@@ -548,7 +568,7 @@ alter function thea.advance_ids(text, bigint) owner to thea_owner;
 alter function thea.reserve_ids(text, bigint) owner to thea_owner;
 
 revoke all on function thea.tenant_entry(text), thea.require_own(text, text),
-    thea.require_import(text, uuid, text), thea.references_of(regclass),
+    thea.require_import(text, uuid, text), thea.references_of(regclass), thea.parents_exist(regclass),
     thea.id_here(jsonb, text, bigint), thea.load_rows(text, text, json, jsonb, boolean),
     thea.document_here(jsonb, jsonb, jsonb), thea.load_entries(text, json, jsonb), thea.advance_ids(text, bigint),
     thea.reserve_ids(text, bigint), thea.import_begin(text, uuid, jsonb),
@@ -558,7 +578,7 @@ revoke all on function thea.tenant_entry(text), thea.require_own(text, text),
   from public;
 
 -- A service brings rows of a backup back with its own rights: each of them then has its entry in the audit log.
-grant execute on function thea.require_own(text, text), thea.references_of(regclass),
+grant execute on function thea.require_own(text, text), thea.references_of(regclass), thea.parents_exist(regclass),
     thea.id_here(jsonb, text, bigint), thea.load_rows(text, text, json, jsonb, boolean)
   to thea_app, thea_loader;
 

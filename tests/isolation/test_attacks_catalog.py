@@ -173,6 +173,7 @@ EXECUTED = {
     # A service brings rows of a backup back with its own rights.
     "require_own": {"thea_app", "thea_loader"},
     "references_of": {"thea_app", "thea_loader"},
+    "parents_exist": {"thea_app", "thea_loader"},
     "id_here": {"thea_app", "thea_loader"},
     "load_rows": {"thea_app", "thea_loader"},
     # Whole tenants are brought in and ended by an operator.
@@ -222,7 +223,7 @@ BODIES = {
     "install_directory": "a0ddfaa4da73",
     "keep_dates": "5bf060dc902f",
     "load_entries": "99c6f6e639e6",
-    "load_rows": "1d560ce59065",
+    "load_rows": "5bd1e1c5fb73",
     "marked": "6b52b8f5b6d6",
     "may_work": "6254d964baea",
     "normal": "c85aaffd1122",
@@ -241,7 +242,7 @@ BODIES = {
     "reserve_ids": "95a67105b9df",
     "search_notes": "6a867878f166",
     "spoken": "31b474cd41e8",
-    "sync_rows": "8a056aadaa5a",
+    "sync_rows": "a8218b5993ac",
     "tagged_notes": "f0cbbd0a294b",
     "tenant_entry": "fbca862d51ec",
     "tenants_due": "73641948b286",
