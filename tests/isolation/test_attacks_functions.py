@@ -228,6 +228,8 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "require_own",
             "references_of",
             "id_here",
+            "tenant_keeps",
+            "parents_exist",
         }
         | OF_PEOPLE,
     }[role]
