@@ -52,6 +52,10 @@ alter table thea.compliance_log alter column tenant_id set (n_distinct = 50);
 create index compliance_log_at_idx on thea.compliance_log (tenant_id, at, id);
 comment on index thea.compliance_log_at_idx is 'people.get_erasures, people.get_erasures+after_at';
 
+create index compliance_log_subject_id_idx on thea.compliance_log (tenant_id, subject_id, at, id);
+comment on index thea.compliance_log_subject_id_idx is 'people.get_erasures+subject_id, '
+  'people.get_erasures+subject_id+after_at';
+
 alter table thea.compliance_log enable row level security;
 alter table thea.compliance_log force row level security;
 

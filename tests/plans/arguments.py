@@ -139,6 +139,7 @@ _PLAIN: dict[str, Any] = {
     "audit.after_id": UUID(int=2**127),
     "people.entries+after_at.after_id": UUID(int=2**127),
     "people.get_erasures+after_at.after_id": UUID(int=2**127),
+    "people.get_erasures+subject_id+after_at.after_id": UUID(int=2**127),
     "people.entries.after_id": UUID(int=2**127),
     "people.get_erasures.after_id": UUID(int=2**127),
     "at": NOW,
