@@ -12,6 +12,7 @@ import pytest
 from typer.testing import Result
 
 from tests.support.commands import Run
+from tests.support.standby import servers_directory, standbys
 from thea_store import Settings, Store
 from thea_store.admin import activity
 from thea_store.admin.activity import Activity, Statement, difference
@@ -191,3 +192,36 @@ async def test_top_counts_calls_by_query_from_pg_stat_statements(run: Run, tmp_p
     assert not any(word in result.output + people.output for word in ("acme", "bravo"))
     # Of what the migrator did, this login may not see the text.
     assert any("pg_read_all_stats" in note for note in answer(result)["notes"])
+
+
+# --- a real standby -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_status_measures_a_standby_by_position(run: Run) -> None:
+    with servers_directory() as directory:
+        async with EmbeddedPostgres(directory / "primary") as primary:
+            with standbys(primary, directory, 1) as [standby]:
+                urls = {"DATABASE_URL": primary.app_url, "DATABASE_REPLICA_URL": standby.app_url}
+                with psycopg.connect(standby.superuser_url, autocommit=True) as connection:
+                    connection.execute("select pg_wal_replay_pause()")
+                with psycopg.connect(primary.superuser_url, autocommit=True) as connection:
+                    connection.execute("create table written as select generate_series(1, 1000)")
+                behind = run("status", "--json", **urls)
+                with psycopg.connect(standby.superuser_url, autocommit=True) as connection:
+                    connection.execute("select pg_wal_replay_resume()")
+                    wait = "select pg_last_wal_replay_lsn() >= %s"
+                    while connection.execute(wait, [answer(behind)["servers"][0]["position"]]).fetchone() != (True,):
+                        pass
+                followed = run("status", "--json", **urls)
+                standby.end()
+                alone = run("status", **urls)
+
+    assert [(each["role"], each["state"]) for each in answer(behind)["servers"]] == [
+        ("primary", "up"),
+        ("standby", "up"),
+    ]
+    assert answer(behind)["servers"][1]["lag_bytes"] > 0
+    assert (answer(followed)["servers"][1]["lag_bytes"], answer(followed)["servers"][1]["lag_seconds"]) == (0, None)
+    assert (behind.exit_code, followed.exit_code, alone.exit_code) == (0, 0, 1)
+    assert "no PostgreSQL answers" in alone.stderr

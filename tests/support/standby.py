@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from thea_store.embedded.account import Account, server_account
 from thea_store.embedded.binaries import find_binaries
 from thea_store.postgres.url import DatabaseUrl
 
-__all__ = ["Standby", "standbys"]
+__all__ = ["Standby", "servers_directory", "standbys"]
 
 
 class Standby:
@@ -67,6 +68,14 @@ class Standby:
         """Stop all its processes, one of which is this backend."""
         with stopped(backend):
             yield
+
+
+@contextmanager
+def servers_directory() -> Iterator[Path]:
+    """A directory that the servers' account may read, where nothing waits for a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
 
 
 @contextmanager
