@@ -120,7 +120,7 @@ create function thea.id_here(ids jsonb, table_name text, id bigint) returns bigi
   );
 
 -- Bring archived rows of one table in, with the rights of the caller. A row whose id is here already stays as it is
--- here. Of a row that a unique key keeps out, the id of the row that has this key is told as `matched`.
+-- here. One that hangs on a deleted row comes in deleted with it. Of a row that a unique key keeps out, the id of the row that has this key is told as `matched`.
 --
 -- `p_ids` is null where the rows keep their ids, else see `thea.id_here`; `anew` says that columns which a trigger
 -- computes are to be computed again. Comes back: how many are `loaded` and `present`; the archived ids of those that
@@ -133,7 +133,10 @@ declare
   target constant regclass := p_table::regclass;
   computed text[];
   unseen text[];
+  times text;
+  names text;
   columns text;
+  selected text;
   given text;
   parents text;
   matching text;
@@ -149,8 +152,30 @@ begin
   computed := coalesce(computed, '{}');
   unseen := array['tenant_id', 'updated_at'] || computed
     || array(select attname::text from pg_attribute where attrelid = target and attgenerated <> '');
+  if p_ids is not null or current_user <> 'thea_loader' then
+    select
+      string_agg(format('(select p.deleted_at from %s p where p.tenant_id = $2 and p.id = i.%I)', k.parent, k.name),
+        ', ' order by k.parent, k.name),
+      string_agg(format('(select %L from %s p where p.tenant_id = $2 and p.id = i.%I and p.deleted_at is not null)',
+        regexp_replace(k.parent, '^thea\.', ''), k.parent, k.name), ', ' order by k.parent, k.name)
+      into times, names
+      from (
+        select c.confrelid::regclass::text as parent, a.attname::text as name
+        from pg_constraint c
+        join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[2]
+        where c.conrelid = target and c.contype = 'f' and c.confdeltype = 'c' and cardinality(c.conkey) = 2
+      ) k;
+  end if;
   select
     string_agg(quote_ident(a.attname), ', ' order by a.attnum),
+    string_agg(
+      case
+        when times is not null and a.attname = 'deleted_at' then format('coalesce(i.deleted_at, %s)', times)
+        when times is not null and a.attname = 'deleted_with'
+          then format('case when i.deleted_at is null then coalesce(%s) else i.deleted_with end', names)
+        else format('i.%I', a.attname)
+      end, ', ' order by a.attnum
+    ),
     string_agg(
       case
         when a.attname = any(computed) and (p_ids -> 'anew') is not null then format('null::%s', a.type)
@@ -158,7 +183,7 @@ begin
         else format('r.%I', a.attname)
       end || ' as ' || quote_ident(a.attname), ', ' order by a.attnum
     )
-    into columns, given
+    into columns, selected, given
     from (
       select t.attname, t.attnum, format_type(t.atttypid, t.atttypmod) as type,
         case when t.attname = 'id' then target::text else (
@@ -222,7 +247,7 @@ begin
     )
   $text$, target, given, matching);
   insertion := format('insert into %s (tenant_id, %s) overriding system value select $2, %s from incoming i'
-    ' where {parents} on conflict do nothing returning id', target, columns, columns);
+    ' where {parents} on conflict do nothing returning id', target, columns, selected);
   if p_dry then
     statement := replace(statement, '{insertion}', 'select null::bigint as id where false');
   end if;

@@ -50,6 +50,19 @@ def test_a_protected_table_of_an_extension_is_nothing_to_mend(with_shops: TestDa
     assert "of no extension that is installed here: shops.0001.orders" in migrations.found
 
 
+def test_a_sequence_behind_the_ids_of_a_table_of_an_extension_is_found(with_shops: TestDatabase) -> None:
+    with psycopg.connect(with_shops.superuser_url, autocommit=True) as connection:
+        connection.execute("insert into thea.users (tenant_id, telegram_id) values ('acme', 1)")
+        connection.execute(
+            "insert into shops.orders (tenant_id, id, user_id) overriding system value"
+            " select 'acme', 41, id from thea.users"
+        )
+    [finding] = [finding for finding in examine(_settings(with_shops)) if finding.state != "ok"]
+
+    assert finding.check == "sequences"
+    assert finding.fix == "`alter table shops.orders alter column id restart with 42`"
+
+
 def test_what_a_dropped_table_leaves_on_its_parent_is_named_with_its_removal(with_shops: TestDatabase) -> None:
     with psycopg.connect(with_shops.superuser_url, autocommit=True) as connection:
         connection.execute("drop table shops.orders")

@@ -223,7 +223,7 @@ BODIES = {
     "install_directory": "a0ddfaa4da73",
     "keep_dates": "5bf060dc902f",
     "load_entries": "99c6f6e639e6",
-    "load_rows": "5bd1e1c5fb73",
+    "load_rows": "c53c54495c2b",
     "marked": "6b52b8f5b6d6",
     "may_work": "6254d964baea",
     "normal": "c85aaffd1122",

@@ -368,6 +368,22 @@ async def test_who_came_back_meanwhile_gets_their_rows_under_the_new_id(
     assert sum(tally.loaded for tally in again.tables.values()) == 0
 
 
+async def test_what_hangs_on_a_deleted_row_comes_back_deleted_with_it(
+    *, store: Store, here: Place, there: Place, tenant: str, lost: dict[str, list[tuple[Any, ...]]]
+) -> None:
+    assert lost["notes"]
+    user = await store.users.get_by_telegram_id(tenant, 1001)
+    assert user is not None
+    note, *_ = [note.id async for note in store.notes.iterate(tenant, user_id=user.id)]
+    await store.notes.purge(tenant, note)
+    await store.users.delete(tenant, user.id)
+    assert restore_tenant(here.service, there.service, tenant).tables["thea.notes"].loaded == 1
+
+    assert await store.notes.get_by_id(tenant, note) is None
+    await store.users.restore(tenant, user.id)
+    assert await store.notes.exists(tenant, note)
+
+
 def test_a_tenant_that_the_backup_has_not_is_told(here: Place, there: Place, tenant: str) -> None:
     with pytest.raises(NotFoundError, match="the backup has no row of this tenant"):
         restore_tenant(here.service, there.service, tenant)

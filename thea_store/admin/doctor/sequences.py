@@ -14,15 +14,17 @@ from thea_store.postgres.operator import connect, read_only
 __all__ = ["CHECKS"]
 
 _SEQUENCES: LiteralString = """
-select c.relname::text, a.attname::text, s.relname::text, row_security_active(c.oid)
+select n.nspname::text, c.relname::text, a.attname::text, s.relname::text, row_security_active(c.oid)
 from pg_class s
 join pg_depend d on d.objid = s.oid and d.classid = 'pg_class'::regclass and d.deptype in ('i', 'a')
 join pg_class c on c.oid = d.refobjid
 join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid
-where n.nspname = 'thea' and s.relkind = 'S' and c.relkind in ('r', 'p')
+where s.relkind = 'S' and c.relkind in ('r', 'p')
   and exists (select from pg_attribute t where t.attrelid = c.oid and t.attname = 'tenant_id')
-order by 1
+  -- Of a service's own tables, those that `thea.protect` knows.
+  and (n.nspname = 'thea' or exists (select from pg_policy p where p.polrelid = c.oid and p.polname = 'tenant_guard'))
+order by 1, 2
 """
 
 # By the primary key, tenant after tenant: the highest id of all would read the whole table.
@@ -53,14 +55,14 @@ def _looked_at(connection: Connection[Any]) -> Sequence[Verdict]:
     rows = connection.execute(_SEQUENCES).fetchall()
     if any(is_bound for *_, is_bound in rows) and not _may_become_maintenance(connection):
         return [ok("not looked at: give a login that may become thea_maintenance as DATABASE_MIGRATOR_URL")]
-    following = {table: _next(connection, sequence) for table, _, sequence, _ in rows}
+    following = {(schema, table): _next(connection, schema, sequence) for schema, table, _, sequence, _ in rows}
     if any(is_bound for *_, is_bound in rows):
         connection.execute("set local role thea_maintenance")
     found = []
-    for table, column, *_ in rows:
-        highest = _highest(connection, table, column)
-        if highest is not None and highest >= following[table]:
-            name = f"thea.{quoted(table)}"
+    for schema, table, column, *_ in rows:
+        highest = _highest(connection, schema, table, column)
+        if highest is not None and highest >= following[schema, table]:
+            name = f"{quoted(schema)}.{quoted(table)}"
             fix = f"`alter table {name} alter column {quoted(column)} restart with {highest + 1}`"
             found.append(
                 problem(f"the sequence of {name} is behind the ids of its rows: new rows would meet them", fix)
@@ -77,14 +79,14 @@ def _may_become_maintenance(connection: Connection[Any]) -> bool:
     return True
 
 
-def _next(connection: Connection[Any], sequence: str) -> int:
-    query = sql.SQL("select last_value + is_called::int from {}").format(sql.Identifier("thea", sequence))
+def _next(connection: Connection[Any], schema: str, sequence: str) -> int:
+    query = sql.SQL("select last_value + is_called::int from {}").format(sql.Identifier(schema, sequence))
     [(value,)] = connection.execute(query).fetchall()
     return int(value)
 
 
-def _highest(connection: Connection[Any], table: str, column: str) -> int | None:
-    names = {"table": sql.Identifier("thea", table), "column": sql.Identifier(column)}
+def _highest(connection: Connection[Any], schema: str, table: str, column: str) -> int | None:
+    names = {"table": sql.Identifier(schema, table), "column": sql.Identifier(column)}
     row = connection.execute(sql.SQL(_HIGHEST).format(**names)).fetchone()
     return row[0] if row else None
 
