@@ -473,7 +473,39 @@ EFFECTS = [
     ),
 ]
 
+WORKERS = [
+    Weakening("a worker may read notes", "grant select on thea.notes to thea_worker"),
+    Weakening(
+        "a worker reads notes of all tenants",
+        "grant select (tenant_id) on thea.notes to thea_worker;"
+        " create policy worker_reads on thea.notes for select to thea_worker using (true)",
+    ),
+    Weakening("a worker is a service", "grant thea_app to thea_worker"),
+    Weakening("a worker may become maintenance", "grant thea_maintenance to thea_worker"),
+    Weakening(
+        "a worker asks for any index", "grant execute on function thea.tenants_due(regclass, text) to thea_worker"
+    ),
+    Weakening(
+        "a service is a worker",
+        "grant execute on function thea.tenants_with_work(text, text, integer) to thea_app",
+    ),
+    Weakening(
+        "a worker says what time it is",
+        "create function thea.tenants_with_work(p_kind text, p_now timestamptz) returns setof text language sql"
+        " return null; alter function thea.tenants_with_work(text, timestamptz) owner to thea_owner;"
+        " grant execute on function thea.tenants_with_work(text, timestamptz) to thea_worker",
+    ),
+    Weakening(
+        "the removal of rows goes by the session's plans",
+        "alter function thea.expire_audit(text) reset enable_seqscan;"
+        " alter function thea.expire_audit(text) reset enable_sort;"
+        " alter function thea.expire_audit(text) reset random_page_cost",
+    ),
+    Weakening("entries are removed by anybody in the role", "grant thea_audit_expirer to thea_worker"),
+    Weakening("a service sets the policies", "grant select, insert on thea.retention_policies to thea_app"),
+]
+
 WEAKENINGS = [
-    *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *DIRECTORY, *MOVERS, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
+    *WORKERS, *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *DIRECTORY, *MOVERS, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
     *SILENCES, *BROADCASTS, *LOOSE_NAMES, *ELSEWHERE, *EFFECTS,
 ]  # fmt: skip
