@@ -142,11 +142,14 @@ begin
     '    limit 1'
     '  ) n'
     ')'
-    'select thea_tenant from thea_first'
-    ' where thea_moment <= case when $2 is null then $1 else $1 - thea.kept(thea_tenant, $3, $2) end'
-    ' and thea.may_work(thea_tenant)',
+    'select f.thea_tenant'
+    ' from thea_first f'
+    ' left join thea.retention_policies p on p.tenant = f.thea_tenant and p.table_name = $3 and p.rule = $2'
+    ' where f.thea_moment <= $1 - case when $2 is null then interval ''0'' when p.rule is null then $4 else p.keep end'
+    ' and thea.may_work(f.thea_tenant)',
     target, moment, condition
-  ) using clock_timestamp(), rule, thea.short_name(target::text);
+  ) using clock_timestamp(), rule, thea.short_name(target::text),
+    thea.kept(null, thea.short_name(target::text), rule);
 end
 $$;
 

@@ -245,7 +245,7 @@ BODIES = {
     "sync_rows": "a8218b5993ac",
     "tagged_notes": "f0cbbd0a294b",
     "tenant_entry": "fbca862d51ec",
-    "tenants_due": "73641948b286",
+    "tenants_due": "ec193dcaa7ac",
     "tenants_with_expired_audit": "69c50c37329c",
     "tenants_with_expired_rows": "768feaef2196",
     "tenants_with_work": "e3085690dde9",
