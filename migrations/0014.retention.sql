@@ -84,6 +84,7 @@ create function thea.tenants_with_expired_rows(p_after text, p_limit integer) re
   set enable_bitmapscan = off
   set enable_indexscan = on
   set enable_indexonlyscan = on
+  set enable_tidscan = on
   set enable_sort = off
   set enable_incremental_sort = off
   set seq_page_cost = 1
@@ -114,6 +115,7 @@ create function thea.tenants_with_expired_audit(p_after text, p_limit integer) r
   set enable_bitmapscan = off
   set enable_indexscan = on
   set enable_indexonlyscan = on
+  set enable_tidscan = on
   set enable_sort = off
   set enable_incremental_sort = off
   set seq_page_cost = 1
@@ -144,6 +146,7 @@ create function thea.expire_rows(whose_rows text) returns boolean
   set enable_bitmapscan = off
   set enable_indexscan = on
   set enable_indexonlyscan = on
+  set enable_tidscan = on
   set enable_sort = off
   set enable_incremental_sort = off
   set seq_page_cost = 1
@@ -159,6 +162,8 @@ declare
   request constant text := coalesce(current_setting('app.request_id', true), '');
   expiring record;
   keep interval;
+  until timestamptz;
+  place tid;
   removed bigint := 0;
 begin
   -- What the session says of itself does not count: the entries of the audit log say who does it.
@@ -167,15 +172,19 @@ begin
   for expiring in select * from thea.expiring_tables() loop
     keep := thea.kept(whose_rows, expiring.table_name, expiring.rule);
     if keep is not null then
-      execute format(
-        'delete from %1$s'
-        ' where tenant_id = $1'
-        ' and id = any (array('
-        '   select id from %1$s where tenant_id = $1 and %2$I <= $2 order by %2$I, id limit 500'
-        ' ))',
-        expiring.target, expiring.moment
-      ) using whose_rows, clock_timestamp() - keep;
-      get diagnostics removed = row_count;
+      until := clock_timestamp() - keep;
+      -- Each row by its place: a plan for many may read all rows of the tenant, to keep those that are over.
+      for place in
+        execute format(
+          'select ctid from %1$s where tenant_id = $1 and %2$I <= $2 order by %2$I, id limit 500',
+          expiring.target, expiring.moment
+        ) using whose_rows, until
+      loop
+        execute format(
+          'delete from %1$s where ctid = $1 and tenant_id = $2 and %2$I <= $3', expiring.target, expiring.moment
+        ) using place, whose_rows, until;
+        removed := removed + 1;
+      end loop;
     end if;
     exit when removed > 0;
   end loop;
@@ -196,6 +205,7 @@ create function thea.expire_audit(whose_rows text) returns boolean
   set enable_bitmapscan = off
   set enable_indexscan = on
   set enable_indexonlyscan = on
+  set enable_tidscan = on
   set enable_sort = off
   set enable_incremental_sort = off
   set seq_page_cost = 1
@@ -208,25 +218,27 @@ as $$
 declare
   -- Worked out once, so that the index serves it.
   until constant timestamptz := clock_timestamp() - thea.kept(whose_rows, 'audit_log', 'old');
-  removed bigint;
-  told bigint;
+  entry record;
+  removed bigint := 0;
+  told bigint := 0;
   latest timestamptz;
 begin
-  with gone as (
-    delete from thea.audit_log
+  for entry in
+    select ctid as place, at, table_name
+    from thea.audit_log
     where tenant_id = whose_rows
-      and id = any (array(
-        select id
-        from thea.audit_log
-        where tenant_id = whose_rows
-          and at <= until
-        order by at, id
-        limit 500
-      ))
-    returning at, table_name
-  )
-  select count(*), count(*) filter (where table_name <> 'audit_log'), max(at) into removed, told, latest
-  from gone;
+      and at <= until
+    order by at, id
+    limit 500
+  loop
+    delete from thea.audit_log where ctid = entry.place and tenant_id = whose_rows and at <= until;
+    removed := removed + 1;
+    -- One that another worker removed is its to tell of.
+    if found and entry.table_name <> 'audit_log' then
+      told := told + 1;
+      latest := entry.at;
+    end if;
+  end loop;
   if told > 0 then
     insert into thea.audit_log (tenant_id, actor, table_name, row_id, action, before)
     values (
