@@ -56,6 +56,7 @@ def test_a_misspelt_field_does_not_fit() -> None:
         fit(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlay", ["development", "production"])
 def test_an_overlay_is_put_together(overlay: str) -> None:
     program = shutil.which("kubectl")

@@ -171,6 +171,17 @@ async def test_counters_of_a_closed_store_stay_and_its_gauges_go(
         assert total(registry, "db_client_connection_count") == 0
 
 
+async def test_a_store_that_is_instrumented_twice_is_counted_once(
+    measured: Store, registry: CollectorRegistry, tenant: str
+) -> None:
+    stop = prometheus.instrument(measured, registry)
+    await measured.users.count(tenant)
+    stop()
+    await measured.users.count(tenant)
+
+    assert total(registry, "db_client_operation_duration_seconds_count", db_query_summary="users.count") == 1
+
+
 async def test_two_stores_of_a_registry_are_added_up(
     thea_database: TestDatabase, registry: CollectorRegistry, tenant: str
 ) -> None:
@@ -191,6 +202,7 @@ async def test_two_stores_of_a_registry_are_added_up(
     assert len(lines) == len(set(lines))
 
 
+@pytest.mark.slow
 def test_without_the_extras_nothing_of_them_is_imported() -> None:
     extras = {"prometheus_client", "opentelemetry"}
     code = f"import sys, thea_store.store; sys.exit(any(name.split('.')[0] in {extras} for name in sys.modules))"

@@ -39,12 +39,15 @@ class Watched:
         # By an outcome as a plain tuple, which takes a call a third of the time to make.
         self._series: dict[tuple[str, Server, str], Series] = {}
         self._observers: list[Observer] = []
+        self._stops: dict[Observer, Callable[[], None]] = {}
         # What stores counted that are closed by now: a counter never goes back.
         self._retries: Counter[str] = Counter()
         self._pools: dict[tuple[str, Server], PoolStatistics] = {}
 
     def add(self, observer: Observer) -> Callable[[], None]:
-        """Tell of this store too; what comes back ends that."""
+        """Tell of this store too, once however often it is asked for; what comes back ends that."""
+        if observer in self._stops:
+            return self._stops[observer]
         self._observers.append(observer)
         stop = observer.listen(self.count)
 
@@ -53,6 +56,7 @@ class Watched:
             if observer in self._observers:
                 self._retire(observer)
 
+        self._stops[observer] = remove
         return remove
 
     def count(self, call: Call) -> None:
@@ -92,6 +96,7 @@ class Watched:
 
     def _retire(self, observer: Observer) -> None:
         self._observers.remove(observer)
+        del self._stops[observer]
         self._retries += observer.retries
         for pool in observer.pools:
             kept = self._pools.setdefault((pool.name, pool.server), PoolStatistics())
