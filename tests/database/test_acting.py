@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.calls import CALLS, Call, prepare
+from tests.support.pooler import pgbouncer
 from tests.support.wire import Wire
 from thea_store import AuditEntry, InvalidArgumentError, InvalidReferenceError, Settings, Store, User
 from thea_store.assistant.notes import SQL as NOTES
@@ -176,6 +177,19 @@ async def test_where_nothing_can_ride_along_a_transaction_says_who_acts(
                 await old.users.get_or_create_from_telegram(tenant, 7, username=scope)
 
             assert await _last(old, tenant) == (WHO["actor"], WHO["request_id"])
+
+
+async def test_behind_a_pooler_a_call_and_no_other_has_the_actor(thea_database: TestDatabase, tenant: str) -> None:
+    with pgbouncer(thea_database.app_url, default_pool_size="1") as url:
+        settings = Settings(url=url, tenant_scope="transaction", ssl_mode="disable")
+        async with Store.open(settings) as pooled:
+            with pooled.acting(**WHO):
+                user = await pooled.users.create(tenant, telegram_id=1)
+            inside = await _last(pooled, tenant)
+            await pooled.users.update(tenant, user.id, username="a")
+
+            assert inside == (WHO["actor"], WHO["request_id"])
+            assert await _last(pooled, tenant) == (None, None)
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 256, "a\0b", 12])
