@@ -44,6 +44,9 @@ async def client(filled: _Database) -> AsyncIterator[Meter]:
 @pytest_asyncio.fixture(scope="module")
 async def server(filled: _Database) -> AsyncIterator[Meter]:
     async with opened(filled[0], telling=True) as meter:
+        version = (await meter.store.health()).server_version
+        if version is None or not version.startswith("18"):
+            pytest.skip("the figures are of the plans of PostgreSQL 18, which looks up lists of keys more often")
         yield meter
 
 
