@@ -185,15 +185,18 @@ def restore_check(*, as_json: AsJson = False) -> None:
 
 
 def _run(work: Callable[[Settings, Progress], T]) -> T:
-    """What the work returns, run in a thread, with its progress on a terminal."""
+    """What the work returns, with its progress on a terminal.
 
-    async def run() -> T:
-        async with AsyncExitStack() as resources:
-            settings = await with_server(read_settings(), resources)
+    It runs in the main thread and outside the event loop, so that Ctrl-C ends it at once.
+    """
+    with asyncio.Runner() as runner:
+        resources = AsyncExitStack()
+        try:
+            settings = runner.run(with_server(read_settings(), resources))
             with _progress() as tell:
-                return await asyncio.to_thread(work, settings, tell)
-
-    return asyncio.run(run())
+                return work(settings, tell)
+        finally:
+            runner.run(resources.aclose())
 
 
 def _address(settings: Settings, url: str, option: str) -> DatabaseUrl:
