@@ -19,6 +19,8 @@ from thea_store import (
     InvalidArgumentError,
     NotFoundError,
     Store,
+    TenantEndedError,
+    TenantSuspendedError,
     User,
 )
 from thea_store.tenancy.archive import end_tenant, export_tenant, import_tenant, restore_tenant
@@ -298,6 +300,24 @@ async def test_an_end_that_was_stopped_goes_on(store: Store, here: Place, tenant
     end_tenant(here.mover, tenant, None)
     assert set(map(len, here.rows(tenant).values())) == {0}
     assert len(here.entries(tenant)) == 1
+
+
+async def test_a_tenant_that_the_server_refuses_is_exported_and_ended_all_the_same(
+    *, store: Store, admin: Store, here: Place, tenant: str, user: User, file: Path
+) -> None:
+    await admin.tenants.create(tenant)
+    await admin.tenants.suspend(tenant, "unpaid")
+    with pytest.raises(TenantSuspendedError):
+        export_tenant(here.service, tenant, file)
+    assert export_tenant(here.mover, tenant, file).manifest.rows["thea.users"] == 1
+
+    end_tenant(here.mover, tenant, None)
+    standing = await admin.tenants.get(tenant)
+    assert standing is not None
+    assert standing.status == "ended"
+    with pytest.raises(TenantEndedError):
+        await store.users.get_by_id(tenant, user.id)
+    assert set(map(len, here.rows(tenant).values())) == {0}
 
 
 def test_who_is_not_there_cannot_end(here: Place, tenant: str) -> None:
