@@ -21,6 +21,7 @@ from thea_store.queries.binding import bind
 from thea_store.queries.file import Query
 from thea_store.testing import TestDatabase
 from thea_store.testing.logins import SERVICE
+from thea_store.verification.groups import shared_tables
 
 __all__ = ["Fault", "Mode", "Plan", "Planner", "Rule", "judge", "open_planner", "read_plan"]
 
@@ -158,7 +159,10 @@ async def open_planner(database: TestDatabase) -> AsyncIterator[Planner]:
     connection = await Connector(DatabaseUrl.parse(database.superuser_url), 120.0, direct_only=False)()
     told: list[str] = []
     try:
-        rows = await connection.raw.fetch("select tablename from pg_tables where schemaname = 'thea'")
+        rows = await connection.raw.fetch(
+            "select tablename from pg_tables where schemaname = 'thea' and not (tablename = any($1))",
+            list(shared_tables()),
+        )
         await connection.raw.execute(_EXPLAIN)
         connection.raw.add_log_listener(lambda _, message: told.append(str(message.message)))
         yield Planner(connection, frozenset(row[0] for row in rows), told)
