@@ -63,11 +63,11 @@ grant update (name, status, reason, limits, settings, suspended_at, ended_at) on
 create trigger touch before update on thea.tenants for each row execute function thea.touch();
 
 -- Whether a tenant may work, for functions that name tenants: one that is suspended or has ended may not.
-create function thea.may_work(p_tenant text) returns boolean
+create function thea.may_work(p_id text) returns boolean
   language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return not exists (select from thea.tenants t where t.id = p_tenant and t.status <> 'active');
+  return not exists (select from thea.tenants t where t.id = p_id and t.status <> 'active');
 end
 $$;
 

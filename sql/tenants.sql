@@ -77,3 +77,11 @@ where id = :id
   and status <> 'ended'
 returning
   id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at;
+
+-- name: usage
+-- What a tenant has in each table that has rows of tenants, by the table's name.
+-- tenant: none, a function counts for those who keep the directory, and shows no row
+-- not null: table_name, row_count, text_bytes
+select table_name, row_count, text_bytes
+from thea.usage_of(:id)
+order by table_name;

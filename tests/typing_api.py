@@ -27,6 +27,7 @@ from thea_store import (
     NoteHit,
     Page,
     PerformanceReport,
+    QuotaExceededError,
     Reminder,
     RetentionPolicy,
     Settings,
@@ -35,6 +36,7 @@ from thea_store import (
     StoreTransaction,
     Tenant,
     TenantSuspendedError,
+    TenantUsage,
     User,
     UserOverview,
     Worker,
@@ -371,10 +373,14 @@ async def tenants(admin: Store) -> None:
     assert_type(await tenants.suspend("acme", "unpaid"), Tenant)
     assert_type(await tenants.resume("acme"), Tenant)
     assert_type(await tenants.end("acme"), Tenant)
+    assert_type(await tenants.update("acme", limits={"rows": {"notes": 100}}), Tenant)
+    assert_type(await tenants.usage("acme"), TenantUsage)
     try:
         await admin.users.count("acme")
     except TenantSuspendedError as error:
         assert_type(error.repeatable, bool)
+    except QuotaExceededError as error:
+        assert_type((error.limit, error.allowed, error.table), tuple[str, int, str | None])
 
 
 def records_refuse_assignment(page: Page[Note], hit: NoteHit, occurrence: EventOccurrence, entry: AuditEntry) -> None:

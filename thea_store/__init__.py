@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from thea_store.settings import Settings
     from thea_store.store import Store, StoreTransaction
     from thea_store.telemetry import Call, JsonFormatter
-    from thea_store.tenancy.directory import Tenant, TenantChanges
+    from thea_store.tenancy.directory import Tenant, TenantChanges, TenantLimits, TenantUsage
     from thea_store.tenancy.erasure import Erasure
     from thea_store.tenancy.retention import RetentionPolicy
     from thea_store.tenancy.worker import Worker, WorkReport
@@ -154,8 +154,10 @@ __all__ = [
     "Tenant",
     "TenantChanges",
     "TenantEndedError",
+    "TenantLimits",
     "TenantMismatchError",
     "TenantSuspendedError",
+    "TenantUsage",
     "Timezone",
     "UnknownTenantError",
     "UnsafeRoleError",
@@ -237,7 +239,7 @@ _EXPORTS = {
     "thea_store.settings": ("Settings",),
     "thea_store.store": ("Store", "StoreTransaction"),
     "thea_store.telemetry": ("Call", "JsonFormatter"),
-    "thea_store.tenancy.directory": ("Tenant", "TenantChanges"),
+    "thea_store.tenancy.directory": ("Tenant", "TenantChanges", "TenantLimits", "TenantUsage"),
     "thea_store.tenancy.erasure": ("Erasure",),
     "thea_store.tenancy.retention": ("RetentionPolicy",),
     "thea_store.tenancy.worker": ("WorkReport", "Worker"),

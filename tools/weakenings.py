@@ -163,6 +163,12 @@ DIRECTORY = [
         "create or replace function thea.tenant() returns text language sql stable parallel safe"
         " return thea.unchecked_tenant()",
     ),
+    Weakening("the application may write what it has used", "grant update on thea.quotas to thea_app"),
+    Weakening("everyone may count any tenant's rows", "grant execute on function thea.usage_of(text) to public"),
+    Weakening(
+        "the directory's keepers may count anything",
+        "grant execute on function thea.charge(text, text, bigint) to thea_admin",
+    ),
     Weakening(
         "everyone may ask of any tenant whether it may work", "grant execute on function thea.may_work(text) to public"
     ),

@@ -36,6 +36,8 @@ OTHER_POLICIES = {
     ("thea.tenants", "*", "thea_loader"): "who moves or ends a tenant stops its service",
     ("thea.tenants", "*", "thea_admin"): "the directory belongs to no tenant",
     ("thea.tenants", "r", "thea_owner"): "functions look there, on a service's behalf, whether its tenant may work",
+    ("thea.quotas", "*", "thea_owner"): "the triggers add up there what tenants use",
+    ("thea.quotas", "r", "thea_admin"): "an administrator sees how much of a limit is used",
     ("thea.retention_policies", "*", "thea_admin"): "a policy belongs to no tenant",
     ("thea.retention_policies", "r", "thea_owner"): "a function looks there for the policy of a service's tenant",
     ("thea.retention_policies", "r", "thea_maintenance"): "it removes by them",
@@ -75,6 +77,7 @@ HISTORY = {("_yoyo_migration", group, "SELECT") for group in GROUPS}
 # What belongs to no tenant, and what the groups may do there that use it.
 SHARED = {
     "thea.tenants": {"thea_admin": {"SELECT", "INSERT"}, "thea_loader": {"SELECT", "INSERT"}},
+    "thea.quotas": {"thea_admin": {"SELECT"}},
     "thea.retention_policies": {
         "thea_admin": {"SELECT", "INSERT", "DELETE"},
         "thea_maintenance": {"SELECT"},
@@ -103,6 +106,11 @@ DEFINERS = {
     "may_work": ("thea_owner", "the same, for functions that name tenants"),
     "install_directory": ("thea_owner", "the first tenant in the directory lets the policies ask it"),
     "audit": ("thea_owner", "nobody else may write the log"),
+    "keep_limits": ("thea_owner", "an administrator's limits become quotas, which nobody else may write"),
+    "meter": ("thea_owner", "what a service adds is added up there"),
+    "charge": ("thea_owner", "the same"),
+    "count_rows": ("thea_maintenance", "it counts a tenant's rows, and shows none"),
+    "usage_of": ("thea_maintenance", "the same"),
     "erase_person": ("thea_redactor", "nobody else may take back what the log says"),
     "search_notes": ("thea_search", "`@@` is not leakproof, so row security would keep it from its index"),
     "tagged_notes": ("thea_search", "the same"),
@@ -136,6 +144,10 @@ EXECUTED = {
     # Who moves or ends a tenant works on one that is suspended.
     "named_tenant": {"thea_app", "thea_mover", "thea_loader"},
     "may_work": {"thea_maintenance", "thea_audit_expirer"},
+    "tables_of_tenants": {"thea_maintenance"},
+    "text_bytes_of": {"thea_maintenance"},
+    "count_rows": {"thea_owner"},
+    "usage_of": {"thea_admin"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
     "note_vector": {"thea_app", "thea_loader"},
     "joints": {"thea_app", "thea_loader"},
@@ -210,9 +222,12 @@ BODIES = {
     "audit": "c54ad9a6dfa0",
     "audit_is_append_only": "6bf07f933227",
     "cascade_deletion": "c326c1b7a784",
+    "charge": "ff89f307ec3d",
     "compliance_is_append_only": "be717a8f9bb3",
+    "count_rows": "6673e8282308",
     "end_begin": "ab44cf9a5c34",
     "end_rows": "09e4a0b08339",
+    "ensure_metered": "3d21dc72685d",
     "ensure_trigger": "6eebb609ce7e",
     "erase_person": "4aba900f54f6",
     "expire_audit": "968a3bdf61a3",
@@ -222,10 +237,13 @@ BODIES = {
     "index_note": "b261674bee2d",
     "install_directory": "a0ddfaa4da73",
     "keep_dates": "5bf060dc902f",
+    "keep_limits": "d9d78a1d2075",
+    "limits_in": "a01a6f1ee7cd",
     "load_entries": "99c6f6e639e6",
     "load_rows": "c53c54495c2b",
     "marked": "6b52b8f5b6d6",
-    "may_work": "6254d964baea",
+    "may_work": "e9b4cad91a41",
+    "meter": "5ef3f325a1d4",
     "normal": "c85aaffd1122",
     "note_query": "b6e96f448898",
     "note_vector": "d2d474a96d8c",
@@ -252,6 +270,7 @@ BODIES = {
     "touch": "c7ef398c0b15",
     "unpause_tenant": "f153647dff48",
     "unprotect": "53f0ec5743bd",
+    "usage_of": "952a5dcaa234",
     "withdraw_work": "9a8b7cc08b13",
     "words": "2cc41f5afe35",
 }
@@ -295,6 +314,7 @@ TRIGGERS = {
     _HIDE.format("message_history", "user_id", "users", ", 'thea.conversations', 'conversation_id'"),
     _HIDE.format("message_history", "conversation_id", "conversations", ", 'thea.users', 'user_id'"),
     ("install_directory AFTER INSERT ON thea.tenants FOR EACH STATEMENT EXECUTE FUNCTION thea.install_directory()"),
+    ("keep_limits AFTER INSERT OR UPDATE OF limits ON thea.tenants FOR EACH ROW EXECUTE FUNCTION thea.keep_limits()"),
     (
         "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.audit_log FOR EACH STATEMENT"
         " EXECUTE FUNCTION thea.audit_is_append_only()"
@@ -616,6 +636,7 @@ def test_every_key_starts_with_the_tenant(scene: Scene) -> None:
     assert len(unique) >= len(scene.tables)
     assert {name for name, first in unique if first != "tenant_id"} == {
         "thea.tenants_id_key",
+        "thea.quotas_tenant_key",
         "thea.retention_policies_tenant_key",
     }
     assert foreign

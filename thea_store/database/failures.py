@@ -19,6 +19,7 @@ from thea_store.errors import (
     InvalidReferenceError,
     OutcomeUnknownError,
     QueryTimeoutError,
+    QuotaExceededError,
     StoreError,
     StoreUnavailableError,
     TenantEndedError,
@@ -210,7 +211,7 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
     # Told of the aggregate: the query's name is not always that of the method which ran it.
     aggregate = query.partition(".")[0]
     if state.startswith("TH0"):
-        return _of_tenant(state, query)
+        return _of_tenant(error, query)
     match state:
         case "23505":
             fields = _fields(error)
@@ -252,9 +253,13 @@ _WAYS_OUT = {
 }
 
 
-def _of_tenant(state: str, query: str) -> StoreError:
+def _of_tenant(error: BaseException, query: str) -> StoreError:
     """What our own functions raise of a tenant, told by SQLSTATE."""
-    match state:
+    match _state(error):
+        case "TH004":
+            return _beyond_limit(error, query)
+        case "TH005":
+            return InvalidArgumentError("limits", "rows: has a name that is no table of tenants: correct it")
         case "TH001":
             return TenantSuspendedError(
                 f"{query}: this tenant is suspended, and nothing was done: an operator resumes it with "
@@ -267,6 +272,19 @@ def _of_tenant(state: str, query: str) -> StoreError:
                 f"{query}: the directory has no such tenant, and DATABASE_TENANTS=registered lets no other one in: an "
                 "operator puts it there with `store.tenants.create`"
             )
+
+
+def _beyond_limit(error: BaseException, query: str) -> QuotaExceededError:
+    counted = str(getattr(error, "constraint_name", ""))
+    [allowed] = [int(word) for word in str(error).split() if word.isdigit()]
+    of_text = counted == "text_bytes"
+    what = f"{allowed} bytes of text" if of_text else f"{allowed} rows in {counted}"
+    return QuotaExceededError(
+        f"{query}: this tenant may have {what}, and nothing was written: purge some, or let an operator raise it",
+        "text_bytes" if of_text else "rows",
+        allowed,
+        None if of_text else counted,
+    )
 
 
 # Which group may run the queries of an aggregate that is not a service's.

@@ -305,7 +305,7 @@ def refusal(error: ValidationError, argument: str | None = None) -> InvalidArgum
 
 def _is_branch(part: str) -> bool:
     # A union's branch appears in the location by its type's name.
-    return "[" in part or part in {"dict", "list", "str", "int", "float", "bool", "none"}
+    return "[" in part or part in {"constrained-int", "dict", "list", "str", "int", "float", "bool", "none"}
 
 
 def _reason(detail: ErrorDetails) -> str:

@@ -5,7 +5,6 @@ It is optional. A tenant that is not in it works as if there were no directory, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -19,11 +18,40 @@ from thea_store.queries.file import Query, SqlFile
 from thea_store.repositories.paging import read_page
 from thea_store.repositories.records import Page, Record
 
-__all__ = ["Tenant", "TenantChanges", "Tenants"]
+__all__ = ["Tenant", "TenantChanges", "TenantLimits", "TenantUsage", "Tenants"]
 
 Status = Literal["active", "suspended", "ended"]
 
 Reason = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+Figure = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class TenantLimits(TypedDict, total=False):
+    """What a tenant may have at most; of what is not named, as much as it likes. The database keeps these limits."""
+
+    rows: Figure | dict[Key, Figure]
+    """Rows of each table, or of those that are named as the audit log names them: `notes`, `planner.tasks`. Rows that
+    were deleted count until they are purged."""
+    text_bytes: Figure
+    """Bytes of text in the rows of all tables together: of texts, lists of texts and documents."""
+
+
+class TenantUsage(Record, frozen=True):
+    """What a tenant has, counted when it was asked for."""
+
+    id: str
+    rows: dict[str, int]
+    """How many rows each table has, deleted ones included; all tables are there."""
+    text_bytes: int
+    """Bytes of text in all of them."""
+
+
+class _OfTable(Record, frozen=True):
+    table_name: str
+    row_count: int
+    text_bytes: int
 
 
 class Tenant(Record, frozen=True):
@@ -47,19 +75,20 @@ class TenantChanges(TypedDict, total=False):
     """What `update` changes of a tenant."""
 
     name: Name | None
-    limits: JsonObject
+    limits: TenantLimits
     settings: JsonObject
 
 
 SQL = SqlFile("tenants")
 
-CREATE = SQL.query("create", Tenant, id=str, name=Name | None, limits=JsonObject)
+CREATE = SQL.query("create", Tenant, id=str, name=Name | None, limits=TenantLimits)
 GET = SQL.query("get", Tenant, id=str)
 GET_ALL = SQL.query("get_all", Tenant, status=Status | None, after_at=Moment | None, after_id=Key | None, limit=int)
 UPDATE = SQL.query("update", Tenant, id=str, changes=TenantChanges)
 SUSPEND = SQL.query("suspend", Tenant, id=str, reason=Reason)
 RESUME = SQL.query("resume", Tenant, id=str)
 END = SQL.query("end", Tenant, id=str)
+USAGE = SQL.query("usage", _OfTable, id=str)
 
 
 class Tenants:
@@ -76,11 +105,14 @@ class Tenants:
         id: str,
         *,
         name: str | None = None,
-        limits: Mapping[str, Any] | None = None,
+        limits: TenantLimits | None = None,
     ) -> Tenant:
-        """Put a tenant into the directory; `DuplicateError` when it is there, also one that has ended."""
+        """Put a tenant into the directory; `DuplicateError` when it is there, also one that has ended.
+
+        With limits, what it has already is counted, and writers of the tables that they are about wait meanwhile.
+        """
         return await self._db.fetch_one(
-            CREATE, NOBODY, id=check_tenant(id), name=name, limits={} if limits is None else dict(limits)
+            CREATE, NOBODY, id=check_tenant(id), name=name, limits={} if limits is None else limits
         )
 
     async def get(self, id: str) -> Tenant | None:
@@ -126,6 +158,19 @@ class Tenants:
         """
         tenant = await self._db.fetch_optional(END, NOBODY, id=check_tenant(id))
         return tenant if tenant is not None else await self._found(id)
+
+    async def usage(self, id: str) -> TenantUsage:
+        """How many rows and bytes of text the tenant has. It is counted anew, so it takes as long as reading them does.
+
+        `NotFoundError` when it is not in the directory.
+        """
+        await self._found(id)
+        tables = await self._db.fetch_all(USAGE, NOBODY, id=id)
+        return TenantUsage(
+            id=id,
+            rows={each.table_name: each.row_count for each in tables},
+            text_bytes=sum(each.text_bytes for each in tables),
+        )
 
     async def _changed(self, query: Query[Tenant], id: str, **values: object) -> Tenant:
         tenant = await self._db.fetch_optional(query, NOBODY, id=check_tenant(id), **values)

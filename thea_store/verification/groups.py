@@ -38,7 +38,7 @@ GROUPS: Sequence[Group] = (
     Group(
         "thea_admin",
         "keep the directory of tenants and the policies of retention, and see no tenant's rows",
-        tables=("retention_policies", "tenants"),
+        tables=("quotas", "retention_policies", "tenants"),
     ),
     Group("thea_worker", "learn which tenants have something to do, and see no tenant's rows"),
 )

@@ -253,6 +253,8 @@ from pg_proc f join pg_namespace n on n.oid = f.pronamespace join pg_roles o on 
 -- What works across tenants on a worker's behalf.
 left join (
   values
+    ('count_rows', 'thea_maintenance'),
+    ('usage_of', 'thea_maintenance'),
     ('tenants_with_work', 'thea_maintenance'),
     ('tenants_with_expired_rows', 'thea_maintenance'),
     ('expire_rows', 'thea_maintenance'),

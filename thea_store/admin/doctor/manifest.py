@@ -96,6 +96,8 @@ union all
 select 'trigger', r.name, t.tgname::text, pg_get_triggerdef(t.oid)
 from relation r join pg_trigger t on t.tgrelid = r.oid
 where not t.tgisinternal
+  -- A table gets these with the first limit that is about it.
+  and t.tgfoid is distinct from to_regprocedure('thea.meter()')
 union all
 select 'rule', r.name, w.rulename::text, pg_get_ruledef(w.oid)
 from relation r join pg_rewrite w on w.ev_class = r.oid

@@ -1,0 +1,80 @@
+"""What the directory of tenants costs: each case against a database without a tenant in it, on an embedded server.
+
+    python bench/tenants.py
+
+The times are those that the server's own process worked, so that other work on the machine hardly counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psycopg
+
+from thea_store import Store, User
+from thea_store.embedded import EmbeddedPostgres
+from thea_store.migrator import migrate
+
+ROUNDS, CALLS, ROWS = 8, 100, 300
+TENANTS = {"without an entry": None, "with an entry": "{}", "with a limit of rows": '{"rows": 1000000000}'}
+TENANTS |= {"with a limit of text": '{"text_bytes": 1000000000000}'}
+
+numbers = itertools.count(1)
+
+
+async def main() -> None:
+    async with EmbeddedPostgres() as server:
+        await asyncio.to_thread(migrate, server.migrator_url)
+        async with Store.open(server.app_url) as store:
+            users = {tenant: await store.users.create(tenant, telegram_id=next(numbers)) for tenant in TENANTS}
+            await measure(store, server.superuser_url, users["without an entry"])  # the caches are filled
+            plain = await measure(store, server.superuser_url, users["without an entry"])
+            for step, limits in TENANTS.items():
+                with psycopg.connect(server.superuser_url) as superuser:
+                    if limits is not None:
+                        superuser.execute("insert into thea.tenants (id, limits) values (%s, %s)", [step, limits])
+                found = await measure(store, server.superuser_url, users[step])
+                told = (f"{name} {took:.1f} µs ({took / plain[name]:.2f})" for name, took in found.items())
+                print(f"{step}: {', '.join(told)}")
+
+
+async def measure(store: Store, url: str, user: User) -> dict[str, float]:
+    """Microseconds of the server's work for a call, or for a row of a bulk call: the least of some rounds."""
+    tenant = user.tenant_id
+
+    async def read() -> int:
+        for _ in range(CALLS):
+            await store.users.get_by_id(tenant, user.id)
+        return CALLS
+
+    async def insert() -> int:
+        for _ in range(CALLS):
+            await store.users.create(tenant, telegram_id=next(numbers))
+        return CALLS
+
+    async def insert_many() -> int:
+        await store.users.create_many(tenant, [{"telegram_id": next(numbers)} for _ in range(ROWS)])
+        return ROWS
+
+    work: dict[str, Callable[[], Awaitable[int]]] = {"read": read, "insert": insert, "row of many": insert_many}
+    found = dict.fromkeys(work, float("inf"))
+    for _ in range(ROUNDS):
+        for name, calls in work.items():
+            before = worked(url)
+            count = await calls()
+            found[name] = min(found[name], (worked(url) - before) / count)
+    return found
+
+
+def worked(url: str) -> float:
+    """Microseconds that the processes of the service's sessions have worked on this machine."""
+    with psycopg.connect(url) as superuser:
+        rows = superuser.execute("select pid from pg_stat_activity where usename = 'thea_service'").fetchall()
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for (pid,) in rows) / 1000
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
