@@ -106,6 +106,32 @@ async def test_a_password_that_changes_between_question_and_answer_is_asked_for_
         await open_more(store, tenant)
 
 
+async def test_a_password_that_changes_under_load_fails_no_call(vault: Vault, tenant: str) -> None:
+    """The server knows each one a moment before whoever gives it does."""
+    async with Store.open(vault.settings(pool_size=3), password=vault.later) as store:
+        over = asyncio.Event()
+
+        async def calls() -> int:
+            done = 0
+            while not over.is_set():
+                store._database._pool.expire()  # so that connections are made all the time
+                assert await store.users.count(tenant) == 0
+                done += 1
+            return done
+
+        callers = [asyncio.create_task(calls()) for _ in range(4)]
+        for day in range(6):
+            await asyncio.to_thread(vault.login.change_password, f"day {day}")
+            await asyncio.sleep(0.05)
+            vault.password = f"day {day}"
+            await asyncio.sleep(0.05)
+        over.set()
+        done = await asyncio.gather(*callers)
+
+    assert min(done) > 1
+    assert vault.asked > sum(done) / 2
+
+
 async def test_a_password_that_is_wrong_is_refused_like_one_in_the_url(vault: Vault) -> None:
     asked = 0
 

@@ -20,6 +20,7 @@ from thea_store import (
     ConflictError,
     DuplicateError,
     ExportFileError,
+    InsufficientPrivilegeError,
     InvalidArgumentError,
     InvalidReferenceError,
     NotFoundError,
@@ -194,7 +195,7 @@ async def no_row(scene: Scene) -> None:
     await scene.store.users.update(scene.tenant, scene.marks.first_number, first_name=scene.marks.text)
 
 
-@becomes(StoreError)
+@becomes(InsufficientPrivilegeError)
 async def a_privilege_that_is_missing(scene: Scene) -> None:
     scene.superuser.execute("revoke update (first_name) on thea.users from thea_app")
     try:
@@ -263,6 +264,7 @@ async def another_tenant(scene: Scene) -> None:
 @becomes(StoreUnavailableError)
 async def a_connection_that_is_ended(scene: Scene) -> None:
     async with scene.opened() as store, store.transaction(scene.tenant, actor=scene.marks.text) as tx:
+        await tx.users.count(scene.tenant)
         scene.end_connections()
         await tx.users.create(scene.tenant, telegram_id=scene.marks.first_number, first_name=scene.marks.text)
 

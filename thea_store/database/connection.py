@@ -46,6 +46,9 @@ _PROBE_EVERY = 1
 _PROBES = 3
 _UNACKNOWLEDGED = 5.0
 
+# Seconds until a password that changes is asked for again, and again.
+_CHANGING = (0.1, 0.2, 0.4, 0.8)
+
 # Seconds: a connection that was idle for longer has to answer before a call's own message is entrusted to it.
 _LONG_IDLE = 5.0
 
@@ -383,14 +386,19 @@ class Connector:
         self, log_in: Callable[[DatabaseUrl], Awaitable[asyncpg.Connection[asyncpg.Record]]], address: DatabaseUrl
     ) -> asyncpg.Connection[asyncpg.Record]:
         asked = await with_password(address, self.password)
-        try:
-            return await log_in(asked)
-        except asyncpg.InvalidPasswordError:
-            # A password that was changed in between is asked for once more; the same one would be refused again.
-            again = await with_password(address, self.password)
-            if again == asked:
-                raise
-            return await log_in(again)
+        # A password that was changed in between is asked for once more; the same one would be refused again. Whoever
+        # gives it may learn of the change a little later than the server, so one that was right before has some time.
+        pauses = iter((0.0, *_CHANGING) if self.answered and self.password is not None else (0.0,))
+        while True:
+            try:
+                return await log_in(asked)
+            except asyncpg.InvalidPasswordError:
+                refused = asked
+                while asked == refused:
+                    if (pause := next(pauses, None)) is None:
+                        raise
+                    await asyncio.sleep(pause)
+                    asked = await with_password(address, self.password)
 
     def _attributes(self) -> dict[str, str]:
         if self.standby:
