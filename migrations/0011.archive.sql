@@ -85,7 +85,8 @@ begin atomic
     and col_description(target, a.attnum) ~ '^refers to [^\s,;:]+';
 end;
 
--- The condition that all exists which a row `i` refers to, with the tenant as $2. A column that is null refers to nothing.
+-- The condition that all exists which a row `i` refers to, with the tenant as $2. A column that is null refers to
+-- nothing.
 create function thea.parents_exist(target regclass) returns text
   language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
@@ -120,7 +121,8 @@ create function thea.id_here(ids jsonb, table_name text, id bigint) returns bigi
   );
 
 -- Bring archived rows of one table in, with the rights of the caller. A row whose id is here already stays as it is
--- here. One that hangs on a deleted row comes in deleted with it. Of a row that a unique key keeps out, the id of the row that has this key is told as `matched`.
+-- here. One that hangs on a deleted row comes in deleted with it. Of a row that a unique key keeps out, the id of the
+-- row that has this key is told as `matched`.
 --
 -- `p_ids` is null where the rows keep their ids, else see `thea.id_here`; `anew` says that columns which a trigger
 -- computes are to be computed again. Comes back: how many are `loaded` and `present`; the archived ids of those that
@@ -235,7 +237,9 @@ begin
     select jsonb_build_object(
       'loaded', (select count(*) from done),
       'present', (select count(*) from present p where not p.differs),
-      'differing', (select coalesce(jsonb_agg(p.archived_id order by p.archived_id), '[]') from present p where p.differs),
+      'differing', (
+        select coalesce(jsonb_agg(p.archived_id order by p.archived_id), '[]') from present p where p.differs
+      ),
       'matched', (select coalesce(jsonb_object_agg(m.archived_id, m.id), '{}') from matched m),
       'orphaned', (select coalesce(jsonb_agg(o.archived_id order by o.archived_id), '[]') from orphaned o
         where not exists (select from present p where p.archived_id = o.archived_id)
@@ -433,8 +437,8 @@ begin
 end
 $$;
 
--- Bring rows of one table in as they are now, in place of what was brought in of them before. The ids of those come back
--- that were left out, because a row that they refer to is not here yet.
+-- Bring rows of one table in as they are now, in place of what was brought in of them before. The ids of those come
+-- back that were left out, because a row that they refer to is not here yet.
 create function thea.sync_rows(p_tenant text, p_archive uuid, p_table text, p_rows json) returns bigint[]
   language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -607,7 +611,8 @@ grant execute on function thea.require_own(text, text), thea.references_of(regcl
     thea.id_here(jsonb, text, bigint), thea.load_rows(text, text, json, jsonb, boolean)
   to thea_app, thea_loader;
 
-grant execute on function thea.tenant_entry(text), thea.require_import(text, uuid, text), thea.document_here(jsonb, jsonb, jsonb),
+grant execute on function thea.tenant_entry(text), thea.require_import(text, uuid, text),
+    thea.document_here(jsonb, jsonb, jsonb),
     thea.load_entries(text, json, jsonb), thea.advance_ids(text, bigint), thea.reserve_ids(text, bigint),
     thea.short_name(text)
   to thea_loader;

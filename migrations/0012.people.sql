@@ -211,8 +211,8 @@ $$;
 
 alter function thea.person_rows(text, bigint, text, timestamptz, bigint, integer) owner to thea_owner;
 
--- The person's rows of a table by the word of the audit log, also of rows that are gone. The first and the last entry of
--- a row have all its columns, and so what it referred to.
+-- The person's rows of a table by the word of the audit log, also of rows that are gone. The first and the last entry
+-- of a row have all its columns, and so what it referred to.
 create function thea.person_row_ids(p_tenant text, p_user bigint, p_table text) returns setof bigint
   language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -262,8 +262,8 @@ alter function thea.person_row_ids(text, bigint, text) owner to thea_owner;
 -- happened, when, and by whom; what they said goes. Returns the certificate, or no row where nothing is left of such a
 -- person.
 --
--- The delete comes first, because it waits for whoever writes rows of this person; what went with it stands in the audit
--- log afterwards, so that nothing is counted that was not removed, and nothing removed that was not counted.
+-- The delete comes first, because it waits for whoever writes rows of this person; what went with it stands in the
+-- audit log afterwards, so that nothing is counted that was not removed, and nothing removed that was not counted.
 create function thea.erase_person(p_tenant text, p_user bigint, p_reason text, p_with_others boolean)
   returns table (
     id uuid, at timestamptz, actor text, request_id text, login text, user_id bigint, reason text, details jsonb

@@ -145,6 +145,8 @@ async def outcome(call: Call, store: Store, ground: Ground, arguments: dict[str,
         return [type(error), getattr(error, "argument", None)]
     if call.method == "search":  # what words find depends on the words
         return type(result)
+    if call.method == "export":  # an entry says of a row what has changed, and a note has its words
+        return [(row["table"], row.get("id") is None) for row in result]
     return shape(list(result) if call.method == "lock_sessions" else result, text)
 
 

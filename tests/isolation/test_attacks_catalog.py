@@ -240,7 +240,7 @@ BODIES = {
     "keep_limits": "d9d78a1d2075",
     "limits_in": "a01a6f1ee7cd",
     "load_entries": "99c6f6e639e6",
-    "load_rows": "c53c54495c2b",
+    "load_rows": "7d653e535819",
     "marked": "6b52b8f5b6d6",
     "may_work": "e9b4cad91a41",
     "meter": "5ef3f325a1d4",

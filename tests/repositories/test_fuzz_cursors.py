@@ -128,12 +128,13 @@ async def test_a_cursor_is_taken_with_the_same_moment_of_another_timezone(store:
     assert [note.content for note in second.items] == ["Note 1"]
 
 
-@pytest.mark.parametrize("call", [call for call in PAGED if call.repository != "audit"], ids=str)
+# A service erases nobody, so it has no pages of erasures.
+@pytest.mark.parametrize("call", [call for call in PAGED if call.repository != "people"], ids=str)
 async def test_a_cursor_of_another_value_of_any_filter_is_refused(store: Store, tenant: str, call: Call) -> None:
     ground = await prepare(store, tenant)
     arguments = call.arguments(ground)
     filters = {name: value for name, value in arguments.items() if name not in OPTIONS}
-    usual = {"limit": 1, "newest_first": True, "include_deleted": True, "cursor": None}
+    usual = {name: {"limit": 1, "cursor": None}.get(name, True) for name in OPTIONS & arguments.keys()}
     page = await call.run(store, tenant, usual)
 
     assert page.next_cursor is not None
