@@ -207,7 +207,7 @@ async def test_a_ping_meets_a_forgotten_connection_and_asks_another(wire: Wire, 
 @pytest.mark.parametrize(
     ("options", "bounds"),
     [
-        ("", (1, 2, 1, 3, 2000)),
+        ("", (1, 2, 1, 3, round(COMMAND * 1000))),
         ("keepalives_idle=7&keepalives_interval=4&keepalives_count=2&tcp_user_timeout=900", (1, 7, 4, 2, 900)),
     ],
 )

@@ -55,6 +55,14 @@ class Actor:
     def start(self, acts: Sequence[Act]) -> asyncio.Task[None]:
         return asyncio.create_task(self._play(acts), name=self.name, context=self._context)
 
+    def has_begun(self) -> bool:
+        """Whether its transaction has begun at the server, which it does with its first statement."""
+        assert isinstance(self._at, StoreTransaction)
+        transaction = self._at._transaction
+        begun = transaction._connection.raw.is_in_transaction()
+        assert begun or transaction._opening or transaction._doubtful, "a transaction has ended by itself"
+        return begun
+
     async def _play(self, acts: Sequence[Act]) -> None:
         for act in acts:
             error = await self._one(act)

@@ -103,7 +103,8 @@ class Crew:
         if (figures.idle + held, figures.waiting) != (figures.size, 0):
             return False
         size, in_transaction, locks = self.server.backends()
-        return (size, in_transaction) == (figures.size, held) and (held > 0 or locks == 0)
+        begun = sum(actor.has_begun() for actor in self.inside)
+        return (size, in_transaction) == (figures.size, begun) and (begun > 0 or locks == 0)
 
     def _compare(self, tenant: str) -> None:
         rows, entries = self.server.rows(tenant), self.server.entries(tenant)
