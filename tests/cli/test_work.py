@@ -37,7 +37,7 @@ async def test_due_reminders_are_lines_of_json_each_once(
     first = run("work", "reminders", "--once", **urls)
     second = run("work", "reminders", "--once", **urls)
 
-    told = [json.loads(line) for line in first.stdout.splitlines()]
+    told = [json.loads(line) for line in first.stdout.rstrip("\n").split("\n")]
     mine = {(one["kind"], one.get("content") or one["title"]) for one in told if one["tenant_id"] == tenant}
     assert mine == {("event", "Cita"), ("note", "Llamar a Ñandú")}
     assert first.exit_code == 0

@@ -206,7 +206,8 @@ async def a_privilege_that_is_missing(scene: Scene) -> None:
 
 @becomes(StoreError)
 async def a_row_that_no_record_takes(scene: Scene) -> None:
-    scene.superuser.execute("alter table thea.users drop constraint users_preferences_check")
+    # In a thread, because the store may be looking at the plan of a slow query, and the lock waits for that.
+    await asyncio.to_thread(scene.superuser.execute, "alter table thea.users drop constraint users_preferences_check")
     try:
         scene.superuser.execute(
             "update thea.users set preferences = to_jsonb(%s::text) where id = %s",
@@ -215,8 +216,10 @@ async def a_row_that_no_record_takes(scene: Scene) -> None:
         await scene.store.users.get_by_id(scene.tenant, scene.ground.live["users"])
     finally:
         scene.superuser.execute("update thea.users set preferences = '{}'")
-        scene.superuser.execute(
-            "alter table thea.users add constraint users_preferences_check check (jsonb_typeof(preferences) = 'object')"
+        await asyncio.to_thread(
+            scene.superuser.execute,
+            "alter table thea.users add constraint users_preferences_check"
+            " check (jsonb_typeof(preferences) = 'object')",
         )
 
 
