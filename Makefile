@@ -39,7 +39,7 @@ test-docker: ## The same tests on a PostgreSQL in a container (THEA_TEST_POSTGRE
 proofs: $(STAMP) ## The long proofs: cancellation, storms, killed migrators, the plan of every query
 	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m slow $(ARGS)
 
-mutants: $(STAMP) ## Weaken the schema, the roles and the queries in many ways; the suites must notice each
+mutants: $(STAMP) ## Weaken the schema, the roles and the queries in many ways; the suites must notice each (nightly)
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
 mutation: $(STAMP) ## Break parts that hold promises at random, each in a copy, for ten minutes (nightly)
