@@ -47,7 +47,8 @@ create schema thea;
 
 alter schema thea owner to thea_owner;
 
-grant usage on schema thea to thea_app, thea_readonly, thea_maintenance, thea_mover, thea_loader;
+grant usage on schema thea to thea_app, thea_privacy, thea_readonly, thea_maintenance, thea_mover, thea_loader,
+  thea_redactor;
 
 -- `stable`, not `immutable`: a cached plan must ask again. `nullif`: an ended `set local` leaves an
 -- empty string. `return`, not a string body: names are resolved now, whatever the search path later.

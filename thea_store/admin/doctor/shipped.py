@@ -189,13 +189,13 @@ def _making(thing: Thing, wanted: str) -> str:  # noqa: PLR0911 - a line for eac
 
 
 def _place(thing: Thing) -> str:
-    """Where the migrations make this function, as `file:line`."""
-    head = f"create function {thing.name.partition('(')[0]}("
+    """Where the migrations make this function last, as `file:line`."""
+    name = f"function {thing.name.partition('(')[0]}("
     places = [
         f"{migration.path.name}:{statement.line}"
         for migration in available()
         for statement in migration.statements
-        if statement.sql.startswith(head)
+        if statement.sql.startswith((f"create {name}", f"create or replace {name}"))
     ]
     return f"migrations/{places[-1]}" if places else "its migration"
 
