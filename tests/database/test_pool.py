@@ -281,6 +281,9 @@ async def test_a_server_that_is_not_there_is_named_with_what_to_do(monkeypatch: 
 
 async def test_closing_waits_for_running_work_and_is_idempotent(thea_database: TestDatabase, tenant: str) -> None:
     store = await Store.open(thea_database.app_url)
+    async with asyncio.timeout(10):
+        while pool_of(store).figures().idle < 5:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.01)
     running = [asyncio.create_task(store.users.count(tenant)) for _ in range(5)]
     await asyncio.sleep(0)
     await asyncio.gather(store.close(), store.close())

@@ -81,7 +81,9 @@ def test_libpq_is_given_each_key_that_is_taken_as_it_stands(key: str, value: str
 
 async def test_a_store_opens_with_all_keys_that_are_taken(thea_database: TestDatabase) -> None:
     separator = "&" if "?" in thea_database.app_url else "?"
-    url = thea_database.app_url + separator + "&".join(f"{key}={value}" for key, value in TAKEN.items())
+    # A file that is not there is an error where TLS is tried, which depends on the server.
+    taken = {key: value for key, value in TAKEN.items() if "/nowhere/" not in value}
+    url = thea_database.app_url + separator + "&".join(f"{key}={value}" for key, value in taken.items())
     async with Store.open(Settings(url=url, pool_size=1)) as store:
         assert (await store.health()).reachable
 

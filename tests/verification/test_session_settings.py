@@ -173,7 +173,7 @@ def test_the_migrations_make_the_same_schema_whatever_is_set(thea_new_database: 
             with psycopg.connect(
                 database.superuser_url, autocommit=True, options="-c statement_timeout=0"
             ) as superuser:
-                superuser.execute(f"alter database {database.name} owner to postgres".encode())
+                superuser.execute(f"alter database {database.name} owner to current_user".encode())
 
     assert made == to_markdown(read(DatabaseUrl.parse(undisturbed.app_url)))
 
