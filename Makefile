@@ -51,7 +51,7 @@ pool-mutants: $(STAMP) ## Break the pool and its transactions in many ways, each
 
 explore: $(STAMP) ## Other examples for the properties and the interleaving than on every run (nightly)
 	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore -m 'hypothesis and not slow'
-	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore -m slow tests/interleaving/test_interleaving_long.py
+	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --hypothesis-profile explore -m slow tests/interleaving/test_interleaving_long.py tests/migrator/test_killed.py
 
 fuzz: $(STAMP) ## A million texts through the SQL reader and PostgreSQL's own (nightly)
 	@$(BIN)/python tools/fuzz.py $(ARGS)
