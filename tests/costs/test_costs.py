@@ -7,6 +7,7 @@ commit says why.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -66,10 +67,23 @@ async def test_a_call_costs_no_more_on_the_wire_and_in_python(client: Meter, cal
 async def test_a_call_costs_the_server_no_more_whatever_the_tenant_has(
     server: Meter, filled: _Database, call: Call
 ) -> None:
-    costs = await server_costs(server, call, filled[1])
+    found = await _dearer_on_the_server(server, filled, call)
+    if any(found.values()):
+        # What earlier calls wrote and undid is still met, and the statistics may be of it: the rows themselves count.
+        await asyncio.to_thread(_clean_up, filled[0])
+        found = await _dearer_on_the_server(server, filled, call)
 
-    found = {size: dearer(cost, COMMITTED[str(call)][size]) for size, cost in costs.items()}
     assert found == {size: [] for size in SIZES}
+
+
+async def _dearer_on_the_server(server: Meter, filled: _Database, call: Call) -> dict[str, list[str]]:
+    costs = await server_costs(server, call, filled[1])
+    return {size: dearer(cost, COMMITTED[str(call)][size]) for size, cost in costs.items()}
+
+
+def _clean_up(database: TestDatabase) -> None:
+    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
+        superuser.execute("vacuum (analyze, index_cleanup on)")
 
 
 # --- Each guard notices what it is there for -----------------------------------------------------------------------
