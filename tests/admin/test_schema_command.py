@@ -21,6 +21,7 @@ from thea_store.testing import TestDatabase, TestServer
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "schema.md"
+NewDatabase = Callable[[], TestDatabase]
 SECRET = "hunter2"
 DEAD = f"postgresql://service:{SECRET}@127.0.0.1:1/thea"
 
@@ -44,6 +45,28 @@ def test_every_login_sees_the_same_schema(thea_database: TestDatabase) -> None:
 
     assert seen == schema_of(thea_database.superuser_url) == schema_of(thea_database.migrator_url)
     assert seen.migration == available()[-1].id
+
+
+def test_tables_of_extensions_come_last_under_their_full_names(thea_new_database: NewDatabase) -> None:
+    database = thea_new_database()
+    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
+        superuser.execute(
+            "create schema planner; create table planner.tasks (tenant_id text, id bigint, user_id bigint,"
+            " primary key (tenant_id, id), foreign key (tenant_id, user_id) references thea.users (tenant_id, id));"
+            " create table planner.steps (tenant_id text, task_id bigint,"
+            " foreign key (tenant_id, task_id) references planner.tasks (tenant_id, id))"
+        )
+    own = schema_of(database.app_url)
+    both = read(DatabaseUrl.parse(database.app_url), ["planner"])
+
+    assert both.tables[: len(own.tables)] == own.tables
+    assert [table.name for table in both.tables[len(own.tables) :]] == ["planner.steps", "planner.tasks"]
+    assert [reference.table for table in both.tables[-2:] for reference in table.references] == [
+        "planner.tasks",
+        "users",
+    ]
+    assert "planner_tasks {" in to_mermaid(both)
+    assert "[planner.tasks](#plannertasks)" in to_markdown(both)
 
 
 def test_tables_have_their_columns_keys_and_row_security(thea_database: TestDatabase) -> None:

@@ -211,9 +211,11 @@ def test_an_extension_that_is_not_named_is_found_to_go_back_and_told_by_check(
     database = thea_new_database()
     there = run("migrate", DATABASE_URL=database.migrator_url, DATABASE_EXTENSIONS="planner:PLANNER")
     checked = run("check", DATABASE_URL=database.app_url, DATABASE_EXTENSIONS="")
+    shown = run("schema", "--json", DATABASE_URL=database.app_url, DATABASE_EXTENSIONS="planner:PLANNER")
     back = run("migrate", "--rollback", "--extension", "planner", "--json", DATABASE_URL=database.migrator_url)
 
     assert there.stdout.count("applied planner.") == 2
+    assert json.loads(shown.stdout)["tables"][-1]["name"] == "planner.tasks"
     assert checked.exit_code == 0
     assert "the database has the tables of planner, which is not looked at" in checked.stderr
     assert json.loads(back.stdout)["migrations"] == ["planner.0002.tasks"]

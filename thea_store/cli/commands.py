@@ -331,7 +331,8 @@ async def _read_schema() -> Schema:
 
     async with AsyncExitStack() as resources:
         settings = await with_server(read_settings(), resources)
-        return await asyncio.to_thread(read, settings.address())
+        extensions = [extension.name for extension in find_extensions(settings.extensions)]
+        return await asyncio.to_thread(read, settings.address(), extensions)
 
 
 def _unexpected(error: Exception) -> str:

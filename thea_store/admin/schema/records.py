@@ -25,7 +25,7 @@ class Reference:
     name: str
     columns: tuple[str, ...]
     table: str
-    """The table that it refers to, without its schema where that is the same."""
+    """The table that it refers to, with its schema where that is an extension's."""
     target: tuple[str, ...]
     on_delete: str
 
@@ -71,6 +71,7 @@ class Table:
     """A table, with what hangs on it."""
 
     name: str
+    """With its schema where that is an extension's."""
     row_security: str
     """`forced`, `enabled` or `off`."""
     columns: tuple[Column, ...]
@@ -82,7 +83,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """All tables, by name, and the newest migration, where the login may know it."""
+    """All tables, by name, those of extensions last, and the newest migration, where the login may know it."""
 
     migration: str | None
     tables: tuple[Table, ...]

@@ -95,7 +95,7 @@ def _overview(tables: Iterable[Table]) -> str:
         ("table", "columns", "primary key", "unique", "refers to", "indexes", "row security", "policies"),
         (
             (
-                f"[{table.name}](#{table.name})",
+                f"[{table.name}](#{table.name.replace('.', '')})",
                 str(len(table.columns)),
                 _lists(index.columns for index in table.indexes if index.primary),
                 _lists(index.columns for index in table.indexes if index.unique and not index.primary),
