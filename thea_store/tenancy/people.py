@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from thea_store.database import Executor
 from thea_store.queries.arguments import Id, Key, Moment, check
-from thea_store.queries.file import SqlFile
+from thea_store.queries.file import Query, SqlFile
 from thea_store.repositories.paging import read_page
 from thea_store.repositories.records import Page, Record
 from thea_store.tenancy.erasure import ERASE, Erasure
@@ -31,11 +31,22 @@ class _Row(Record, frozen=True):
     id: int
     document: dict[str, Any]
 
+    @property
+    def place(self) -> tuple[datetime, int]:
+        return self.created_at, self.id
+
 
 class _Entry(Record, frozen=True):
     at: datetime
     id: UUID
     document: dict[str, Any]
+
+    @property
+    def place(self) -> tuple[datetime, UUID]:
+        return self.at, self.id
+
+
+_Placed = TypeVar("_Placed", _Row, _Entry)
 
 
 SQL = SqlFile("people")
@@ -79,7 +90,7 @@ class People:
         tables = await self._db.fetch_all(TABLES, tenant_id)
         looked_up: dict[str, set[int]] = {table.name: set() for table in tables if not table.by_user_id}
         for table in tables:
-            async for row in self._rows(tenant_id, user_id, table.name):
+            async for row in self._walk(ROWS, tenant_id, subject_id=user_id, table=table.name):
                 if table.name in looked_up:
                     looked_up[table.name].add(row.id)
                 yield {"table": table.name} | row.document
@@ -108,42 +119,23 @@ class People:
         question = {"subject_id": check("user_id", user_id, Id | None)}
         return await read_page(self._db, GET_ERASURES, tenant_id, question, limit=limit, cursor=cursor, place=_place)
 
-    async def _rows(self, tenant_id: str, user_id: int, table: str) -> AsyncIterator[_Row]:
-        last: _Row | None = None
+    async def _entries(self, tenant_id: str, user_id: int) -> AsyncIterator[_Entry]:
+        others = await self._db.fetch_value(OTHER_USER_IDS, tenant_id)
+        async for entry in self._walk(ENTRIES, tenant_id, subject_id=user_id, other_user_ids=others):
+            yield entry
+
+    async def _walk(self, query: Query[_Placed], tenant_id: str, **asked: object) -> AsyncIterator[_Placed]:
+        """All that the query finds, read in pages, each from after the last row of the one before."""
+        place: tuple[datetime, int | UUID] | tuple[None, None] = (None, None)
         while True:
             page = await self._db.fetch_all(
-                ROWS,
-                tenant_id,
-                subject_id=user_id,
-                table=table,
-                after_at=last and last.created_at,
-                after_id=last and last.id,
-                limit=_PAGE,
+                query, tenant_id, **asked, after_at=place[0], after_id=place[1], limit=_PAGE
             )
             for row in page:
                 yield row
             if len(page) < _PAGE:
                 return
-            last = page[-1]
-
-    async def _entries(self, tenant_id: str, user_id: int) -> AsyncIterator[_Entry]:
-        others = await self._db.fetch_value(OTHER_USER_IDS, tenant_id)
-        last: _Entry | None = None
-        while True:
-            page = await self._db.fetch_all(
-                ENTRIES,
-                tenant_id,
-                subject_id=user_id,
-                other_user_ids=others,
-                after_at=last and last.at,
-                after_id=last and last.id,
-                limit=_PAGE,
-            )
-            for entry in page:
-                yield entry
-            if len(page) < _PAGE:
-                return
-            last = page[-1]
+            place = page[-1].place
 
     async def _entries_of_rows(self, tenant_id: str, table: str, ids: list[int]) -> AsyncIterator[_Entry]:
         for place in range(0, len(ids), _PAGE):
