@@ -281,6 +281,19 @@ def test_an_embedded_server_keeps_what_was_imported(run: Run, tmp_path: Path) ->
     assert json.loads(second.stdout)["exchanges"]["unchanged"] == 25
 
 
+def test_an_embedded_server_is_worked_on_by_a_login_of_the_group_that_a_command_needs(run: Run, tmp_path: Path) -> None:
+    setting, file = {"DATABASE_URL": f"embedded:{tmp_path / 'data'}"}, str(tmp_path / "acme.zip")
+    run("import", "telegram", SAMPLE, "--tenant", "acme", **setting)
+
+    commands = [
+        ("export", "tenant", "acme", "--file", file),
+        ("import", "tenant", file, "--as", "otra"),
+        ("erase", "user", "1", "--tenant", "acme", "--reason", "petición"),
+        ("end", "tenant", "otra", "--no-export"),
+    ]
+    assert [run(*command, **setting).exit_code for command in commands] == [0, 0, 0, 0]
+
+
 # --- what goes wrong ----------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ import pytest
 import pytest_asyncio
 
 from thea_store.embedded import EmbeddedPostgres, binaries, data_directory
+from thea_store.embedded.roles import LOGINS
 from thea_store.errors import EmbeddedServerError
 
 pytestmark = pytest.mark.asyncio
@@ -162,6 +163,16 @@ async def test_both_drivers_take_the_urls_of_the_three_roles(server: EmbeddedPos
         connection = await asyncpg.connect(url)
         assert await connection.fetchval("select current_user::text") == role
         await connection.close()
+
+
+@pytest.mark.parametrize("group", LOGINS)
+async def test_there_is_a_login_of_each_group_and_of_no_other(server: EmbeddedPostgres, group: str) -> None:
+    groups = (
+        "select array_agg(g.rolname::text) from pg_auth_members m join pg_roles g on g.oid = m.roleid"
+        " where m.member = current_user::regrole"
+    )
+
+    assert one(server.url_of(group), groups) == [group]
 
 
 async def test_the_service_is_a_plain_member_of_the_application_role(server: EmbeddedPostgres) -> None:

@@ -31,6 +31,8 @@ restore = typer.Typer(
     help="Bring back what a backup has, and check a database that was restored.", no_args_is_help=True
 )
 
+_MOVERS = "thea_mover"
+
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 
 
@@ -76,7 +78,8 @@ def import_tenant(
     found = _run(
         lambda settings, tell: archive.import_tenant(
             settings.address(), file, tenant_id=tenant, name=name, on_progress=tell
-        )
+        ),
+        _MOVERS,
     )
     if as_json:
         print_json({"tenant": found.tenant, "file": str(file), "ids": found.ids, "tables": _as_json(found.tables)})
@@ -103,7 +106,7 @@ def end_tenant(
     if no_export and export is not None:
         raise typer.BadParameter("contradicts --export", param_hint="--no-export")
     path = None if no_export else export or _default(tenant)
-    found = _run(lambda settings, tell: archive.end_tenant(settings.address(), tenant, path, on_progress=tell))
+    found = _run(lambda settings, tell: archive.end_tenant(settings.address(), tenant, path, on_progress=tell), _MOVERS)
     if as_json:
         print_json({"tenant": tenant, "archive": path and str(path), "tables": found.tables})
     else:
@@ -127,7 +130,8 @@ def move_tenant(
     found = _run(
         lambda settings, tell: archive.move_tenant(
             settings.address(), _address(settings, target, "--to"), tenant, on_progress=tell
-        )
+        ),
+        _MOVERS,
     )
     if as_json:
         print_json(
@@ -184,15 +188,15 @@ def restore_check(*, as_json: AsJson = False) -> None:
 # --- their work ---------------------------------------------------------------------------------
 
 
-def _run(work: Callable[[Settings, Progress], T]) -> T:
-    """What the work returns, with its progress on a terminal.
+def _run(work: Callable[[Settings, Progress], T], group: str = "thea_app") -> T:
+    """What the work of a login in this group returns, with its progress on a terminal.
 
     It runs in the main thread and outside the event loop, so that Ctrl-C ends it at once.
     """
     with asyncio.Runner() as runner:
         resources = AsyncExitStack()
         try:
-            settings = runner.run(with_server(read_settings(), resources))
+            settings = runner.run(with_server(read_settings(), resources, group))
             with _progress() as tell:
                 return work(settings, tell)
         finally:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thea_store.cli.conventions import AsJson, say
-from thea_store.cli.surroundings import read_settings
+from thea_store.cli.surroundings import read_settings, with_server
 from thea_store.errors import InvalidArgumentError, NotFoundError
 
 if TYPE_CHECKING:
     from thea_store.settings import Settings
+    from thea_store.store import Store
     from thea_store.tenancy.erasure import Erasure
 
 __all__ = ["erase_user", "export_user"]
@@ -93,11 +94,20 @@ def _settings() -> Settings:
     return settings.model_copy(update=longer)
 
 
-async def _export(tenant: str, user_id: int, file: Path | None) -> dict[str, Any]:
+@asynccontextmanager
+async def _opened(group: str) -> AsyncIterator[Store]:
+    """A store, on an embedded server for a login in this group."""
     from thea_store.store import Store  # noqa: PLC0415
+
+    async with AsyncExitStack() as resources:
+        settings = await with_server(_settings(), resources, group)
+        yield await resources.enter_async_context(Store.open(settings))
+
+
+async def _export(tenant: str, user_id: int, file: Path | None) -> dict[str, Any]:
     from thea_store.tenancy.person_file import write_person  # noqa: PLC0415
 
-    async with Store.open(_settings()) as store:
+    async with _opened("thea_app") as store:
         with _written(file) as write:
             manifest = await write_person(
                 store.people.export(tenant, user_id), write, tenant_id=tenant, user_id=user_id
@@ -128,10 +138,8 @@ def _written(file: Path | None) -> Iterator[Callable[[bytes], object]]:
 
 
 async def _erase(tenant: str, user_id: int, actor: str | None, options: dict[str, Any]) -> Erasure:
-    from thea_store.store import Store  # noqa: PLC0415
-
     async with (
-        Store.open(_settings()) as store,
+        _opened("thea_privacy") as store,
         store.transaction(tenant, actor=actor) as transaction,
     ):
         erasure = await transaction.people.erase(tenant, user_id, **options)

@@ -65,8 +65,8 @@ def chosen_extensions(name: str | None) -> Sequence[Extension]:
     return [extension for extension in found if name in {None, extension.name}]
 
 
-async def with_server(settings: Settings, resources: AsyncExitStack) -> Settings:
-    """The same settings; where they name an embedded server, with the URLs of it, started.
+async def with_server(settings: Settings, resources: AsyncExitStack, group: str = "thea_app") -> Settings:
+    """The same settings; where they name an embedded server, with the URLs of it, started, for a login in this group.
 
     A throwaway one is migrated, since it has nothing else to show; a kept one is left as it is.
     """
@@ -79,7 +79,7 @@ async def with_server(settings: Settings, resources: AsyncExitStack) -> Settings
     if settings.url == EMBEDDED:
         lineages = [extension.lineage for extension in find_extensions(settings.extensions)]
         await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
-    urls = {"url": server.app_url, "migrator_url": server.migrator_url, "worker_url": server.worker_url}
+    urls = {"url": server.url_of(group), "migrator_url": server.migrator_url, "worker_url": server.worker_url}
     return settings.model_copy(update=urls)
 
 

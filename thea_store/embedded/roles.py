@@ -11,14 +11,21 @@ from thea_store.errors import EmbeddedServerError
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg import sql
 
-__all__ = ["DATABASE", "FINDER", "MIGRATOR", "SERVICE", "SUPERUSER", "create_roles", "require_driver"]
+__all__ = ["DATABASE", "LOGINS", "MIGRATOR", "SUPERUSER", "create_roles", "require_driver"]
 
 DATABASE = "thea"
 SUPERUSER = "postgres"
 MIGRATOR = "thea_migrator"
-SERVICE = "thea_service"
-FINDER = "thea_finder"
+LOGINS = {
+    "thea_app": "thea_service",
+    "thea_worker": "thea_finder",
+    "thea_admin": "thea_operator",
+    "thea_privacy": "thea_officer",
+    "thea_mover": "thea_carrier",
+}
+"""A login of each group."""
 
 
 def require_driver() -> None:
@@ -34,6 +41,7 @@ def require_driver() -> None:
 def create_roles(socket_dir: Path) -> None:
     """Create what is missing of the roles and the database; `EmbeddedServerError` when that fails."""
     import psycopg  # noqa: PLC0415
+    from psycopg import sql  # noqa: PLC0415
 
     try:
         with _connection(socket_dir, SUPERUSER, "postgres") as superuser:
@@ -41,10 +49,10 @@ def create_roles(socket_dir: Path) -> None:
             _create(superuser, "create database thea owner thea_migrator")
         # The rest without a superuser, as on a managed server: what works here works there.
         with _connection(socket_dir, MIGRATOR, DATABASE) as migrator:
-            _create(migrator, "create role thea_app nologin")
-            _create(migrator, "create role thea_service login in role thea_app")
-            _create(migrator, "create role thea_worker nologin")
-            _create(migrator, "create role thea_finder login in role thea_worker")
+            for group, login in LOGINS.items():
+                names = {"group": sql.Identifier(group), "login": sql.Identifier(login)}
+                _create(migrator, sql.SQL("create role {group} nologin").format(**names))
+                _create(migrator, sql.SQL("create role {login} login in role {group}").format(**names))
     except psycopg.Error as error:
         raise EmbeddedServerError(f"the roles and the database could not be created: {error}") from error
 
@@ -57,7 +65,7 @@ def _connection(socket_dir: Path, user: str, database: str) -> psycopg.Connectio
     )
 
 
-def _create(connection: psycopg.Connection[tuple[object, ...]], statement: LiteralString) -> None:
+def _create(connection: psycopg.Connection[tuple[object, ...]], statement: LiteralString | sql.Composed) -> None:
     from psycopg import errors  # noqa: PLC0415
 
     with contextlib.suppress(errors.DuplicateObject, errors.DuplicateDatabase):

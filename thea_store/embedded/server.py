@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from thea_store.embedded.account import PORT
 from thea_store.embedded.launch import ServerRun
-from thea_store.embedded.roles import DATABASE, FINDER, MIGRATOR, SERVICE, SUPERUSER
+from thea_store.embedded.roles import DATABASE, LOGINS, MIGRATOR, SUPERUSER
 from thea_store.errors import EmbeddedServerError
 
 __all__ = ["EmbeddedPostgres"]
@@ -50,12 +50,16 @@ class EmbeddedPostgres:
     @property
     def app_url(self) -> str:
         """The URL of a service's login: a member of `thea_app`, without any other power."""
-        return self._url(SERVICE)
+        return self.url_of("thea_app")
 
     @property
     def worker_url(self) -> str:
         """The URL of a worker's login: a member of `thea_worker`, who learns which tenants have work."""
-        return self._url(FINDER)
+        return self.url_of("thea_worker")
+
+    def url_of(self, group: str) -> str:
+        """The URL of a login in this group of the library's, such as `thea_privacy`, without any other power."""
+        return self._url(LOGINS[group])
 
     @property
     def migrator_url(self) -> str:
