@@ -21,6 +21,8 @@ class Weakening:
 
 OPEN = "using (true) with check (true)"
 TENANT = "create or replace function thea.tenant() returns text language sql {}"
+# What it asks until the first tenant comes into the directory, which makes it anew.
+UNCHECKED = "create or replace function thea.unchecked_tenant() returns text language sql {}"
 CURRENT = "nullif(current_setting('app.tenant_id', true), '')"
 
 POLICIES = [
@@ -76,8 +78,8 @@ POLICIES = [
 
 TENANT_FUNCTION = [
     Weakening("tenant() is immutable", "alter function thea.tenant() immutable"),
-    Weakening("tenant() lacks nullif", TENANT.format("stable return current_setting('app.tenant_id', true)")),
-    Weakening("tenant() has a default", TENANT.format(f"stable return coalesce({CURRENT}, 'public')")),
+    Weakening("the tenant lacks nullif", UNCHECKED.format("stable return current_setting('app.tenant_id', true)")),
+    Weakening("the tenant has a default", UNCHECKED.format(f"stable return coalesce({CURRENT}, 'public')")),
     Weakening("tenant() has a string for a body", TENANT.format(f"stable as $$ select {CURRENT} $$")),
     Weakening("tenant() lower-cases", TENANT.format(f"stable return lower({CURRENT})")),
     Weakening("tenant() is the service's to replace", "alter function thea.tenant() owner to thea_app"),
@@ -160,8 +162,8 @@ DIRECTORY = [
     Weakening("row security of the directory is off", "alter table thea.tenants disable row level security"),
     Weakening(
         "a suspended tenant is let in",
-        "create or replace function thea.tenant() returns text language sql stable parallel safe"
-        " return thea.unchecked_tenant()",
+        "create or replace function thea.install_directory() returns trigger language plpgsql security definer"
+        " set search_path = pg_catalog, pg_temp as $$ begin return null; end $$",
     ),
     Weakening("the application may write what it has used", "grant update on thea.quotas to thea_app"),
     Weakening("everyone may count any tenant's rows", "grant execute on function thea.usage_of(text) to public"),

@@ -612,12 +612,19 @@ def test_the_tenant_is_asked_for_in_every_statement(scene: Scene) -> None:
 
 def test_a_session_names_its_tenant_by_one_setting(scene: Scene) -> None:
     functions = scene.ask(
-        "select provolatile::text, prosecdef, proleakproof, proconfig, pg_get_function_sqlbody(oid)"
-        " from pg_proc where pronamespace = 'thea'::regnamespace and proname = 'named_tenant'"
+        "select proname, provolatile::text, prosecdef, proleakproof, proconfig, pg_get_function_sqlbody(oid)"
+        " from pg_proc where pronamespace = 'thea'::regnamespace and proname in ('named_tenant', 'unchecked_tenant')"
+        " order by proname"
     )
-    body = "RETURN NULLIF(current_setting('app.tenant_id'::text, true), ''::text)"
+    named = "NULLIF(current_setting('app.tenant_id'::text, true), ''::text)"
+    # Until the first tenant comes into the directory, it is asked where the session takes none but its tenants.
+    checked = "(current_setting('app.tenants'::text, true) = 'registered'::text) THEN thea.admitted_tenant()"
 
-    assert functions == [("s", False, False, None, body)]
+    bodies = {name: (*marks, " ".join(body.split())) for name, *marks, body in functions}
+    assert bodies == {
+        "named_tenant": ("s", False, False, None, f"RETURN {named}"),
+        "unchecked_tenant": ("s", False, False, None, f"RETURN CASE WHEN {checked} ELSE {named} END"),
+    }
 
 
 def test_every_key_starts_with_the_tenant(scene: Scene) -> None:
