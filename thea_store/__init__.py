@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         UnsafeSchemaError,
     )
     from thea_store.extensions import Aggregate, Extension
+    from thea_store.postgres.values import Range, Vector
     from thea_store.queries.arguments import (
         BigInteger,
         Confidence,
@@ -139,6 +140,7 @@ __all__ = [
     "QueryMismatchError",
     "QueryTimeoutError",
     "QuotaExceededError",
+    "Range",
     "Record",
     "Reminder",
     "Repository",
@@ -165,6 +167,7 @@ __all__ = [
     "User",
     "UserChanges",
     "UserOverview",
+    "Vector",
     "WorkReport",
     "Worker",
     "__version__",
@@ -217,6 +220,7 @@ _EXPORTS = {
     ),
     "thea_store.repositories.audit": ("AuditEntry",),
     "thea_store.extensions": ("Aggregate", "Extension"),
+    "thea_store.postgres.values": ("Range", "Vector"),
     "thea_store.queries.arguments": (
         "BigInteger",
         "Confidence",

@@ -333,7 +333,7 @@ async def _start_embedded(settings: Settings, extensions: Sequence[Extension], r
 
     server = await resources.enter_async_context(EmbeddedPostgres(settings.url.removeprefix(EMBEDDED) or None))
     lineages = [extension.lineage for extension in extensions]
-    await asyncio.to_thread(migrate, server.migrator_url, lineages=lineages)
+    await asyncio.to_thread(migrate, server.migrator_url, lineages=lineages, superuser_url=server.superuser_url)
     return settings.model_copy(update={"url": server.app_url, "migrator_url": server.migrator_url})
 
 

@@ -66,6 +66,7 @@ def test_it_writes_the_packages_files(planner: Path) -> None:
 def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(planner: Path, run: Run) -> None:
     more = ["--column", "name:text", "--column", "tags:text[]", "--column", "data:jsonb", "--column", "key:uuid?"]
     columns = [*more, "--column", "rank:integer", "--column", "weight:float?", "--column", "day:date?"]
+    columns += ["--column", "during:tstzrange", "--column", "span:int4range?", "--column", "price:numeric?"]
     assert (
         run(
             "new", "aggregate", "appointment_requests", "--extension", "planner", *columns, "--hangs-on", "tasks"

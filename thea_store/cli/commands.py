@@ -271,7 +271,10 @@ async def _migrate(tell: Callable[[str, float], None], *, dry_run: bool, back: d
             return await asyncio.to_thread(
                 migrator.rollback, url, lineages=lineages, dry_run=dry_run, on_progress=tell, **back
             )
-        return await asyncio.to_thread(migrator.migrate, url, lineages=lineages, dry_run=dry_run, on_progress=tell)
+        superuser = server.superuser_url if server else None
+        return await asyncio.to_thread(
+            migrator.migrate, url, lineages=lineages, dry_run=dry_run, on_progress=tell, superuser_url=superuser
+        )
 
 
 async def _check() -> tuple[Findings, list[str]]:
@@ -286,7 +289,9 @@ async def _check() -> tuple[Findings, list[str]]:
     lineages = [extension.lineage for extension in extensions]
     async with AsyncExitStack() as resources:
         if server := await embedded_server(settings.url, resources):
-            await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
+            await asyncio.to_thread(
+                migrator.migrate, server.migrator_url, lineages=lineages, superuser_url=server.superuser_url
+            )
         address = settings.address(server.app_url if server else None)
         findings = await asyncio.to_thread(inspect, address, SQL_FILES, extensions, GROUP_FILES)
         unread = any(described.failure for described in findings.described)

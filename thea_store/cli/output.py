@@ -19,7 +19,6 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColum
 from rich.table import Table
 
 from thea_store.migrator.files import lineage_of
-from thea_store.postgres.types import spelled
 from thea_store.queries.query import TENANT
 from thea_store.telegram.importer import ImportReport, TelegramImport
 from thea_store.telegram.message import named_chat
@@ -128,7 +127,7 @@ def check_as_json(findings: Findings, problems: Sequence[str]) -> dict[str, Any]
                 "name": described.query.name,
                 "source": str(described.query.source),
                 "parameters": _parameters(described),
-                "columns": {column.name: spelled(column.type_oid) for column in described.columns},
+                "columns": {column.name: column.type for column in described.columns},
                 "record": _record(described),
             }
             for described in findings.described
@@ -176,8 +175,8 @@ def _newest(findings: Findings) -> str | None:
 
 def _parameters(described: Described) -> dict[str, str | None]:
     """The type of each on the server, which tells none of a query that it refuses."""
-    names, oids = described.query.parameters, described.parameter_oids
-    return {name: spelled(oids[place]) if oids else None for place, name in enumerate(names)}
+    names, types = described.query.parameters, described.parameters
+    return {name: types[place] if types else None for place, name in enumerate(names)}
 
 
 def _returns(described: Described) -> str:

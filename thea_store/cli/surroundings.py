@@ -78,7 +78,9 @@ async def with_server(settings: Settings, resources: AsyncExitStack, group: str 
         return settings
     if settings.url == EMBEDDED:
         lineages = [extension.lineage for extension in find_extensions(settings.extensions)]
-        await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
+        await asyncio.to_thread(
+            migrator.migrate, server.migrator_url, lineages=lineages, superuser_url=server.superuser_url
+        )
     urls = {"url": server.url_of(group), "migrator_url": server.migrator_url, "worker_url": server.worker_url}
     return settings.model_copy(update=urls)
 
@@ -101,5 +103,7 @@ async def migrated_url(extensions: Sequence[Extension], resources: AsyncExitStac
 
     server = await resources.enter_async_context(EmbeddedPostgres())
     lineages = [extension.lineage for extension in extensions]
-    await asyncio.to_thread(migrator.migrate, server.migrator_url, lineages=lineages)
+    await asyncio.to_thread(
+        migrator.migrate, server.migrator_url, lineages=lineages, superuser_url=server.superuser_url
+    )
     return server.app_url

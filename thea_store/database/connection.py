@@ -16,7 +16,7 @@ import asyncpg
 from pydantic_core import from_json, to_json
 
 from thea_store.database import messages
-from thea_store.database.driver import connect_arguments
+from thea_store.database.driver import connect_arguments, sent
 from thea_store.database.failures import is_misconfigured, is_silent, is_unavailable, unreachable
 from thea_store.database.origin import cut_off_in_children
 from thea_store.errors import StoreError, StoreUnavailableError, UnsafeRoleError
@@ -109,7 +109,7 @@ class Connection:
 
     async def fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         """The rows of one statement."""
-        return await self.raw.fetch(sql, *values)
+        return await self.raw.fetch(sql, *sent(values))
 
     async def fetch_behind(self, before: bytes, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         """The rows of one statement, with the messages `before` it in its own round trip and transaction.
@@ -126,7 +126,7 @@ class Connection:
         self.dangling = bool(before)
         raw._transport.write(before)  # noqa: SLF001
         try:
-            rows: list[asyncpg.Record] = await protocol.bind_execute(statement, values, "", 0, False, None)  # noqa: FBT003
+            rows: list[asyncpg.Record] = await protocol.bind_execute(statement, sent(values), "", 0, False, None)  # noqa: FBT003
         finally:
             self.sent = protocol.queries_count != count
             self.dangling = self.dangling and not self.sent

@@ -1,20 +1,23 @@
-"""A database's address as asyncpg takes it."""
+"""A database's address, and values, as asyncpg takes them."""
 
 from __future__ import annotations
 
 import getpass
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import asyncpg
+
 from thea_store.errors import StoreUnavailableError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.postgres.url_options import asyncpg_query, driver_settings
+from thea_store.postgres.values import Range
 
-__all__ = ["connect_arguments"]
+__all__ = ["connect_arguments", "sent"]
 
 _SYSTEM = "system"
 
@@ -84,3 +87,15 @@ def _system_tls(query: Mapping[str, str]) -> ssl.SSLContext:
     if version := query.get("ssl_max_protocol_version"):
         context.maximum_version = ssl.TLSVersion[version.replace(".", "_")]
     return context
+
+
+def sent(values: Sequence[object]) -> Sequence[object]:
+    """The values as the driver takes them: ranges as its own."""
+    if Range not in map(type, values):
+        return values
+    return [_sent_range(value) if isinstance(value, Range) else value for value in values]
+
+
+def _sent_range(value: Range[Any]) -> asyncpg.Range[Any]:
+    first, last = value.bounds
+    return asyncpg.Range(value.lower, value.upper, lower_inc=first == "[", upper_inc=last == "]", empty=value.empty)

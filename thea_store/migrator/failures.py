@@ -10,6 +10,7 @@ import psycopg
 
 from thea_store.errors import MigrationError, OutcomeUnknownError, StoreError, StoreUnavailableError
 from thea_store.migrator.splitting import Statement
+from thea_store.postgres.types import remedy as lacking
 
 __all__ = ["bookkeeping", "failed", "location", "one_line"]
 
@@ -33,7 +34,8 @@ def failed(
         return OutcomeUnknownError(f"{place}: the connection broke during the commit; run again to see and to go on")
     if broken:
         return StoreUnavailableError(f"{place}: the connection broke; nothing of it was done: run again")
-    remedy = _REMEDIES.get(error.sqlstate or "", "correct it and run again")
+    lacks = lacking(error.sqlstate, error.diag.message_primary or "")
+    remedy = lacks or _REMEDIES.get(error.sqlstate or "", "correct it and run again")
     if blockers and error.sqlstate == _LOCK_TIMEOUT:
         remedy += f". It waited for {', and '.join(blockers)}"
     return MigrationError(f"{place}: {_message(error)}. Nothing of it was done; {remedy}.")

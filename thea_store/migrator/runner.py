@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["migrate", "pending", "rollback", "status"]
 
 _DAY = 86_400
+_ASKS = re.compile(r"create\s+extension\s+if\s+not\s+exists\s", re.IGNORECASE)
 _Progress = Callable[[str, float], None]
 
 
@@ -45,12 +47,15 @@ def migrate(
     lock_timeout: float = 10.0,
     wait: float = 60.0,
     on_progress: _Progress | None = None,
+    superuser_url: str | None = None,
 ) -> list[str]:
     """Apply what is pending, in order; return the ids applied, or with `dry_run` those that would be.
 
     Each migration is one transaction, its mark included: a crash or an error leaves those before it
     applied and nothing of it. `lock_timeout` bounds the wait for a table in use, `wait` the one for
-    another migrator (seconds). `on_progress` is called after each with its id and seconds.
+    another migrator (seconds). `on_progress` is called after each with its id and seconds. On a server of one's own,
+    the superuser at `superuser_url` first creates the server's extensions that migrations ask for by
+    `create extension if not exists`, which no other login may.
 
     `MigrationError`: a file or the database's state forbids it, or a migration failed.
     `StoreUnavailableError`: no connection, or it broke. `OutcomeUnknownError`: it broke at a commit.
@@ -59,6 +64,8 @@ def migrate(
     with _session(url, lock_timeout, wait) as backend:
         if dry_run:
             return [migration.id for migration in to_apply(migrations, backend.applied())]
+        if superuser_url is not None:
+            _create_extensions(superuser_url, migrations)
         done: list[str] = []
         with backend.lock(wait):
             # Asked anew each time: a plain yoyo may have come in between two.
@@ -114,6 +121,18 @@ def _session(url: str, lock_timeout: float, wait: float) -> Iterator[Backend]:
 
     with Backend(url, lock_timeout) as backend:
         yield backend
+
+
+def _create_extensions(superuser_url: str, migrations: Iterable[Migration]) -> None:
+    """What the server cannot create, the migration that asks for it will tell."""
+    asked = [each.sql for migration in migrations for each in migration.statements if _ASKS.match(each.sql)]
+    if not asked:
+        return
+    import psycopg  # noqa: PLC0415 - as the backend
+
+    for statement in asked:
+        with suppress(psycopg.Error), psycopg.connect(superuser_url, autocommit=True) as connection:
+            connection.execute(statement.encode())
 
 
 def _next(backend: Backend, migrations: list[Migration], wait: float) -> Migration | None:

@@ -107,7 +107,8 @@ class TestServer:
             # Under another name until it is complete: a run that dies leaves no half a template.
             building = new_name()
             self._create(connection, building, "template0")
-            migrate(self.database(building).migrator_url, lineages=self._lineages)
+            made = self.database(building)
+            migrate(made.migrator_url, lineages=self._lineages, superuser_url=made.superuser_url)
             do(connection, f"alter database {building} rename to {self._template}")
             # A visitor would hinder its cloning.
             do(connection, f"alter database {self._template} with allow_connections false")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import selectors
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import zip_longest
 from types import MappingProxyType
@@ -20,11 +20,12 @@ from thea_store.errors import MigrationRequiredError, QueryFileError, StoreError
 from thea_store.extensions import Extension
 from thea_store.migrator import Lineage, pending
 from thea_store.postgres.session import fixed_locally
-from thea_store.postgres.types import fits, is_model, is_optional, spelled
+from thea_store.postgres.types import fits, is_model, is_optional
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source, SqlFile
 from thea_store.verification.conditions_counted import too_few_conditions
 from thea_store.verification.groups import groups_of, serves_tenants
+from thea_store.verification.live_types import lacking_types, names_of, type_name
 from thea_store.verification.login import Power, powers
 from thea_store.verification.protection import lacks_of, protected_tables
 
@@ -58,9 +59,12 @@ class Column:
     """A result column as the server describes it."""
 
     name: str
-    type_oid: int
+    type: str
+    """The type's name."""
     origin: tuple[int, int]
     """The table's oid and the column's number in it; zeros for an expression."""
+    modifier: int = -1
+    """What the type says in brackets, as the server has it; -1 for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class Described:
 
     query: Query[Any]
     columns: tuple[Column, ...] = ()
-    parameter_oids: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
+    """The names of the parameters' types."""
     failure: str | None = None
     place: Source | None = None
     """The line that the failure is about, where the server tells."""
@@ -103,6 +108,8 @@ class Findings:
     """What tables of extensions lack to keep tenants apart, a sentence with its fix for each."""
     unbound: tuple[str, ...] = ()
     """Queries of extensions with fewer conditions on the tenant than tables of tenants, with `file:line`."""
+    lacking_types: tuple[str, ...] = ()
+    """What to do about types of queries that the server refuses and the database lacks."""
 
 
 def inspect(
@@ -142,10 +149,11 @@ def _found(connection: Connection[Any], queries: Sequence[Query[Any]], extension
     server = _identify(connection)
     if server.applied is None:
         return Findings(server, (), frozenset())
-    described = tuple(_describe(connection, queries))
+    described = tuple(_with_types(connection, _describe(connection, queries)))
     not_null = _not_null(connection, described)
     if not extensions:
         return Findings(server, described, not_null)
+    refused = [one.query for one in described if one.failure is not None]
     schemas = [extension.name for extension in extensions]
     shared = [table for extension in extensions for table in extension.shared_tables]
     return Findings(
@@ -154,7 +162,30 @@ def _found(connection: Connection[Any], queries: Sequence[Query[Any]], extension
         not_null,
         lacks_of(connection, schemas, shared),
         tuple(_unbound(extensions, protected_tables(connection))),
+        lacking_types(connection, [kind for query in refused for kind in _kinds(query)]),
     )
+
+
+def _kinds(query: Query[Any]) -> list[Any]:
+    """The annotations of its parameters and columns."""
+    record = query.record
+    return [*query.types.values(), *(_annotations(record).values() if is_model(record) else [record])]
+
+
+def _with_types(connection: Connection[Any], described: Sequence[Described]) -> Sequence[Described]:
+    """All with the names of their types, also of those that only the server knows."""
+    named = [type_ for one in described for type_ in (*one.parameters, *(column.type for column in one.columns))]
+    names = names_of(connection, named)
+    if not names:
+        return described
+    return [
+        replace(
+            one,
+            parameters=tuple(names.get(type_, type_) for type_ in one.parameters),
+            columns=tuple(replace(column, type=names.get(column.type, column.type)) for column in one.columns),
+        )
+        for one in described
+    ]
 
 
 def _unbound(extensions: Sequence[Extension], tables: frozenset[str]) -> Iterator[str]:
@@ -224,7 +255,7 @@ def mismatches(findings: Findings) -> list[str]:
         for described in findings.described
         for problem in _problems(described, findings.not_null)
     ]
-    return [*misfits, *findings.unbound]
+    return [*findings.lacking_types, *misfits, *findings.unbound]
 
 
 # --- asking -------------------------------------------------------------------------------------
@@ -339,10 +370,12 @@ def _described(query: Query[Any], prepared: PGresult, told: PGresult) -> Describ
         place = query.source_at(int(position)) if position else None
         return Described(query, failure=message.decode(errors="replace"), place=place)
     columns = tuple(
-        Column((told.fname(i) or b"").decode(), told.ftype(i), (told.ftable(i), told.ftablecol(i)))
+        Column(
+            (told.fname(i) or b"").decode(), type_name(told.ftype(i)), (told.ftable(i), told.ftablecol(i)), told.fmod(i)
+        )
         for i in range(told.nfields)
     )
-    return Described(query, columns, tuple(told.param_type(i) for i in range(told.nparams)))
+    return Described(query, columns, tuple(type_name(told.param_type(i)) for i in range(told.nparams)))
 
 
 def _not_null(connection: Connection[Any], described: Sequence[Described]) -> frozenset[tuple[int, int]]:
@@ -367,9 +400,9 @@ def _problems(described: Described, not_null: frozenset[tuple[int, int]]) -> lis
 def _parameter_problems(described: Described) -> list[str]:
     query = described.query
     return [
-        f"the parameter :{name} is {spelled(oid)} on the server, which the declared type does not fit"
-        for name, oid in zip(query.parameters, described.parameter_oids, strict=True)
-        if not fits(oid, query.types[name])
+        f"the parameter :{name} is {type_} on the server, which the declared type does not fit"
+        for name, type_ in zip(query.parameters, described.parameters, strict=True)
+        if not fits(type_, query.types[name])
     ]
 
 
@@ -385,8 +418,9 @@ def _column_problems(described: Described, not_null: frozenset[tuple[int, int]])
             problems.append(f"the column {column.name} has no field in {_record(query)}")
             continue
         annotation = fields[column.name]
-        if not fits(column.type_oid, annotation):
-            found = spelled(column.type_oid)
+        dimensions = column.modifier if column.type == "vector" and column.modifier > 0 else None
+        if not fits(column.type, annotation, dimensions):
+            found = f"{column.type}({dimensions})" if dimensions else column.type
             problems.append(f"the column {column.name} is {found}, which {_record(query)} does not take")
         elif _may_be_null(query, column, not_null) and not is_optional(annotation):
             problems.append(

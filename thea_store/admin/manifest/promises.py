@@ -10,7 +10,7 @@ import psycopg
 from psycopg import errors
 
 from thea_store.admin.manifest.records import DECLARED, SAID, Connection, Manifest, Promise, connected
-from thea_store.postgres.types import is_model, spelled
+from thea_store.postgres.types import is_model
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source
 from thea_store.verification.left_out import left_out
@@ -94,10 +94,10 @@ def _problems(promise: Promise, found: Described, findings: Findings) -> list[st
     names = [column.name for column in found.columns]
     if names != list(promise.columns):
         return [f"its columns were {', '.join(promise.columns)}, and are {', '.join(names)}"]
-    parameters = zip(promise.parameters.items(), map(spelled, found.parameter_oids), strict=True)
+    parameters = zip(promise.parameters.items(), found.parameters, strict=True)
     problems = [f"the parameter :{name} was {was}, and is {now}" for (name, was), now in parameters if was != now]
     for column in found.columns:
-        was, now = promise.columns[column.name], spelled(column.type_oid)
+        was, now = promise.columns[column.name], column.type
         if (type_ := was.removesuffix(DECLARED).removesuffix(SAID)) != now:
             problems.append(f"the column {column.name} was {type_}, and is {now}")
         if was.endswith(DECLARED) and column.origin not in findings.not_null:

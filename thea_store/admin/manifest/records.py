@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict
 from thea_store.errors import StoreError
 from thea_store.extensions import Extension
 from thea_store.migrator import Migration
-from thea_store.postgres.types import spelled
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, SqlFile
 from thea_store.verification.left_out import left_out
@@ -101,13 +100,10 @@ def _promise(connection: Connection, described: Described, findings: Findings) -
     query = described.query
     if described.failure is not None:
         raise StoreError(f"{query.source}: {query.name}: the server refuses it: {described.failure}")
-    types = [spelled(oid) for oid in described.parameter_oids]
     return Promise(
         sql=query.text.split("\n"),
-        parameters=dict(zip(query.parameters, types, strict=True)),
-        columns={
-            column.name: spelled(column.type_oid) + _nullness(query, column, findings) for column in described.columns
-        },
+        parameters=dict(zip(query.parameters, described.parameters, strict=True)),
+        columns={column.name: column.type + _nullness(query, column, findings) for column in described.columns},
         omits=left_out(connection, query),
     )
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from thea_store.errors import InvalidArgumentError
+from thea_store.postgres.values import Vector
 
 __all__ = ["Aggregate", "Column", "Parent", "checked_name", "column", "parent", "singular"]
 
-_COLUMN = re.compile(r"([a-z][a-z0-9_]{0,47}):([a-z0-9 ]+(?:\[\])?)(\??)")
+_COLUMN = re.compile(r"([a-z][a-z0-9_]{0,47}):([a-z0-9 ]+(?:\[\]|\([0-9]+\))?)(\??)")
+_VECTOR = re.compile(r"vector\(([0-9]+)\)")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 _KEPT = frozenset(
@@ -43,6 +45,8 @@ class _Kind(NamedTuple):
     """A value for the tests, in Python."""
     other: str = ""
     """Another one."""
+    extension: str | None = None
+    """The server's extension that has the type."""
 
 
 _MOMENT = "datetime(2026, 3, 2, 10, tzinfo=UTC)"
@@ -61,6 +65,7 @@ _KINDS = {
         _MOMENT,
         _MOMENT.replace("10", "11"),
     ),
+    "numeric": _Kind("numeric", "Decimal", "Decimal", ("decimal Decimal",), None, 'Decimal("0.5")', 'Decimal("0.25")'),
     "date": _Kind("date", "date", "date", ("datetime date",), None, "date(2026, 3, 2)", "date(2026, 3, 3)"),
     "uuid": _Kind("uuid", "UUID", "UUID", ("uuid UUID",), None, "UUID(int=1)", "UUID(int=2)"),
     "jsonb": _Kind(
@@ -73,6 +78,24 @@ _KINDS = {
         '{"color": "azul"}',
     ),
     "text[]": _Kind("text[]", "list[str]", "list[Name]", ("thea_store Name",), "'{}'", '["casa"]', '["casa", "hoy"]'),
+}
+_KINDS |= {
+    f"{name}range": _Kind(
+        f"{name}range",
+        f"Range[{bound}]",
+        f"Range[{argument}]",
+        (*imports, "thea_store Range"),
+        None,
+        f"Range({sample})",
+        f"Range({sample}, {other})" if other else f"Range(None, {sample})",
+    )
+    for name, bound, argument, imports, sample, other in (
+        ("tstz", "datetime", "Moment", ("datetime datetime", "thea_store Moment"), _MOMENT, ""),
+        ("date", "date", "date", ("datetime date",), "date(2026, 3, 2)", "date(2026, 3, 9)"),
+        ("int4", "int", "Integer", ("thea_store Integer",), "3", "5"),
+        ("int8", "int", "BigInteger", ("thea_store BigInteger",), "3", "5"),
+        ("num", "Decimal", "Decimal", ("decimal Decimal",), 'Decimal("0.5")', 'Decimal("1.5")'),
+    )
 }
 _SAME = {"bool": "boolean", "int": "integer", "float": "double precision", "timestamp with time zone": "timestamptz"}
 
@@ -163,9 +186,27 @@ def column(text: str) -> Column:
     name, kind = match[1], _SAME.get(match[2], match[2])
     if name in _KEPT or name in _WORDS_OF_SQL:
         raise InvalidArgumentError("--column", f"{name} is a column that every table has, or a word of SQL: rename it")
+    if vector := _VECTOR.fullmatch(kind):
+        return Column(name, _vector(int(vector[1])), is_optional=bool(match[3]))
     if kind not in _KINDS:
-        raise InvalidArgumentError("--column", f"{kind} is no type that this knows; it knows {', '.join(_KINDS)}")
+        known = ", ".join([*_KINDS, "vector(DIMENSIONS)"])
+        raise InvalidArgumentError("--column", f"{kind} is no type that this knows; it knows {known}")
     return Column(name, _KINDS[kind], is_optional=bool(match[3]))
+
+
+def _vector(dimensions: int) -> _Kind:
+    Vector(dimensions)  # which knows how many there may be
+    annotation = f"Annotated[list[float], Vector({dimensions})]"
+    return _Kind(
+        f"vector({dimensions})",
+        annotation,
+        annotation,
+        ("thea_store Vector", "typing Annotated"),
+        None,
+        f"[0.5] * {dimensions}",
+        f"[0.25] * {dimensions}",
+        "vector",
+    )
 
 
 def parent(text: str, extension: str) -> Parent:

@@ -261,8 +261,8 @@ def aggregate_tests(aggregate: Aggregate, tests_of_parents: Mapping[str, str]) -
     record, repository = aggregate.record, aggregate.repository
     imports = {"thea_store Store", f"{aggregate.extension}.{aggregate.name} {repository}"}
     for column in aggregate.columns:
-        imports |= {need for need in column.kind.imports if not need.startswith(("thea_store ", "typing "))}
-        imports |= {"datetime UTC"} if column.kind.sql == "timestamptz" else set()
+        words = set(re.findall(r"\w+", column.kind.sample + column.kind.other))
+        imports |= {need for need in (*column.kind.imports, "datetime UTC") if need.split(" ")[1] in words}
     parents = _parents(aggregate)
     makers, more = _makers(tests_of_parents)
     imports |= more
@@ -424,7 +424,7 @@ def _imports(needs: set[str], own: str = "") -> str:
         module, name = need.split(" ")
         by_module.setdefault(module, set()).add(name)
     plain = sorted(by_module.pop("!", ()))
-    standard = {"collections.abc", "datetime", "pathlib", "typing", "uuid"}
+    standard = {"collections.abc", "datetime", "decimal", "pathlib", "typing", "uuid"}
     groups = [
         [_import(module, by_module[module]) for module in sorted(by_module) if module in standard],
         [

@@ -56,11 +56,17 @@ comment on table {table} is 'no person: its rows hang on nobody';
 """
     )
     body = ",\n".join(f"  {line}" for line in lines)
+    extensions = sorted({column.kind.extension for column in aggregate.columns if column.kind.extension})
+    asked = "".join(
+        f"-- A superuser does this beforehand, once in each database; where it is there, this does nothing.\n"
+        f"create extension if not exists {extension} schema public;\n\n"
+        for extension in extensions
+    )
     up = f"""-- depends: {depends}
 
 -- Why: the {name.replace("_", " ")} of a tenant.
 
-create table {table} (
+{asked}create table {table} (
 {body}
 );
 

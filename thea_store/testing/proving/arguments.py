@@ -20,11 +20,12 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
 
 from thea_store.errors import StoreError
+from thea_store.postgres.values import Range, Vector
 from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
 from thea_store.verification.conditions_parsed import names
 
-__all__ = ["Rows", "argument_sets"]
+__all__ = ["Rows", "argument_sets", "as_argument"]
 
 Values = dict[str, Any]
 
@@ -62,6 +63,15 @@ class Rows:
             if above is not None and parent != table:
                 whole |= self._whole(parent, above)
         return whole | row
+
+
+def as_argument(value: Any, type_: str) -> Any:
+    """What the driver has of a column of this type, as an argument is given."""
+    if type_.endswith("range") and value is not None:
+        return TypeAdapter(Range[Any]).validate_python(value)
+    if type_.startswith("vector") and value is not None:
+        return [float(number) for number in value[1:-1].split(",")]
+    return value
 
 
 def argument_sets(
@@ -117,6 +127,8 @@ def _candidates(name: str, kind: Any, row: Values, *, wide: bool) -> Iterator[An
     if name in row:
         yield row[name]
     yield from (value for column, value in row.items() if column.startswith(f"{name}_"))
+    if dimensions := _dimensions(kind):
+        yield [1.0] * dimensions
     bare = _bare(kind)
     if get_origin(bare) is list:
         yield [_value(name.removesuffix("s"), get_args(bare)[0], row, wide=wide)]
@@ -128,8 +140,15 @@ def _candidates(name: str, kind: Any, row: Values, *, wide: bool) -> Iterator[An
     yield 1000 if wide else 1
     yield 1.0
     yield _EARLY if name.startswith("after") or name.endswith("_from") else _LATE
-    yield from (_WORD, {_WORD: 1}, UUID(int=0))
+    yield from (_WORD, {_WORD: 1}, UUID(int=0), Range[Any]())
     yield None
+
+
+def _dimensions(kind: Any) -> int:
+    """Of a vector; 0 for anything else."""
+    parts = get_args(kind)
+    own = (part.dimensions for part in parts if isinstance(part, Vector))
+    return next(own, 0) or next(filter(None, map(_dimensions, parts)), 0)
 
 
 def _bare(kind: Any) -> Any:

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from thea_store.database.connection import Connector
 from thea_store.postgres.url import DatabaseUrl
-from thea_store.testing.proving.arguments import Rows
+from thea_store.testing.proving.arguments import Rows, as_argument
 from thea_store.testing.proving.rows import Table, tables_of
 from thea_store.testing.server import TestDatabase
 from thea_store.verification.conditions_parsed import Catalog, catalog_of
@@ -129,7 +129,11 @@ async def _rows(superuser: Any, tables: Sequence[Table], tenant: str) -> Rows:
     for table in tables:
         # In the order of making; the ids of the audit log are in none.
         ordered = f"select * from {table.name} t where tenant_id = $1 order by to_jsonb(t) ->> 'at', id"  # noqa: S608 - the catalog's own name
-        rows[table.name] = [dict(row) for row in await superuser.fetch(ordered, tenant)]
+        types = {column.name: column.type for column in table.columns}
+        rows[table.name] = [
+            {name: as_argument(value, types.get(name, "")) for name, value in row.items()}
+            for row in await superuser.fetch(ordered, tenant)
+        ]
     return Rows(rows, {table.name: table.parents for table in tables}, {table.name: table.unique for table in tables})
 
 

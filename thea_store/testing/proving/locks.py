@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from thea_store.database.connection import set_local
+from thea_store.database.driver import sent
 from thea_store.queries.binding import bind
 from thea_store.queries.file import Query
 from thea_store.testing.proving.arguments import argument_sets
@@ -119,7 +120,7 @@ class TwoLocks:
         try:
             if not locks.row_security:
                 await self._weaken(connection, query)
-            rows = await connection.fetch(text, *bind(query, locks.argument, values).arguments)
+            rows = await connection.fetch(text, *sent(bind(query, locks.argument, values).arguments))
             if world is self._of.shared and await self._digest(connection) != self._of.untouched:
                 return "the other tenant is changed"
         except Exception as error:
