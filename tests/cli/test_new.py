@@ -85,6 +85,7 @@ def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(pla
         ["pyright", "planner"],
         ["pytest", "-q", "-p", "no:cacheprovider"],
         ["thea-store", "check"],
+        ["thea-store", "doctor"],
         ["thea-store", "prove", "--extension", "planner"],
         ["thea-store", "manifest"],
         ["thea-store", "check", "--offline"],

@@ -43,6 +43,10 @@ TABLES = {
     + "create unique index crossing_id_key on leaky.crossing (id);"
     + " alter table leaky.crossing add column other_id bigint"
     + " constraint crossing_other_fkey references leaky.crossing (id);\n",
+    "truncatable": _PROTECTED + "grant truncate on leaky.truncatable to thea_app;\n",
+    "copies": "create table leaky.copies (tenant_id text, title text);"
+    " grant select, insert on leaky.copies to thea_app;\n",
+    "heir": "create table leaky.heir () inherits (leaky.tasks); grant select, insert on leaky.heir to thea_app;\n",
     "unaudited": _PROTECTED + "drop trigger audit on leaky.unaudited;\n",
     "cache": "create table leaky.cache (key text primary key, value jsonb);"
     " grant select, insert, update, delete on leaky.cache to thea_app;\n",
@@ -77,6 +81,12 @@ QUERIES = {
     "moved": f"update leaky.tasks t set tenant_id = :title where t.tenant_id = :tenant_id returning {_COLUMNS}",
     "swept": f"with gone as (delete from leaky.tasks where id = :id returning id)"
     f" select {_COLUMNS} from leaky.tasks t, gone where t.tenant_id = :tenant_id",
+    "another_session": f"select {_COLUMNS} from (select set_config('app.tenant_id', :title, true)) s, leaky.tasks t"
+    " where t.tenant_id = :tenant_id limit :limit",
+    "as_xml": f"select {_COLUMNS} from leaky.tasks t where t.tenant_id = :tenant_id"
+    " and xmlexists('//title' passing query_to_xml('select title from leaky.tasks', true, false, '')) limit :limit",
+    "coalesced": f"select {_COLUMNS} from leaky.tasks t where t.tenant_id = coalesce(:tenant_id, t.tenant_id)"
+    " and (:tenant_id = t.tenant_id) is not false limit :limit",
     "through_a_view": f"select {_COLUMNS} from leaky.everything t where t.id = :id and :tenant_id::text is not null",
 }
 _TYPES = {"limit": Limit, "title": LongText, "id": Id}

@@ -101,6 +101,9 @@ def _root(
     ] = False,
 ) -> None:
     """The data layer of a multi-tenant assistant on PostgreSQL."""
+    # As with `python -m`: an extension, or a worker's handler, may stand in the current directory.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -43,8 +42,6 @@ def find_extensions(setting: str | None, name: str | None = None) -> list[Extens
     """
     from thea_store.extensions import discover  # noqa: PLC0415
 
-    if "" not in sys.path:  # as with `python -m`: an extension may stand in the current directory
-        sys.path.insert(0, "")
     found = {extension.name: extension for extension in discover((), setting or "")}
     if name is not None and name not in found:
         found |= {extension.name: extension for extension in discover((), f"{name}:{name.upper()}")}

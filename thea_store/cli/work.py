@@ -153,8 +153,6 @@ async def _print_reminder(_tx: StoreTransaction, reminder: Reminder) -> None:
 def _found(place: str) -> Handler:
     """The function at `module:name`; `InvalidArgumentError` where there is none."""
     module, colon, name = place.partition(":")
-    if "" not in sys.path:  # as with `python -m`: it may stand in the current directory
-        sys.path.insert(0, "")
     try:
         function: Any = getattr(importlib.import_module(module), name) if colon and module else None
     except (ImportError, AttributeError) as error:

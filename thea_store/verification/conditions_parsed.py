@@ -95,6 +95,18 @@ def catalog_of(connection: Connection[Any], schemas: Sequence[str], shared_table
     )
 
 
+_SETTINGS = frozenset({"set_config"})
+# They run a statement that is a text, or read what a text names.
+_READ_MORE = frozenset(
+    {
+        *(f"{what}_to_xml{more}" for what in ("query", "table", "cursor") for more in ("", "schema")),
+        *(f"{what}_to_xml_and_xmlschema" for what in ("query", "table", "schema", "database")),
+        *(f"{what}_to_xml{more}" for what in ("schema", "database") for more in ("", "schema")),
+        *("ts_stat", "dblink", "dblink_exec", "dblink_open", "dblink_fetch"),
+    }
+)
+
+
 def called(query: Query[Any]) -> set[str]:
     """The functions that the statement calls, by name."""
     return {".".join(name_of(node)) for node in nodes(parsed(query)) if node.kind == "FuncCall"}
@@ -182,7 +194,7 @@ def _judged(query: Query[Any], catalog: Catalog) -> Iterator[_Finding]:
             yield from _judged_insert(level, tenant, catalog)
         if level.kind in {"UpdateStmt", "OnConflictClause"} and TENANT in targets(level.get("targetList")):
             yield 0, "it moves rows to another tenant"
-        if level.kind == "FuncCall" and name_of(level)[0] in catalog.schemas:
+        if level.kind == "FuncCall":
             yield from _judged_call(level, tenant, catalog)
     for node in found:
         if node.kind == "RangeVar" and not any(node is one for one in seen):
@@ -246,8 +258,12 @@ def _judged_insert(level: Node, tenant: int, catalog: Catalog) -> Iterator[_Find
 
 
 def _judged_call(call: Node, tenant: int, catalog: Catalog) -> Iterator[_Finding]:
-    name = ".".join(name_of(call))
-    if name in _OF_THE_CATALOG:
+    name, last = ".".join(name_of(call)), name_of(call)[-1]
+    if last in _SETTINGS:
+        yield call.location, f"{last} may say whose rows the session sees: do without it"
+    if last in _READ_MORE:
+        yield call.location, f"{last} reads rows of which no condition is asked: do without it"
+    if name in _OF_THE_CATALOG or name_of(call)[0] not in catalog.schemas:
         return
     if name not in {*catalog.functions, *catalog.readers}:
         yield call.location, f"{name} is no function that takes the tenant first"

@@ -70,6 +70,17 @@ lacks as (
   left join pg_catalog.pg_attribute b on b.attrelid = k.confrelid and b.attnum = k.confkey[1]
   where (a.attname, b.attname) is distinct from ('tenant_id', 'tenant_id')
   union all
+  select t.name,
+    format('%%s may %%s it, which no policy binds', coalesce(r.rolname, 'everybody'), lower(g.privilege_type)),
+    format('revoke %%s on %%s from %%s', lower(g.privilege_type), t.name, coalesce(quote_ident(r.rolname), 'public'))
+  from tables t
+  join pg_catalog.pg_class c on c.oid = t.oid
+  cross join lateral pg_catalog.aclexplode(c.relacl) g
+  left join pg_catalog.pg_roles r on r.oid = g.grantee
+  where t.relkind in ('r', 'p')
+    and g.privilege_type in ('TRUNCATE', 'TRIGGER')
+    and (g.grantee = 0 or r.rolname in ('thea_app', 'thea_readonly'))
+  union all
   select name, 'it is a view with the rights of its owner, whom no policy binds',
     'create it `with (security_invoker = true)`'
   from tables

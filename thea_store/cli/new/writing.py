@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -159,8 +158,6 @@ def _check_names(made: Aggregate) -> None:
 
 def _existing(package: Path, extension: str, name: str) -> Aggregate:
     """An aggregate that was written before, as far as a new query needs to know it."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     try:
         module = importlib.import_module(f"{extension}.{name}")
         record = next(

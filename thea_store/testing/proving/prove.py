@@ -112,7 +112,8 @@ class _Proof:
             wanted = [name for name in tables if self._is_ours(name)]
             for name in wanted:  # grows by the parents of what is in it
                 wanted += [parent for parent in tables[name].parents.values() if parent not in wanted]
-            fill(connection, [table for name, table in tables.items() if name in wanted], tenant)
+            is_open = {fault.name for fault in self._faults if fault.rule == "protected"}
+            fill(connection, [table for name, table in tables.items() if name in wanted], tenant, is_open)
 
     # --- what the catalog and the statements say ---------------------------------------------------
 
