@@ -162,8 +162,10 @@ def test_one_extension_is_compared_by_its_name(run: Run) -> None:
     assert run("manifest", "--extension", "planner").exit_code == 0
     same = run("check", "--offline", "--extension", "planner")
     misused = run("check", "--extension", "planner")
+    unknown = run("prove", "--extension", "trees")
 
-    assert (unwritten.exit_code, same.exit_code, misused.exit_code) == (1, 0, 2)
+    assert (unwritten.exit_code, same.exit_code, misused.exit_code, unknown.exit_code) == (1, 0, 2, 2)
+    assert "there is no extension trees" in unknown.output
     assert same.stdout == "all fit\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from thea_store.cli.conventions import say
@@ -43,7 +44,7 @@ def find_extensions(setting: str | None, name: str | None = None) -> list[Extens
     from thea_store.extensions import discover  # noqa: PLC0415
 
     found = {extension.name: extension for extension in discover((), setting or "")}
-    if name is not None and name not in found:
+    if name is not None and name not in found and name.isidentifier() and find_spec(name) is not None:
         found |= {extension.name: extension for extension in discover((), f"{name}:{name.upper()}")}
     if name is not None and name not in found:
         raise InvalidArgumentError("--extension", f"there is no extension {name}; found: {', '.join(found) or 'none'}")

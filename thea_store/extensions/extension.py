@@ -24,7 +24,7 @@ class Aggregate:
 
     def __init__(self, repository: type[Repository[Any, Any]], *, table: str) -> None:
         """`table` is the full name, `planner.tasks`; `ExtensionError` where it is none."""
-        if not _TABLE.fullmatch(table):
+        if not _TABLE.fullmatch(str(table)):
             raise ExtensionError(f"{table!r} is no table's full name: write `planner.tasks`, in lower case")
         if not hasattr(repository, "common"):
             raise ExtensionError(
@@ -69,7 +69,7 @@ class Extension:
 
         `ExtensionError` for a name that is taken or none, and for a table of another schema.
         """
-        if not _NAME.fullmatch(name) or name in _RESERVED or name.startswith("pg_"):
+        if not _NAME.fullmatch(str(name)) or name in _RESERVED or name.startswith("pg_"):
             raise ExtensionError(
                 f"{name!r} cannot be an extension's name: it is a schema of its own, so lower-case letters, digits "
                 "and _, up to 48, not thea, public, information_schema or pg_…"

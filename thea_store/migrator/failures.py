@@ -18,6 +18,9 @@ _LOCK_TIMEOUT = "55P03"
 _REMEDIES = {
     "25006": "the server is a standby or read-only: give the primary's URL",
     "40P01": "two transactions waited for each other: run again",
+    "42P06": (
+        "it is of others, or was made by hand: give the extension another name, or rename that schema, and run again"
+    ),
     "42501": (
         "the migrator must own the database (or be allowed to create in it and in its schema public), be a member of "
         "the owner of what it changes, and have CREATEROLE where roles are to be created"
