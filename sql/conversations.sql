@@ -198,10 +198,11 @@ set current_state = 'idle',
   context_data = '{}',
   last_message_id = null,
   is_active = true,
-  started_at = greatest(now(), c.deleted_at + interval '1 microsecond'),
+  started_at = greatest(now(), (c.deleted_at at time zone 'UTC' + interval '1 microsecond') at time zone 'UTC'),
   last_activity = now(),
-  -- No longer the time at which its messages were hidden, so that a restore of it does not bring them back.
-  deleted_at = c.deleted_at + interval '1 microsecond'
+  -- No longer the time at which its messages were hidden, so that a restore of it does not bring them back. In UTC,
+  -- because what depends on a timezone is refused here by a cluster.
+  deleted_at = (c.deleted_at at time zone 'UTC' + interval '1 microsecond') at time zone 'UTC'
 from owner
 where c.tenant_id = :tenant_id
   and c.session_id = :session_id
@@ -213,6 +214,14 @@ returning c.id;
 -- name: import_many
 -- The ids of the conversations that were new. They are closed, since an imported chat is of the past until
 -- somebody writes in it again; one of a user who is not there is not made.
+with people as (
+  select id, telegram_id
+  from thea.users
+  where tenant_id = :tenant_id
+    and telegram_id = any (array(select telegram_id from jsonb_to_recordset(:rows) as (telegram_id bigint)))
+    and deleted_at is null
+  for share
+)
 insert into thea.conversations (tenant_id, user_id, session_id, is_active, started_at, last_activity)
 select :tenant_id, u.id, r.session_id, false, r.started_at, r.last_activity
 from (
@@ -220,7 +229,7 @@ from (
   from jsonb_to_recordset(:rows) as g (
     telegram_id bigint, session_id text, started_at timestamptz, last_activity timestamptz
   )
-  -- `offset 0`, here and below: one by one, never by reading all conversations or users.
+  -- `offset 0`: one by one, never by reading all conversations.
   where not exists (
     select from thea.conversations c
     where c.tenant_id = :tenant_id
@@ -229,18 +238,7 @@ from (
   )
   order by g.session_id
 ) r
-cross join lateral (
-  select (
-    select k.id
-    from thea.users k
-    where k.tenant_id = :tenant_id
-      and k.telegram_id = r.telegram_id
-      and k.deleted_at is null
-    for share
-  ) as id
-  offset 0
-) u
-where u.id is not null
+join people u on u.telegram_id = r.telegram_id
 on conflict (tenant_id, session_id) do nothing
 returning id;
 

@@ -154,7 +154,7 @@ select
   case when (r.conversation_id, r.user_id) in (select id, user_id from parents) then r.conversation_id end,
   r.message_id, r.user_message, r.bot_response, r.intent_detected, r.entities_extracted, r.confidence_score,
   -- Not the time at which the transaction began, because other messages may have arrived since then.
-  r.processing_time_ms, coalesce(r.created_at, clock_timestamp())
+  r.processing_time_ms, coalesce(r.created_at, moment.at)
 from rows from (
   jsonb_to_recordset(:rows) as (
     user_id bigint, conversation_id bigint, message_id bigint, user_message text, bot_response text,
@@ -166,6 +166,7 @@ from rows from (
   user_id, conversation_id, message_id, user_message, bot_response, intent_detected, entities_extracted,
   confidence_score, processing_time_ms, created_at, place
 )
+cross join (select clock_timestamp() as at) moment
 order by r.place
 returning
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,

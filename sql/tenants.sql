@@ -44,14 +44,15 @@ returning
 -- name: suspend
 -- The suspended tenant; no row when there is none, or when it has ended.
 -- tenant: none, the directory belongs to none
-update thea.tenants
+update thea.tenants t
 set status = 'suspended',
   reason = :reason,
-  suspended_at = coalesce(suspended_at, now())
-where id = :id
-  and status <> 'ended'
+  suspended_at = coalesce(t.suspended_at, moment.at)
+from (select now() as at) moment
+where t.id = :id
+  and t.status <> 'ended'
 returning
-  id, name, status, reason, limits, settings, created_at, updated_at, suspended_at, ended_at;
+  t.id, t.name, t.status, t.reason, t.limits, t.settings, t.created_at, t.updated_at, t.suspended_at, t.ended_at;
 
 -- name: resume
 -- The tenant, which works again; no row when there is none, or when it has ended.

@@ -242,14 +242,15 @@ returning preferences;
 
 -- name: delete
 -- The id of the user, who is hidden with all that hangs on them; no row when there was none.
-update thea.users
+update thea.users u
+set deleted_at = moment.at
 -- Not the transaction's time, at which it may have hidden messages of a conversation that began anew since: a restore
 -- tells by the time what this delete hid.
-set deleted_at = clock_timestamp()
-where tenant_id = :tenant_id
-  and id = :id
-  and deleted_at is null
-returning id;
+from (select clock_timestamp() as at) moment
+where u.tenant_id = :tenant_id
+  and u.id = :id
+  and u.deleted_at is null
+returning u.id;
 
 -- name: restore
 -- The user, back with what their delete hid; no row when they were not deleted.

@@ -130,7 +130,8 @@ def test_whatever_it_names_has_a_condition_of_its_own(catalog: Catalog, query: Q
 HARMLESS = {
     "array_agg", "avg", "cardinality", "chr", "clock_timestamp", "count", "jsonb_build_object",
     "jsonb_object_agg", "jsonb_populate_record", "jsonb_to_record", "jsonb_to_recordset", "lower",
-    "make_interval", "max", "min", "now", "percentile_cont", "starts_with", "strpos", "to_jsonb", "unnest",
+    "make_interval", "max", "min", "now", "percentile_cont", "pg_catalog.timezone",
+    "starts_with", "strpos", "to_jsonb", "unnest",
 }  # fmt: skip
 # Draws an id; what finds notes, each with a proof of its own; and what reads the policy of the session's own tenant.
 WITH_EFFECT = {"nextval", "thea.search_notes", "thea.tagged_notes", "thea.tenant_keeps"}
