@@ -23,7 +23,7 @@ select exists (
 -- name: count
 -- How many messages there are that are not deleted.
 -- not null: total
--- variants: user_id, conversation_id, intent, message_id
+-- variants: user_id, conversation_id, intent, created_from, created_before
 select count(*) as total
 from thea.message_history
 where tenant_id = :tenant_id
@@ -31,9 +31,10 @@ where tenant_id = :tenant_id
   and (:user_id::bigint is null or user_id = :user_id)
   and (:conversation_id::bigint is null or conversation_id = :conversation_id)
   and (:intent::text is null or intent_detected = :intent)
-  and (:message_id::bigint is null or message_id = :message_id)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
+  -- As in get_all.
+  and case when :message_id::bigint is null or message_id = :message_id then 1 else 0 end <> 0
+  and (:created_from::timestamptz is null or created_at >= :created_from)
+  and (:created_before::timestamptz is null or created_at < :created_before);
 
 -- name: get_all
 -- A page of messages in the order of time, from after the given place; empty past the end.

@@ -23,7 +23,7 @@ select exists (
 -- name: count
 -- How many notes there are that are not deleted.
 -- not null: total
--- variants: user_id, category
+-- variants: user_id, category, created_from, created_before
 select count(*) as total
 from thea.notes
 where tenant_id = :tenant_id
@@ -32,8 +32,8 @@ where tenant_id = :tenant_id
   and (:category::text is null or category = :category)
   and (:is_pinned::boolean is null or is_pinned = :is_pinned)
   and (:tags::text[] is null or tags && :tags)
-  and created_at >= case when :created_from::timestamptz is null then '-infinity' else :created_from end
-  and created_at < case when :created_before::timestamptz is null then 'infinity' else :created_before end;
+  and (:created_from::timestamptz is null or created_at >= :created_from)
+  and (:created_before::timestamptz is null or created_at < :created_before);
 
 -- name: get_all
 -- A page of notes in the order of time, from after the given place; empty past the end.

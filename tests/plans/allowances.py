@@ -52,17 +52,15 @@ ALLOWED: tuple[Allowance, ...] = (
         "It reads the entries of one person once, and is asked for tables alone whose rows name no person themselves.",
     ),
     Allowance(
-        "*.count messages.count+intent messages.count+message_id messages.count+intent+message_id "
-        "users.count+active_since notes.count+category",
+        "*.count messages.count+intent* messages.count+created_* notes.count+category* notes.count+created_* "
+        "users.count+active_since",
         "*",
         "tenant",
         _COUNTED,
     ),
     Allowance(
-        "conversations.count+user_id events.count+user_id notes.count+user_id* messages.count+user_id "
-        "messages.count+user_id+intent messages.count+user_id+message_id messages.count+user_id+intent+message_id "
-        "messages.count+user_id+conversation_id messages.count+user_id+conversation_id+intent "
-        "messages.count+conversation_id messages.count+conversation_id+intent notes.tag_counts",
+        "conversations.count+user_id events.count+user_id notes.count+user_id* messages.count+user_id* "
+        "messages.count+conversation_id* notes.tag_counts",
         "*",
         "user",
         _COUNTED,
