@@ -22,7 +22,8 @@ _ASKED = {
     "parents": "select tgrelid::regclass::text, tgtype, tgenabled::text from pg_trigger"
     " where tgfoid = 'thea.cascade_deletion'::regproc"
     " and split_part(encode(tgargs, 'escape'), '\\000', 1) = %s",
-    "statistics": "select attoptions from pg_attribute where attrelid = %s::regclass and attname = 'tenant_id'",
+    "statistics": "select option from pg_attribute, unnest(attoptions) option"
+    " where attrelid = %s::regclass and attname = 'tenant_id' and not starts_with(option, 'pg_attver=')",
     "checks": "select count(*) from pg_constraint where conrelid = %s::regclass and pg_get_constraintdef(oid)"
     " like '%%char_length(tenant_id)%%'",
 }

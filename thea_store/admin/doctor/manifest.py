@@ -77,7 +77,12 @@ select 'column', r.name, a.attname::text,
     end,
     case when a.attgenerated <> '' then 'generated always as (' || pg_get_expr(d.adbin, d.adrelid) || ')'
       else 'default ' || pg_get_expr(d.adbin, d.adrelid) end,
-    case when a.attoptions is not null then 'with (' || array_to_string(a.attoptions, ', ') || ')' end
+    -- Newer minor releases keep a mark of their own, `pg_attver`, among what was set by somebody.
+    'with (' || (
+      select string_agg(o.option, ', ' order by o.place)
+      from unnest(a.attoptions) with ordinality o (option, place)
+      where not starts_with(o.option, 'pg_attver=')
+    ) || ')'
   )
 from relation r
 join pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
