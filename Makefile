@@ -56,6 +56,10 @@ explore: $(STAMP) ## Other examples for the properties and the interleaving than
 fuzz: $(STAMP) ## A million texts through the SQL reader and PostgreSQL's own (nightly)
 	@$(BIN)/python tools/fuzz.py $(ARGS)
 
+.PHONY: test-backup
+test-backup: $(STAMP) ## Back up and restore with Debian's pgBackRest, as docs/backups.md says (nightly)
+	@$(BIN)/pytest -q -m nightly tests/backup $(ARGS)
+
 EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
 
 $(VENV)/.installed-%: examples/%/pyproject.toml $(STAMP)
