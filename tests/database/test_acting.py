@@ -170,7 +170,7 @@ async def test_cascades_and_bulk_writes_have_the_actor_too(store: Store, tenant:
 async def test_where_nothing_can_ride_along_a_transaction_says_who_acts(
     thea_database: TestDatabase, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thea_store.database.messages.driver_is_known", lambda: False)
+    monkeypatch.setattr("thea_store.database.wire.driver_is_known", lambda: False)
     for scope in ("session", "transaction"):
         async with Store.open(Settings(url=thea_database.app_url, tenant_scope=scope, pool_size=1)) as old:
             with old.acting(**WHO):

@@ -19,7 +19,7 @@ from tests.support.pooler import pgbouncer
 from tests.support.wire import Wire
 from thea_store import InvalidArgumentError, OutcomeUnknownError, Settings, Store, StoreUnavailableError
 from thea_store.assistant.users import SQL as USERS
-from thea_store.database import messages
+from thea_store.database import wire as before_statements
 from thea_store.database.connection import Connection
 from thea_store.database.database import _Call
 from thea_store.postgres.url import DatabaseUrl
@@ -101,7 +101,7 @@ async def test_a_type_that_the_driver_has_to_ask_for_does_not_use_up_the_tenants
         await store.users.create(tenant, telegram_id=1)
         connection = connection_of(store)
         [row] = await connection.fetch_behind(
-            messages.set_tenant(tenant),
+            before_statements.set_tenant(tenant),
             "select count(*), max($2::public.mood) from thea.users where tenant_id = $1",
             [tenant, "sad"],
         )
@@ -227,7 +227,7 @@ async def test_where_transactions_are_of_another_isolation_by_themselves_each_ca
 async def test_with_a_driver_that_is_not_known_every_message_goes_by_itself(
     thea_database: TestDatabase, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages, "_KNOWN", "0.31.")
+    monkeypatch.setattr(before_statements, "_KNOWN", "0.31.")
     async with Wire(thea_database.app_url).listening() as wire, opened(wire.url) as store:
         user = await store.users.create(tenant, telegram_id=1)
         assert await store.users.get_by_id(tenant, user.id) == user
@@ -259,5 +259,5 @@ def test_the_driver_has_an_upper_bound_that_is_the_version_tried() -> None:
     [bound] = [line for line in project["project"]["dependencies"] if line.startswith("asyncpg")]
 
     assert bound == "asyncpg>=0.32,<0.33"
-    assert messages.driver_is_known()
-    assert version("asyncpg").startswith(messages._KNOWN)
+    assert before_statements.driver_is_known()
+    assert version("asyncpg").startswith(before_statements._KNOWN)

@@ -20,7 +20,7 @@ from tests.interleaving.model import Row, Rows, State
 from tests.interleaving.server import Server
 from thea_store import QueryTimeoutError, Store, StoreError, User
 from thea_store.assistant.notes import COMMON
-from thea_store.database import Transaction, messages
+from thea_store.database import Transaction, wire
 from thea_store.database import database as database_module
 from thea_store.database.connection import Connection
 from thea_store.queries.query import Query
@@ -77,7 +77,7 @@ def test_a_connection_that_is_not_told_its_tenant_is_noticed(
 
     monkeypatch.setattr(Connection, "carry", carry)
     monkeypatch.setattr(database_module, "set_local", lambda **_: [])
-    monkeypatch.setattr(messages, "set_tenant", lambda _: b"")
+    monkeypatch.setattr(wire, "set_tenant", lambda _: b"")
 
     with pytest.raises(AssertionError, match="no order explains what .* saw"):
         run(impatient_database, scope, settings(QUICK, phases=[Phase.generate]))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+import psycopg
 
 from tests.support.twins import LONG_AGO, certify, make_twin
 from thea_store import Settings, Store
@@ -15,6 +18,7 @@ from thea_store.tenancy import people
 from thea_store.testing import TestDatabase
 from thea_store.testing.proving.databases import OTHERS, Databases, databases
 from thea_store.testing.proving.locks import TwoLocks
+from thea_store.testing.proving.rows import fill, tables_of, with_parents
 
 __all__ = ["QUERIES", "SCHEMAS", "proof_of", "two_databases"]
 
@@ -55,8 +59,22 @@ async def _fill(database: TestDatabase, tenant: str) -> None:
     async with Store.open(Settings(url=database.app_url, pool_size=1)) as store:
         await make_twin(store, tenant)
         certify(database.superuser_url, tenant)
+        await asyncio.to_thread(_fill_the_rest, database, tenant)
         for stranger in (OTHERS, THIRD) if tenant == OTHERS else ():
             await _make_stranger(store, stranger)
+
+
+def _fill_the_rest(database: TestDatabase, tenant: str) -> None:
+    """Rows of the aggregates that a twin has none of yet, as the proof of an extension makes them."""
+    with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+        connection.execute("set search_path = ''")
+        names = [
+            each.table
+            for each in AGGREGATES
+            if not connection.execute(f"select from {each.table} where tenant_id = %s limit 1", [tenant]).rowcount
+        ]
+        if names:
+            fill(connection, with_parents(tables_of(connection, SCHEMAS), names), tenant)
 
 
 async def _make_stranger(store: Store, tenant: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 from pydantic_core import from_json, to_json
 
-from thea_store.database import messages
+from thea_store.database import wire
 from thea_store.database.driver import connect_arguments, sent
 from thea_store.database.failures import is_misconfigured, is_silent, is_unavailable, unreachable
 from thea_store.database.origin import cut_off_in_children
@@ -119,7 +119,7 @@ class Connection:
         """
         raw: Any = self.raw
         self.sent = self.dangling = False
-        raw._check_open()  # noqa: SLF001 - see thea_store.database.messages
+        raw._check_open()  # noqa: SLF001 - see thea_store.database.wire
         protocol = raw._protocol  # noqa: SLF001
         statement = self._described.get(sql) or await self._describe(sql)
         count = protocol.queries_count
@@ -148,21 +148,21 @@ class Connection:
         return statement
 
     async def take_tenants_by_message(self) -> None:
-        """Prepare the statement that `messages.set_tenant` names."""
+        """Prepare the statement that `wire.set_tenant` names."""
         raw: Any = self.raw
         await raw._get_statement(  # noqa: SLF001
-            messages.SET_TENANT, None, named=messages.SET_TENANT_NAME, use_cache=False
+            wire.SET_TENANT, None, named=wire.SET_TENANT_NAME, use_cache=False
         )
         await raw.execute("select 1", timeout=self.prompt_begin)
 
     async def take_actors_by_message(self) -> None:
-        """Prepare the statement that `messages.set_actor` names, once."""
+        """Prepare the statement that `wire.set_actor` names, once."""
         if self._takes_actors:
             return
         raw: Any = self.raw
         try:
             await raw._get_statement(  # noqa: SLF001
-                messages.SET_ACTOR, None, named=messages.SET_ACTOR_NAME, use_cache=False
+                wire.SET_ACTOR, None, named=wire.SET_ACTOR_NAME, use_cache=False
             )
             await raw.execute("select 1", timeout=self.prompt_begin)
         except BaseException:  # whether the name is taken by now, nobody knows
@@ -173,7 +173,7 @@ class Connection:
     async def rides_along(self) -> bool:
         """Whether what goes before a statement takes effect on it, and on nothing after it."""
         try:
-            before = messages.statement(_SET_PROOF)
+            before = wire.statement(_SET_PROOF)
             [during] = await self.fetch_behind(before, _ASK_PROOF, ())
             [after] = await self.fetch_behind(b"", _ASK_PROOF, ())
         except (AttributeError, TypeError, ValueError):  # the driver's private parts are others
@@ -254,7 +254,7 @@ class Connector:
         try:
             async with asyncio.timeout(self._patience()):
                 if self.rides_along is None:
-                    self.rides_along = messages.driver_is_known() and await connection.rides_along()
+                    self.rides_along = wire.driver_is_known() and await connection.rides_along()
                 if self.rides_along and not self.direct_only and not self.pooled:
                     await connection.take_tenants_by_message()
         except BaseException:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from thea_store.database import messages
+from thea_store.database import wire
 from thea_store.database.acting import UNSAID, Acting, acting, who_acts
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row
@@ -335,9 +335,9 @@ class Database(Executor):
 
     def _tenants_message(self, server: Server, tenant: str, who: Acting) -> bytes:
         if not server.connector.pooled:
-            return messages.set_tenant(tenant) + _actors_message(who)
+            return wire.set_tenant(tenant) + _actors_message(who)
         # Nothing is prepared behind a pooler, and each transaction brings the settings of its own.
-        return messages.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant, **who.settings}))
+        return wire.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant, **who.settings}))
 
     async def _in_transaction(self, server: Server, call: _Call) -> Sequence[Row]:
         query, tenant, arguments, before, who = call
@@ -447,8 +447,8 @@ def _pool(
 
 def _actors_message(who: Acting) -> bytes:
     """What tells the server who acts, in the transaction of the statement behind it; empty where nobody says so."""
-    return messages.set_actor(who.actor or "", who.request_id or "") if who.settings else b""
+    return wire.set_actor(who.actor or "", who.request_id or "") if who.settings else b""
 
 
 def _bytes(statements: Sequence[str]) -> bytes:
-    return b"".join(map(messages.statement, statements))
+    return b"".join(map(wire.statement, statements))

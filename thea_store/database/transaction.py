@@ -29,7 +29,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from thea_store.database import messages
+from thea_store.database import wire
 from thea_store.database.connection import Connection
 from thea_store.database.executor import Executor, Row
 from thea_store.database.failures import (
@@ -154,7 +154,7 @@ class Transaction(Executor):
     async def _fetch_first(self, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
         if not self._place.rides_along or self._connection.lacks_settings_for(query.text):
             await self._open()
-        before = b"".join(map(messages.statement, self._opening))
+        before = b"".join(map(wire.statement, self._opening))
         try:
             with self._step(query.name):
                 return await self._fetch(before, query, arguments)

@@ -20,7 +20,7 @@ from thea_store.testing.proving.attacks import WEAKENINGS, Attacker, open_relati
 from thea_store.testing.proving.databases import OTHERS, Databases, databases
 from thea_store.testing.proving.locks import Locks, TwoLocks
 from thea_store.testing.proving.report import Fault, Report
-from thea_store.testing.proving.rows import Table, fill, tables_of
+from thea_store.testing.proving.rows import Table, fill, tables_of, with_parents
 from thea_store.testing.server import TestDatabase
 from thea_store.testing.sources import start_server
 from thea_store.verification.conditions_parsed import catalog_of, conditions, findings
@@ -108,12 +108,10 @@ class _Proof:
             if self._rows is not None:
                 self._rows(connection, tenant)
                 return
-            tables = {table.name: table for table in tables_of(connection, self._schemas)}
-            wanted = [name for name in tables if self._is_ours(name)]
-            for name in wanted:  # grows by the parents of what is in it
-                wanted += [parent for parent in tables[name].parents.values() if parent not in wanted]
+            tables = tables_of(connection, self._schemas)
+            wanted = with_parents(tables, [table.name for table in tables if self._is_ours(table.name)])
             is_open = {fault.name for fault in self._faults if fault.rule == "protected"}
-            fill(connection, [table for name, table in tables.items() if name in wanted], tenant, is_open)
+            fill(connection, wanted, tenant, is_open)
 
     # --- what the catalog and the statements say ---------------------------------------------------
 

@@ -8,7 +8,7 @@ that is deleted with its parent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 
 from thea_store.errors import StoreError
 
-__all__ = ["Column", "Table", "fill", "tables_of"]
+__all__ = ["Column", "Table", "fill", "tables_of", "with_parents"]
 
 Values = dict[str, Any]
 
@@ -131,6 +131,15 @@ def _table(connection: Connection[Any], name: str, oid: int) -> Table:
         unique=frozenset(unique - parents.keys()),
         all_columns=[row[0] for row in columns],
     )
+
+
+def with_parents(tables: Sequence[Table], names: Iterable[str]) -> list[Table]:
+    """The tables of these names, and those that they hang on, in the order that they stand in."""
+    known = {table.name: table for table in tables}
+    wanted = list(names)
+    for name in wanted:  # grows by the parents of what is in it
+        wanted += [parent for parent in known[name].parents.values() if parent not in wanted]
+    return [table for table in tables if table.name in wanted]
 
 
 def fill(
