@@ -113,6 +113,11 @@ bench-search: $(STAMP) ## Search in a tenant of a million notes, against the own
 costs: $(STAMP) ## Write anew what every public call costs in figures that no machine changes
 	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/python -m tests.costs
 
+.PHONY: test-citus
+test-citus: $(STAMP) ## The library on the Citus cluster that THEA_CITUS_URL names (docs/citus.md)
+	@test -n "$$THEA_CITUS_URL" || { echo "THEA_CITUS_URL must be a superuser's URL of an empty database on a coordinator that has its workers" >&2; exit 1; }
+	@$(BIN)/pytest -q tests/citus $(ARGS)
+
 .PHONY: bench-notes
 bench-notes: $(STAMP) ## What the words of a note add to its insert
 	@$(BIN)/python bench/note_words.py $(ARGS)

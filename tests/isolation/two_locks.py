@@ -20,13 +20,13 @@ from thea_store.testing.proving.databases import OTHERS, Databases, databases
 from thea_store.testing.proving.locks import TwoLocks
 from thea_store.testing.proving.rows import fill, tables_of, with_parents
 
-__all__ = ["QUERIES", "SCHEMAS", "proof_of", "two_databases"]
+__all__ = ["ABOUT", "QUERIES", "SCHEMAS", "proof_of", "two_databases"]
 
 SCHEMAS = ["thea"]
 QUERIES = [query for file in SQL_FILES for query in file.claimed]
 THIRD = "Twin-2"
 
-_ABOUT = {str(query.source.path): each.table for each in AGGREGATES for query in each.sql.claimed} | {
+ABOUT = {str(query.source.path): each.table for each in AGGREGATES for query in each.sql.claimed} | {
     str(query.source.path): "thea.audit_log" for file in (audit.SQL, people.SQL) for query in file.claimed
 }
 
@@ -40,7 +40,7 @@ async def two_databases(new_database: Callable[[], TestDatabase]) -> AsyncIterat
 
 def proof_of(made: Databases) -> TwoLocks:
     """What runs each query there without one of its locks."""
-    return TwoLocks(made, QUERIES, _ABOUT, _weakened)
+    return TwoLocks(made, QUERIES, ABOUT, _weakened)
 
 
 _FUNCTIONS_CONDITION = re.compile(r"\b\w+\.tenant_id = p_tenant\b")

@@ -18,7 +18,7 @@ from thea_store.testing.proving.rows import Table, tables_of
 from thea_store.testing.server import TestDatabase
 from thea_store.verification.conditions_parsed import Catalog, catalog_of
 
-__all__ = ["FIRST_DRAWN", "MINE", "OTHERS", "Databases", "World", "databases"]
+__all__ = ["FIRST_DRAWN", "MINE", "OTHERS", "Databases", "World", "databases", "rows_of"]
 
 # Whoever compares names loosely takes one for the other: they differ in their case.
 MINE, OTHERS = "Twin", "twin"
@@ -111,7 +111,7 @@ async def _looked_at(
         tables = [table for table in tables_of(connection, schemas) if "id" in table.all_columns]
         catalog = catalog_of(connection, schemas, shared_tables)
     digest = _digest(tables)
-    mine, others = [await _rows(shared.superuser, tables, tenant) for tenant in (MINE, OTHERS)]
+    mine, others = [await rows_of(shared.superuser, tables, tenant) for tenant in (MINE, OTHERS)]
     return Databases(
         alone=alone,
         shared=shared,
@@ -126,7 +126,8 @@ async def _looked_at(
     )
 
 
-async def _rows(superuser: Any, tables: Sequence[Table], tenant: str) -> Rows:
+async def rows_of(superuser: Any, tables: Sequence[Table], tenant: str) -> Rows:
+    """What a tenant has, by its tables, as arguments are made of it."""
     rows = {}
     for table in tables:
         # In the order of making; the ids of the audit log are in none.

@@ -1,0 +1,188 @@
+"""What works on a cluster, and what is refused there with a reason."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+import pytest_asyncio
+
+from tests.citus.conftest import Cluster
+from tests.isolation.two_locks import ABOUT, QUERIES
+from tests.support.distribution import REFUSED, UNSUPPORTED
+from tests.support.twins import make_twin
+from thea_store import InvalidArgumentError, Settings, Store, StoreUnavailableError, TenantSuspendedError, User
+from thea_store.database.connection import Connector, set_local
+from thea_store.postgres.url import DatabaseUrl
+from thea_store.queries.binding import bind
+from thea_store.testing.proving.arguments import argument_sets
+from thea_store.testing.proving.databases import rows_of
+from thea_store.testing.proving.rows import tables_of
+
+# A constraint, or a row too many where one is expected: an answer, as a caller gets it.
+ANSWERS = ("21", "23")
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"citus-{uuid.uuid4().hex[:12]}"
+
+
+@pytest_asyncio.fixture
+async def store(cluster: Cluster) -> AsyncIterator[Store]:
+    async with Store.open(cluster.settings()) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def user(store: Store, tenant: str) -> User:
+    return await store.users.create(tenant, telegram_id=1, first_name="Ana")
+
+
+@pytest_asyncio.fixture
+async def admin(cluster: Cluster) -> AsyncIterator[Store]:
+    async with Store.open(cluster.settings("thea_admin")) as store:
+        yield store
+
+
+async def _connection(url: str) -> Any:
+    return (await Connector(DatabaseUrl.parse(url), command_timeout=30, direct_only=False)()).raw
+
+
+# --- statements ---------------------------------------------------------------------------------
+
+
+async def test_every_query_runs_but_those_that_are_documented(cluster: Cluster, store: Store, tenant: str) -> None:
+    await make_twin(store, tenant)
+    with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
+        connection.execute("set search_path = ''")
+        tables = tables_of(connection, ["thea"])
+    superuser, service = await _connection(cluster.superuser_url), await _connection(cluster.url_of("thea_app"))
+    rows = await rows_of(superuser, tables, tenant)
+    refused, answered = dict[str, str](), set[str]()
+    for query in QUERIES:
+        of_file = [one for one in QUERIES if one.source.path == query.source.path]
+        for values in argument_sets(query, of_file, rows, rows, ABOUT.get(str(query.source.path))):
+            bound = bind(query, tenant, values)
+            await service.execute("; ".join(["begin", *set_local(tenant_id=tenant)]))
+            try:
+                await service.fetch(bound.query.text, *bound.arguments)
+                answered.add(query.name)
+            except asyncpg.PostgresError as error:
+                if not str(error.sqlstate).startswith(ANSWERS):
+                    refused[query.name] = f"{error.sqlstate} {error}"
+            finally:
+                await service.execute("rollback")
+    for connection in (superuser, service):
+        await connection.close()
+
+    assert refused.keys() == UNSUPPORTED, refused
+    assert answered == {query.name for query in QUERIES} - UNSUPPORTED
+
+
+@pytest.mark.parametrize(("statement", "why"), REFUSED)
+async def test_what_the_reading_finds_is_refused_in_truth(cluster: Cluster, statement: str, why: str) -> None:
+    service = await _connection(cluster.url_of("thea_app"))
+    await service.execute("; ".join(["begin", *set_local(tenant_id="x")]))
+    try:
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            prepared = await service.prepare(statement)
+            await prepared.fetch("x", *["y"] * (len(prepared.get_parameters()) - 1))
+    finally:
+        await service.close()
+
+    assert refused.value.sqlstate in {"0A000", "42P18"}, why
+
+
+# --- what a store does ----------------------------------------------------------------------------
+
+
+async def test_session_scope_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(StoreUnavailableError, match="Citus"):
+        async with Store.open(Settings(url=cluster.url_of("thea_app"), tenant_scope="session")):
+            pass
+
+
+async def test_a_note_is_found_by_its_words_and_tags_and_by_nobody_else(store: Store, tenant: str, user: User) -> None:
+    note = await store.notes.create(tenant, user.id, "comprar pan", tags=["casa"])
+
+    assert [hit.id for hit in await store.notes.search(tenant, user.id, "pan")] == [note.id]
+    assert [hit.id for hit in await store.notes.get_by_tags(tenant, user.id, ["casa"])] == [note.id]
+    assert await store.notes.search(f"{tenant}-other", user.id, "pan") == []
+    assert [entry.action for entry in await store.audit.get_for(tenant, "notes", note.id)] == ["insert"]
+
+
+async def test_a_suspended_tenant_is_refused_on_every_node(store: Store, admin: Store) -> None:
+    for place in range(8):  # on either node
+        tenant = f"suspended-{place}-{uuid.uuid4().hex[:8]}"
+        user = await store.users.create(tenant, telegram_id=1)
+        await admin.tenants.create(tenant)
+        await admin.tenants.suspend(tenant, "unpaid")
+
+        with pytest.raises(TenantSuspendedError):
+            await store.users.get_by_id(tenant, user.id)
+
+        await admin.tenants.resume(tenant)
+        assert await store.users.get_by_id(tenant, user.id) == user
+
+
+async def test_a_limit_that_the_database_would_keep_is_refused(admin: Store, tenant: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        await admin.tenants.create(tenant, limits={"rows": {"notes": 2}})
+
+
+async def test_a_worker_learns_of_work_and_rows_expire(
+    cluster: Cluster, store: Store, admin: Store, tenant: str, user: User
+) -> None:
+    note = await store.notes.create(tenant, user.id, "vieja", reminder_datetime=user.created_at)
+    await admin.retention.keep("notes", "deleted", timedelta(0), tenant_id=tenant)
+    async with Store.open(cluster.settings("thea_worker")) as worker:
+        assert tenant in await worker.work.tenants_with("due_note_reminders", limit=1000)
+        await store.notes.delete(tenant, note.id)
+        assert tenant in await worker.work.tenants_with_expired_rows(limit=1000)
+        assert await worker.work.expire(tenant)
+
+    assert [entry.action for entry in await store.audit.get_for(tenant, "notes", note.id)] == [
+        "insert",
+        "delete",
+        "purge",
+    ]
+
+
+async def test_a_person_is_exported_and_erased(cluster: Cluster, store: Store, tenant: str, user: User) -> None:
+    await store.messages.add_message(tenant, user.id, "session", user_message="Hola")
+    async with Store.open(cluster.settings("thea_privacy")) as privacy:
+        exported = [line async for line in privacy.people.export(tenant, user.id)]
+        erasure = await privacy.people.erase(tenant, user.id, reason="asked")
+
+    assert {"users", "conversations", "message_history"} <= {line.get("table") for line in exported}
+    assert erasure.counts == {"users": 1, "conversations": 1, "message_history": 1}
+    assert await store.users.get_by_id(tenant, user.id) is None
+
+
+# --- the operator's script ------------------------------------------------------------------------
+
+
+def test_a_second_run_has_nothing_left_but_grants(run_script: Callable[..., str]) -> None:
+    left = run_script("-v", "dry_run=1").splitlines()
+
+    assert [line for line in left if line and "grant usage on sequence" not in line] == []
+
+
+def test_the_script_refuses_who_cannot_do_it(cluster: Cluster, run_script: Callable[..., str]) -> None:
+    assert "no superuser" in run_script(url=cluster.url_of("thea_app"))
+
+
+def test_the_script_refuses_a_worker(cluster: Cluster, run_script: Callable[..., str]) -> None:
+    with psycopg.connect(cluster.superuser_url) as connection:
+        row = connection.execute("select nodename, nodeport from pg_dist_node where groupid <> 0").fetchone()
+    assert row is not None
+    name, port = row
+    worker = psycopg.conninfo.make_conninfo(cluster.superuser_url, host=name, port=port)
+
+    assert "no coordinator" in run_script(url=worker)
