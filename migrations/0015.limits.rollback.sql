@@ -16,6 +16,8 @@ drop trigger keep_limits on thea.tenants;
 
 drop function thea.keep_limits();
 
+drop function thea.limits_of_calls();
+
 drop function thea.limits_in(jsonb);
 
 drop function thea.ensure_metered(regclass);

@@ -156,6 +156,28 @@ begin
 end
 $$;
 
+-- What the tenant that the session names may do in calls, where the directory limits that: how many at once, and for
+-- how many milliseconds a statement may run. Services ask for it, because each process knows its own calls alone. It is
+-- null where no tenant is limited so, which tells a service that it need not ask for others.
+create function thea.limits_of_calls() returns jsonb
+  language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  names constant text[] := array['calls_in_flight', 'statement_ms'];
+begin
+  if not exists (select from thea.tenants t where t.limits ?| names) then
+    return null;
+  end if;
+  return coalesce((
+    select jsonb_object_agg(l.key, l.value)
+    from thea.tenants t
+    cross join lateral jsonb_each(t.limits) l
+    where t.id = nullif(current_setting('app.tenant_id', true), '')
+      and l.key = any (names)
+  ), '{}');
+end
+$$;
+
 -- Let a table's changes be added up. Whoever calls it waits until no writer of the table is left, and holds back new
 -- ones until the end of its transaction.
 create function thea.ensure_metered(target regclass) returns void
@@ -252,10 +274,14 @@ alter function thea.limits_in(jsonb) owner to thea_owner;
 
 alter function thea.keep_limits() owner to thea_owner;
 
+alter function thea.limits_of_calls() owner to thea_owner;
+
 revoke all on function thea.tables_of_tenants(), thea.text_bytes_of(regclass), thea.count_rows(text, regclass),
     thea.usage_of(text), thea.charge(text, text, bigint), thea.meter(), thea.ensure_metered(regclass),
-    thea.limits_in(jsonb), thea.keep_limits()
+    thea.limits_in(jsonb), thea.keep_limits(), thea.limits_of_calls()
   from public;
+
+grant execute on function thea.limits_of_calls() to thea_app, thea_readonly;
 
 grant execute on function thea.tables_of_tenants(), thea.text_bytes_of(regclass) to thea_maintenance;
 

@@ -14,7 +14,16 @@ from tests.support import profiles  # noqa: F401 - loads one
 from tests.support.commands import no_settings, run  # noqa: F401 - fixtures
 from tests.support.stepping import pytest_terminal_summary  # noqa: F401 - a hook
 from thea_store import Settings, Store, User
+from thea_store.database import limits
 from thea_store.testing import TestDatabase
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_background_questions() -> Iterator[None]:
+    """A test that is about the limits of calls lets its store ask: elsewhere a question would come in between."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "EVERY", 3600.0)
+        yield
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -35,7 +36,7 @@ from thea_store.repositories.audit import Audit
 from thea_store.settings import EMBEDDED, Settings
 from thea_store.telemetry import Call
 from thea_store.telemetry.logs import write_json
-from thea_store.tenancy import directory, erasure, people, retention, work
+from thea_store.tenancy import directory, erasure, limits, people, retention, work
 from thea_store.tenancy.directory import Tenants
 from thea_store.tenancy.people import People
 from thea_store.tenancy.retention import Retention
@@ -46,7 +47,7 @@ __all__ = ["GROUP_FILES", "SQL_FILES", "Store", "StoreTransaction"]
 
 T = TypeVar("T")
 
-SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL, people.SQL)
+SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL, people.SQL, limits.SQL)
 """The library's own queries of tenants' rows."""
 
 GROUP_FILES: Mapping[str, Sequence[SqlFile]] = {
@@ -126,6 +127,7 @@ class Store(_Repositories):
         aggregates = [*AGGREGATES, *(each for extension in extensions for each in extension.aggregates)]
         self.retention = Retention(database.of_nobody(), [aggregate.table for aggregate in aggregates])
         self.work = AssistantWork(database.of_nobody())
+        database.limits.ask_by(partial(limits.limits_of_calls, database.of_nobody))
 
     @classmethod
     def open(

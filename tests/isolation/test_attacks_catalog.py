@@ -106,6 +106,7 @@ DEFINERS = {
     "may_work": ("thea_owner", "the same, for functions that name tenants"),
     "install_directory": ("thea_owner", "the first tenant in the directory lets the policies ask it"),
     "audit": ("thea_owner", "nobody else may write the log"),
+    "limits_of_calls": ("thea_owner", "a service may know what its tenant may do in calls, and no other's"),
     "keep_limits": ("thea_owner", "an administrator's limits become quotas, which nobody else may write"),
     "meter": ("thea_owner", "what a service adds is added up there"),
     "charge": ("thea_owner", "the same"),
@@ -144,6 +145,7 @@ EXECUTED = {
     # Who moves or ends a tenant works on one that is suspended.
     "named_tenant": {"thea_app", "thea_mover", "thea_loader"},
     "may_work": {"thea_maintenance", "thea_audit_expirer"},
+    "limits_of_calls": {"thea_app", "thea_readonly"},
     "tables_of_tenants": {"thea_maintenance"},
     "text_bytes_of": {"thea_maintenance"},
     "count_rows": {"thea_owner"},
@@ -240,6 +242,7 @@ BODIES = {
     "keep_limits": "d9d78a1d2075",
     "limits_in": "a01a6f1ee7cd",
     "load_entries": "99c6f6e639e6",
+    "limits_of_calls": "875450e1041a",
     "load_rows": "7d653e535819",
     "marked": "6b52b8f5b6d6",
     "may_work": "e9b4cad91a41",

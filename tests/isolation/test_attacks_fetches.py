@@ -149,6 +149,7 @@ def test_every_function_that_is_given_a_tenant_and_reads_as_another_role_is_trie
 # They read no row of a tenant for whoever calls them.
 OF_NO_TENANT: list[str] = [
     "admitted_tenant",  # reads the session's own tenant in the directory
+    "limits_of_calls",  # reads the session's own tenant in the directory
     "tenant_keeps",  # reads the policies of the session's own tenant
 ]
 

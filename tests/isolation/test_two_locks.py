@@ -133,8 +133,8 @@ HARMLESS = {
     "make_interval", "max", "min", "now", "percentile_cont", "pg_catalog.timezone",
     "starts_with", "strpos", "to_jsonb", "unnest",
 }  # fmt: skip
-# Draws an id; what finds notes, each with a proof of its own; and what reads the policy of the session's own tenant.
-WITH_EFFECT = {"nextval", "thea.search_notes", "thea.tagged_notes", "thea.tenant_keeps"}
+# Draws an id; what finds notes, each with a proof of its own; what reads the session's own tenant's policy or limits.
+WITH_EFFECT = {"nextval", "thea.limits_of_calls", "thea.search_notes", "thea.tagged_notes", "thea.tenant_keeps"}
 # They tell what belongs to a person, with the rights of who asks.
 OF_PEOPLE = {"thea.other_user_ids", "thea.person_row_ids", "thea.person_rows", "thea.person_tables"}
 

@@ -22,6 +22,7 @@ from thea_store.database.failures import (
     takes_no_writes,
     translate,
 )
+from thea_store.database.limits import CallLimits, limit_time
 from thea_store.database.nobody import NOBODY, OfNobody
 from thea_store.database.pool import Pool
 from thea_store.database.replicas import Replica, Replicas, Server
@@ -61,7 +62,9 @@ class Database(Executor):
         self.observer = Observer(echo=settings.echo, slow_ms=settings.slow_query_ms)
         self._plans = SlowPlans(self._explain)
         self.observer.on_slow = self._plans.consider
-        self._primary = Server(*_pool(settings, settings.address(), password))
+        self.limits = CallLimits(self._in_flight, round(settings.command_timeout * 1000))
+        """What tenants may do in calls."""
+        self._primary = Server(*_pool(settings, settings.address(), password, self.limits))
         self._connector, self._pool = self._primary.connector, self._primary.pool
         self.observer.add_pool(self._connector.address, self._pool.server, self._pool.figures, self._pool.statistics)
         self._replicas = self._standbys(settings, password) if settings.replica_url else None
@@ -69,7 +72,7 @@ class Database(Executor):
     def _standbys(self, settings: Settings, password: PasswordSource | None) -> Replicas:
         address = settings.address(settings.replica_url)
         hosts = address.each_host() or [address]
-        replicas = [Replica(*_pool(settings, host, password, standby=True)) for host in hosts]
+        replicas = [Replica(*_pool(settings, host, password, self.limits, standby=True)) for host in hosts]
         for replica in replicas:
             pool = replica.pool
             self.observer.add_pool(
@@ -88,6 +91,7 @@ class Database(Executor):
         deadline = time.monotonic() + patience
         self.observer.closed = True
         try:
+            await self.limits.close()
             await self._plans.close()
             await self._pool.close(patience)
         except BaseException:  # cancelled, so that the other does not wait at all
@@ -96,6 +100,10 @@ class Database(Executor):
         finally:
             if self._replicas is not None:
                 await self._replicas.close(max(0.0, deadline - time.monotonic()))
+
+    def _in_flight(self, tenant_id: str) -> int:
+        replicas = () if self._replicas is None else self._replicas.each
+        return sum(server.pool.in_flight(tenant_id) for server in (self._primary, *replicas))
 
     def wrote(self, tenant_id: str) -> None:
         """Note that the tenant wrote, or may have: what it reads on a replica has that."""
@@ -170,9 +178,9 @@ class Database(Executor):
 
         return await repeat(once)
 
-    def of_nobody(self) -> OfNobody:
-        """What runs the queries that belong to no tenant."""
-        opening = [_BEGIN, *set_local(tenant_id=NOBODY)]
+    def of_nobody(self, named: str = NOBODY) -> OfNobody:
+        """What runs the queries that belong to no tenant, while the transaction names this one."""
+        opening = [_BEGIN, *set_local(tenant_id=named)]
         return OfNobody(lambda: TransactionScope(self, NOBODY, opening, Observer()), self.observer)
 
     async def begin(
@@ -188,9 +196,11 @@ class Database(Executor):
 
         On this server; or else a read-only one on a replica, where one is fit for it.
         """
-        places = [self._place(server or self._primary, opening)]
+        longest_ms = self.limits.statement_ms(tenant_id)
+        opening = [*opening, *limit_time(longest_ms)]
+        places = [self._place(server or self._primary, opening, longest_ms)]
         if read_only and server is None and self._replicas is not None:
-            places = [*await self._replicas_places(self._replicas, tenant_id, opening), *places]
+            places = [*await self._replicas_places(self._replicas, tenant_id, opening, longest_ms), *places]
         while len(places) > 1:
             try:
                 return await Transaction.begin(places, tenant_id, self.observer, read_only=read_only)
@@ -200,14 +210,16 @@ class Database(Executor):
             lambda: Transaction.begin(places, tenant_id, self.observer, read_only=read_only), retried=retried
         )
 
-    def _place(self, server: Server, opening: Sequence[str]) -> Place:
+    def _place(self, server: Server, opening: Sequence[str], longest_ms: int | None) -> Place:
         if server.connector.pooled:
             # A pooler took no start-up settings, so each transaction brings its own, before the tenant's.
             opening = [opening[0], *local_statements(**self._brought), *opening[1:]]
         failed = server.failed if isinstance(server, Replica) else lambda _: None
-        return Place(server.pool, opening, bool(server.connector.rides_along), failed)
+        return Place(server.pool, opening, bool(server.connector.rides_along), failed, longest_ms)
 
-    async def _replicas_places(self, replicas: Replicas, tenant_id: str, opening: Sequence[str]) -> list[Place]:
+    async def _replicas_places(
+        self, replicas: Replicas, tenant_id: str, opening: Sequence[str], longest_ms: int | None
+    ) -> list[Place]:
         places = []
         for replica in replicas.in_order():
             try:
@@ -216,7 +228,7 @@ class Database(Executor):
                 break
             # Elsewhere the wait would take the snapshot that all statements of the transaction see.
             if not wait or opening[0].startswith(_BEGIN):
-                places.append(self._place(replica, [*opening, *wait]))
+                places.append(self._place(replica, [*opening, *wait], longest_ms))
         return places
 
     async def _explain(self, query: Query[Any], tenant_id: str) -> str | None:
@@ -240,7 +252,8 @@ class Database(Executor):
         with self.observer.watch(query.name, tenant, bound.query) as call:
             # Only what writes has entries in the audit log.
             who = who_acts(self) if query.writes else UNSAID
-            rows = await self._run(_Call(bound.query, tenant, bound.arguments, who=who), call)
+            longest_ms = self.limits.statement_ms(tenant)
+            rows = await self._run(_Call(bound.query, tenant, bound.arguments, (), who, longest_ms), call)
             call.rows = len(rows)
         return rows
 
@@ -269,14 +282,14 @@ class Database(Executor):
         return await on_the_primary()
 
     async def _alone(self, server: Server, call: _Call) -> Sequence[Row]:
-        if self._sticky and (server.connector.rides_along or not call.who.settings):
+        if self._sticky and (server.connector.rides_along or not (call.who.settings or call.longest_ms)):
             return await self._on_sticky(server, call)
         if not self._sticky and server.connector.at_once:
             return await self._in_one_message(server, call)
         return await self._in_transaction(server, call)
 
     async def _on_sticky(self, server: Server, call: _Call) -> Sequence[Row]:
-        query, tenant, arguments, before, who = call
+        query, tenant, arguments, before, who, longest_ms = call
         connection = await server.pool.acquire(tenant)
         sent = False
         try:
@@ -289,7 +302,7 @@ class Database(Executor):
             if who.settings:
                 await connection.take_actors_by_message()
             sent = True
-            if message := _bytes(before) + _actors_message(who):
+            if message := _bytes([*before, *limit_time(longest_ms)]) + _actors_message(who):
                 rows = await connection.fetch_behind(message, query.text, arguments)
             else:
                 rows = await connection.fetch(query.text, arguments)
@@ -298,14 +311,15 @@ class Database(Executor):
                 connection.raw.terminate()
             self._take_back(connection, error, server)
             if isinstance(error, Exception):
-                raise translate(error, query.name, unknown=sent and query.writes, prompt=not sent) from error
+                unknown = sent and query.writes
+                raise translate(error, query.name, unknown=unknown, prompt=not sent, longest_ms=longest_ms) from error
             raise
         server.pool.release(connection)
         return rows
 
     async def _in_one_message(self, server: Server, call: _Call) -> Sequence[Row]:
         """The tenant and the statement, which the server runs in one transaction that ends with them."""
-        query, tenant, arguments, before, who = call
+        query, tenant, arguments, before, who, longest_ms = call
         connection = await server.pool.acquire(tenant)
         connection.sent, is_doubtful = False, connection.is_doubtful()
         try:
@@ -317,7 +331,7 @@ class Database(Executor):
                 await connection.describe(opening, query.text)
             if who.settings and not server.connector.pooled:
                 await connection.take_actors_by_message()
-            message = self._tenants_message(server, tenant, who) + _bytes(before)
+            message = self._tenants_message(server, tenant, who) + _bytes([*before, *limit_time(longest_ms)])
             rows = await connection.fetch_behind(message, query.text, arguments)
         except BaseException as error:
             if connection.dangling:  # what went before would be the next call's tenant
@@ -325,7 +339,7 @@ class Database(Executor):
             self._take_back(connection, error, server)
             if isinstance(error, Exception):
                 unknown = connection.sent and query.writes
-                failure = translate(error, query.name, unknown=unknown, prompt=is_doubtful)
+                failure = translate(error, query.name, unknown=unknown, prompt=is_doubtful, longest_ms=longest_ms)
                 if is_of_other_isolation(error):
                     server.connector.reads_committed, failure.repeatable = False, True
                 raise failure from error
@@ -340,7 +354,7 @@ class Database(Executor):
         return wire.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant, **who.settings}))
 
     async def _in_transaction(self, server: Server, call: _Call) -> Sequence[Row]:
-        query, tenant, arguments, before, who = call
+        query, tenant, arguments, before, who, _ = call
         opening = [_BEGIN, *set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id), *before]
         # Not watched: the call itself is.
         async with TransactionScope(self, tenant, opening, Observer(), server=server) as transaction:
@@ -371,6 +385,8 @@ class _Call(NamedTuple):
     before: Sequence[str] = ()
     who: Acting = UNSAID
     """On whose behalf it is run."""
+    longest_ms: int | None = None
+    """For how many milliseconds it may run, where its tenant has a limit."""
 
 
 class TransactionScope(AbstractAsyncContextManager[Transaction]):
@@ -422,7 +438,12 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
 
 
 def _pool(
-    settings: Settings, address: DatabaseUrl, password: PasswordSource | None, *, standby: bool = False
+    settings: Settings,
+    address: DatabaseUrl,
+    password: PasswordSource | None,
+    limits: CallLimits,
+    *,
+    standby: bool = False,
 ) -> tuple[Connector, Pool]:
     connector = Connector(
         address,
@@ -441,6 +462,7 @@ def _pool(
         # Who would wait for a standby's connection goes to another server.
         timeout=min(settings.pool_timeout, connector.prompt) if standby else settings.pool_timeout,
         standby=standby,
+        admit=limits.admit,
     )
     return connector, pool
 

@@ -146,16 +146,25 @@ def unreachable(error: BaseException, place: str) -> StoreError:
 
 
 def translate(
-    error: BaseException, query: str, *, unknown: bool = False, prompt: bool = False, standby: bool = False
+    error: BaseException,
+    query: str,
+    *,
+    unknown: bool = False,
+    prompt: bool = False,
+    standby: bool = False,
+    longest_ms: int | None = None,
 ) -> StoreError:
     """The library's error for a driver's, raised while `query` ran; `error` loses what may quote a value.
 
     `unknown` says that the statement or commit may have been done if the server did not answer; `prompt`, that a
     server which works would have answered at once, so that another connection is worth a try; `standby`, that it ran
-    on a standby.
+    on a standby; `longest_ms`, that it might run for so long by its tenant's limit.
     """
     _silence(error)
-    failure = _meaning(error, query, unknown=unknown, standby=standby)
+    if longest_ms is not None and _state(error) == "57014":
+        failure: StoreError = _beyond_time(query, longest_ms)
+    else:
+        failure = _meaning(error, query, unknown=unknown, standby=standby)
     undone = _state(error) in _UNDONE or (_is_of_other_types(error) and not unknown)
     lost = is_unavailable(error) or (prompt and is_silent(error))
     failure.repeatable = undone or (lost and isinstance(failure, StoreUnavailableError))
@@ -284,6 +293,15 @@ def _beyond_limit(error: BaseException, query: str) -> QuotaExceededError:
         "text_bytes" if of_text else "rows",
         allowed,
         None if of_text else counted,
+    )
+
+
+def _beyond_time(query: str, longest_ms: int) -> QuotaExceededError:
+    return QuotaExceededError(
+        f"{query}: a statement of this tenant may run for {longest_ms} ms, and was cancelled; nothing was written: ask "
+        "for less at once, or let an operator raise it",
+        "statement_ms",
+        longest_ms,
     )
 
 

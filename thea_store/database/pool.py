@@ -66,8 +66,9 @@ class Pool:
         recycle: float,
         timeout: float,
         standby: bool = False,
+        admit: Callable[[str | None], None] = lambda _: None,
     ) -> None:
-        self._connect, self.place, self.standby = connect, place, standby
+        self._connect, self.place, self.standby, self._admit = connect, place, standby, admit
         self.statistics = PoolStatistics()
         self._size, self._limit = size, size + overflow
         self._recycle, self._timeout = recycle, timeout
@@ -114,10 +115,14 @@ class Pool:
         return self._origin is None or self._origin.is_here()
 
     async def acquire(self, tenant_id: str | None) -> Connection:
-        """A connection for this caller alone, one that carries the tenant where there is one."""
+        """A connection for this caller alone, one that carries the tenant where there is one.
+
+        `QuotaExceededError` where the tenant may have no more of them.
+        """
         self.check_origin()
         if self._closed:
             raise StoreError("the store is closed")
+        self._admit(tenant_id)
         self._count(tenant_id)
         while (idle := self._choose(tenant_id)) is not None:
             self._forget(idle)
@@ -185,6 +190,10 @@ class Pool:
     def figures(self) -> PoolFigures:
         """The pool's state now."""
         return PoolFigures(self._taken, len(self._idle), len(self._waiting), self._limit)
+
+    def in_flight(self, tenant_id: str) -> int:
+        """How many calls and transactions of the tenant hold a connection or wait for one."""
+        return self._held_by(tenant_id) + self._waiting.count(tenant_id)
 
     async def close(self, patience: float) -> None:
         """Wait up to `patience` seconds for the connections in use, then end them. Idempotent."""
@@ -329,7 +338,10 @@ class Pool:
 
     def _has_its_share(self, tenant_id: str | None) -> bool:
         """Whether the tenant's calls hold more than half of all connections that there may be."""
-        return sum(connection.holder == tenant_id for connection in self._open) > self._limit // 2
+        return self._held_by(tenant_id) > self._limit // 2
+
+    def _held_by(self, tenant_id: str | None) -> int:
+        return sum(connection.holder == tenant_id for connection in self._open)
 
     def _forget(self, connection: Connection) -> None:
         del self._idle[connection]

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from thea_store.database.connection import Connector
 from thea_store.database.failures import LATE, is_late, takes_no_writes
 from thea_store.database.pool import Pool
-from thea_store.errors import InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, StoreError
+from thea_store.errors import InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, QuotaExceededError, StoreError
 
 __all__ = ["Replica", "Replicas", "Server"]
 
@@ -85,7 +85,7 @@ class Replica(Server):
 
     def failed(self, error: StoreError) -> None:
         """Leave it out for a moment, where the error is the standby's."""
-        is_its_own = not isinstance(error, (InvalidArgumentError, PoolTimeoutError, QueryTimeoutError))
+        is_its_own = not isinstance(error, _OF_THE_CALL)
         if is_its_own and not is_late(error.__cause__) and not takes_no_writes(error.__cause__):
             self.aside_until = time.monotonic() + _ASIDE
 
@@ -123,6 +123,10 @@ class _Writes:
     def of(self, tenant_id: str) -> list[_Write]:
         own = self.by_tenant.get(tenant_id)
         return [self.everybodys] if own is None else [self.everybodys, own]
+
+
+_OF_THE_CALL = (InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, QuotaExceededError)
+"""Errors that would have come at any server."""
 
 
 class Replicas:

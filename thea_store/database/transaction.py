@@ -66,6 +66,8 @@ class Place(NamedTuple):
     """Whether these may go in the message of the first statement."""
     failed: Callable[[StoreError], object] = lambda _: None
     """Told of each error there."""
+    longest_ms: int | None = None
+    """For how many milliseconds each statement may run, where the tenant has a limit, which `opening` sets."""
 
 
 class Transaction(Executor):
@@ -380,7 +382,14 @@ class Transaction(Executor):
                     raise StoreError(f"{name}: this transaction is read_only: begin one that is not") from error
                 standby = self._pool.standby
                 # What a standby did not answer in time can be asked elsewhere.
-                raise translate(error, name, unknown=unknown, prompt=prompt or standby, standby=standby) from error
+                raise translate(
+                    error,
+                    name,
+                    unknown=unknown,
+                    prompt=prompt or standby,
+                    standby=standby,
+                    longest_ms=self._place.longest_ms,
+                ) from error
             raise
         self._in_step = True
 

@@ -39,6 +39,10 @@ class Waiters(Generic[T]):
         self._by_tenant.setdefault(tenant, OrderedDict())[future] = time.monotonic()
         self._count += 1
 
+    def count(self, tenant: _Tenant) -> int:
+        """How many calls of this tenant are in line."""
+        return len(self._by_tenant.get(tenant, ()))
+
     def remove(self, tenant: _Tenant, future: asyncio.Future[T]) -> None:
         """Take a call out of the line; nothing happens where it has left it already."""
         calls = self._by_tenant.get(tenant)

@@ -29,13 +29,21 @@ Figure = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class TenantLimits(TypedDict, total=False):
-    """What a tenant may have at most; of what is not named, as much as it likes. The database keeps these limits."""
+    """What a tenant may have, or do, at most; of what is not named, as much as it likes.
+
+    The database keeps the first two. The other two are kept by each process that the tenant's calls come from, at most
+    ten seconds after they were set, or after the process's first call for the tenant.
+    """
 
     rows: Figure | dict[Key, Figure]
     """Rows of each table, or of those that are named as the audit log names them: `notes`, `planner.tasks`. Rows that
     were deleted count until they are purged."""
     text_bytes: Figure
     """Bytes of text in the rows of all tables together: of texts, lists of texts and documents."""
+    calls_in_flight: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    """Calls and transactions at once in one process; one more is refused."""
+    statement_ms: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    """Milliseconds that a statement may run; not more than `DATABASE_COMMAND_TIMEOUT` anyway."""
 
 
 class TenantUsage(Record, frozen=True):

@@ -270,7 +270,9 @@ left join (
     ('end_begin', 'thea_loader'),
     ('end_rows', 'thea_loader'),
     ('advance_ids', 'thea_owner'),
-    ('reserve_ids', 'thea_owner')
+    ('reserve_ids', 'thea_owner'),
+    -- What a service learns of the directory.
+    ('limits_of_calls', 'thea_owner')
 ) as r (function, name) on r.function = f.proname
 where n.nspname = 'thea' and f.prosecdef
 order by 1

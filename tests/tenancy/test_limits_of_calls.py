@@ -1,0 +1,204 @@
+"""The limits of a tenant's calls, which each process keeps: how many at once, and how long a statement may run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from thea_store import (
+    InvalidArgumentError,
+    QueryTimeoutError,
+    QuotaExceededError,
+    Settings,
+    Store,
+)
+from thea_store.database import limits as limits_of_processes
+from thea_store.testing import TestDatabase
+
+
+@pytest_asyncio.fixture(scope="module", params=["session", "transaction"])
+async def service(thea_database: TestDatabase, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    settings = Settings(url=thea_database.app_url, tenant_scope=request.param, pool_size=3, command_timeout=1)
+    async with Store.open(settings) as opened:
+        yield opened
+
+
+async def learn(service: Store, *tenants: str) -> None:
+    """Let the process ask now, instead of some seconds after the call."""
+    for tenant in tenants:
+        await service.users.count(tenant)
+    await service._database.limits.refresh()
+
+
+@contextmanager
+def locked(database: TestDatabase) -> Iterator[None]:
+    """While nobody can read users, each statement that does so takes as long as it may."""
+    with psycopg.connect(database.superuser_url) as holder:
+        holder.execute("lock table thea.users in access exclusive mode")
+        yield
+
+
+async def test_a_call_too_many_is_refused_and_the_next_one_is_not(
+    admin: Store, service: Store, tenant: str, other_tenant: str, thea_database: TestDatabase
+) -> None:
+    await admin.tenants.create(tenant, limits={"calls_in_flight": 2})
+    await learn(service, tenant, other_tenant)
+
+    with locked(thea_database):
+        others = asyncio.create_task(service.users.count(other_tenant))
+        calls = [asyncio.create_task(service.users.count(tenant)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(QuotaExceededError, match="2 calls in flight") as caught:
+            await service.users.count(tenant)
+        with pytest.raises(QuotaExceededError):
+            async with service.transaction(tenant) as tx:
+                await tx.users.count(tenant)
+
+    assert (caught.value.limit, caught.value.allowed, caught.value.table) == ("calls_in_flight", 2, None)
+    assert await asyncio.gather(others, *calls) == [0, 0, 0]
+    assert await service.users.count(tenant) == 0
+
+
+async def test_calls_that_wait_for_a_connection_are_in_flight(
+    admin: Store, service: Store, tenant: str, other_tenant: str, thea_database: TestDatabase
+) -> None:
+    await admin.tenants.create(tenant, limits={"calls_in_flight": 1})
+    await learn(service, tenant)
+    everybody = service._database.figures().limit
+
+    with locked(thea_database):
+        others = [asyncio.create_task(service.users.count(other_tenant)) for _ in range(everybody)]
+        await asyncio.sleep(0.1)
+        waits = asyncio.create_task(service.users.count(tenant))
+        await asyncio.sleep(0.05)
+        assert service._database.figures().waiting == 1
+        with pytest.raises(QuotaExceededError):
+            await service.users.count(tenant)
+
+    await asyncio.gather(waits, *others)
+
+
+async def test_a_transaction_is_in_flight_until_its_end(admin: Store, service: Store, tenant: str) -> None:
+    await admin.tenants.create(tenant, limits={"calls_in_flight": 1})
+    await learn(service, tenant)
+
+    async with service.transaction(tenant) as tx:
+        await tx.users.create(tenant, telegram_id=1)
+        with pytest.raises(QuotaExceededError):
+            await service.users.count(tenant)
+
+    assert await service.users.count(tenant) == 1
+
+
+async def test_a_statement_that_the_limit_ends_is_told_from_one_that_took_too_long(
+    admin: Store, service: Store, tenant: str, other_tenant: str, thea_database: TestDatabase
+) -> None:
+    await admin.tenants.create(tenant, limits={"statement_ms": 100})
+    await learn(service, tenant, other_tenant)
+
+    with locked(thea_database):
+        with pytest.raises(QuotaExceededError, match="100 ms") as caught:
+            await service.users.count(tenant)
+        with pytest.raises(QuotaExceededError):
+            await service.users.create(tenant, telegram_id=1)
+        with pytest.raises(QuotaExceededError):
+            async with service.transaction(tenant) as tx:
+                await tx.users.count(tenant)
+        # On the connections that the tenant had, too.
+        with pytest.raises(QueryTimeoutError):
+            await service.users.count(other_tenant)
+        with pytest.raises(QueryTimeoutError):
+            async with service.transaction(other_tenant) as tx:
+                await tx.users.count(other_tenant)
+
+    assert (caught.value.limit, caught.value.allowed) == ("statement_ms", 100)
+    assert await service.users.count(tenant) == 0
+
+
+@pytest.mark.parametrize("scope", ["session", "transaction"])
+async def test_the_server_ends_a_statement_at_the_limit_and_does_not_wait_for_more(
+    admin: Store, thea_database: TestDatabase, tenant: str, scope: Literal["session", "transaction"]
+) -> None:
+    await admin.tenants.create(tenant, limits={"statement_ms": 100})
+    settings = Settings(url=thea_database.app_url, tenant_scope=scope, pool_size=1, command_timeout=60)
+    async with Store.open(settings) as patient:
+        await learn(patient, tenant)
+
+        with locked(thea_database):
+            async with asyncio.timeout(20):
+                with pytest.raises(QuotaExceededError):
+                    await patient.users.count(tenant)
+                with pytest.raises(QuotaExceededError):
+                    async with patient.transaction(tenant) as tx:
+                        await tx.users.count(tenant)
+
+
+async def test_a_limit_of_time_that_is_longer_than_any_statement_may_run_changes_nothing(
+    admin: Store, service: Store, tenant: str, thea_database: TestDatabase
+) -> None:
+    await admin.tenants.create(tenant, limits={"statement_ms": 5000})
+    await learn(service, tenant)
+
+    with locked(thea_database), pytest.raises(QueryTimeoutError):
+        await service.users.count(tenant)
+
+
+async def test_a_limit_that_is_lifted_is_forgotten_and_another_tenant_has_none(
+    admin: Store, service: Store, tenant: str, other_tenant: str
+) -> None:
+    await admin.tenants.create(tenant, limits={"calls_in_flight": 1, "statement_ms": 50})
+    await learn(service, tenant, other_tenant)
+    limits = service._database.limits
+    assert (limits.statement_ms(tenant), limits.statement_ms(other_tenant)) == (50, None)
+
+    await admin.tenants.update(tenant, limits={"rows": 10})
+    await limits.refresh()  # also where the tenant made no call in between
+
+    assert limits.statement_ms(tenant) is None
+    await asyncio.gather(*(service.users.count(tenant) for _ in range(3)))
+
+
+async def test_a_limit_reaches_a_running_service_by_itself(
+    admin: Store, thea_database: TestDatabase, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits_of_processes, "EVERY", 0.05)
+    await admin.tenants.create(tenant, limits={"calls_in_flight": 1})
+    async with Store.open(Settings(url=thea_database.app_url, pool_size=1)) as opened:
+        await opened.users.count(tenant)
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            while await _both_are_done(opened, tenant):
+                pass
+
+
+async def _both_are_done(opened: Store, tenant: str) -> bool:
+    calls = (opened.users.count(tenant) for _ in range(2))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} <= {int, QuotaExceededError}
+    return outcomes == [0, 0]
+
+
+@pytest.mark.parametrize("limits", [{"calls_in_flight": 0}, {"statement_ms": 0}, {"statement_ms": 2**31}])
+async def test_a_limit_that_lets_nothing_through_is_refused(admin: Store, tenant: str, limits: dict[str, int]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        await admin.tenants.create(tenant, limits=limits)  # type: ignore[arg-type]
+
+
+async def test_a_service_learns_the_limits_of_the_tenant_that_it_names_alone(
+    admin: Store, tenant: str, other_tenant: str, thea_database: TestDatabase
+) -> None:
+    await admin.tenants.create(tenant, limits={"statement_ms": 7, "text_bytes": 9})
+
+    with psycopg.connect(thea_database.app_url, autocommit=True) as login:
+        ask = "select thea.limits_of_calls()"
+        assert login.execute(ask).fetchone() == ({},)
+        login.execute("select set_config('app.tenant_id', %s, false)", [other_tenant])
+        assert login.execute(ask).fetchone() == ({},)
+        login.execute("select set_config('app.tenant_id', %s, false)", [tenant])
+        assert login.execute(ask).fetchone() == ({"statement_ms": 7},)
