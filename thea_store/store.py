@@ -316,7 +316,8 @@ async def _open(source: str | Settings | None, password: PasswordSource | None, 
         await database.start()
         address = await with_password(settings.address(), password)
         findings = await asyncio.to_thread(opening.inspect, address, SQL_FILES, extensions, GROUP_FILES)
-        _check(findings, settings, extensions)
+        # Some hundred queries are compared: other tasks of the loop need not wait for that.
+        await asyncio.to_thread(_check, findings, settings, extensions)
         return Store(database, settings, resources.pop_all(), password, extensions)
 
 

@@ -21,7 +21,7 @@ import sqlparse
 from psycopg.conninfo import conninfo_to_dict
 
 from thea_store.errors import InvalidArgumentError, MigrationError, OutcomeUnknownError, StoreUnavailableError
-from thea_store.migrator import Migration, available, blockers, migrate, rollback, status
+from thea_store.migrator import Migration, available, blockers, listed, migrate, rollback, status
 from thea_store.migrator.splitting import split
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
@@ -313,6 +313,13 @@ def test_a_file_that_cannot_be_applied_as_a_whole_is_refused(
 
     with pytest.raises(MigrationError, match=message):
         available(tmp_path)
+
+
+def test_files_are_listed_without_being_taken_apart(tmp_path: Path) -> None:
+    # Else every opening of a store would take apart all that it never applies.
+    (tmp_path / "0001.a.sql").write_text("select 'x")
+
+    assert [migration.id for migration in listed(tmp_path)] == ["0001.a"]
 
 
 def test_a_missing_and_an_empty_directory_are_refused(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ Everything here is synchronous; from a coroutine, call it through `asyncio.to_th
 
 from __future__ import annotations
 
-from thea_store.migrator.files import Lineage, Migration, available
+from thea_store.migrator.files import Lineage, Migration, available, listed
 from thea_store.migrator.plan import Status
 from thea_store.migrator.runner import migrate, pending, rollback, status
 
-__all__ = ["Lineage", "Migration", "Status", "available", "migrate", "pending", "rollback", "status"]
+__all__ = ["Lineage", "Migration", "Status", "available", "listed", "migrate", "pending", "rollback", "status"]

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from thea_store.errors import MigrationError
 from thea_store.migrator.splitting import Statement, split
 from thea_store.resources import migrations_dir
 
-__all__ = ["ID", "Lineage", "Migration", "available", "lineage_of", "position_of"]
+__all__ = ["ID", "Lineage", "Migration", "available", "lineage_of", "listed", "position_of"]
 
 ID = re.compile(r"(?:(?P<lineage>[a-z][a-z0-9_]*)\.)?(?P<number>(?!0000)[0-9]{4})\.[a-z0-9][a-z0-9_-]*")
 """What the id of a migration looks like: `0001.tenancy`, and an extension's `planner.0001.tasks`."""
@@ -58,9 +59,18 @@ class Migration:
     path: Path
     depends: frozenset[str]
     """The ids that must be applied before it."""
-    statements: tuple[Statement, ...] = field(repr=False, compare=False)
-    rollback: tuple[Statement, ...] | None = field(repr=False, compare=False)
-    """The way back; `None` where there is no rollback file."""
+    text: str = field(repr=False, compare=False)
+    rollback_text: str | None = field(repr=False, compare=False)
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """What it does; `MigrationError` where the file could not be applied as a whole."""
+        return _statements(self.path, self.text)
+
+    @property
+    def rollback(self) -> tuple[Statement, ...] | None:
+        """The way back, as `statements`; `None` where there is no rollback file."""
+        return None if self.rollback_text is None else _statements(self.rollback_path, self.rollback_text)
 
     @property
     def hash(self) -> str:
@@ -85,6 +95,17 @@ def available(directory: Path | None = None, *, lineages: Sequence[Lineage] = ()
     the library's own come first, then the extensions by name. `MigrationError`, with `file:line`, for a directory
     that is missing or empty, for dependencies that are unknown or go in a circle, and for any file that could not be
     applied as a whole, or that plain yoyo would take for something else.
+    """
+    migrations = listed(directory, lineages=lineages)
+    for migration in migrations:
+        _ = migration.statements, migration.rollback
+    return migrations
+
+
+def listed(directory: Path | None = None, *, lineages: Sequence[Lineage] = ()) -> list[Migration]:
+    """As `available`, but no file is taken apart into its statements.
+
+    That is most of the work, and whoever asks which migrations there are has no need of it.
     """
     own = Lineage("", migrations_dir() if directory is None else directory)
     each = [_of_lineage(lineage) for lineage in (own, *sorted(lineages))]
@@ -192,8 +213,8 @@ def _read(path: Path) -> Migration:
         checksum=hashlib.sha256(text.encode()).hexdigest(),
         path=path,
         depends=depends,
-        statements=_statements(path, text),
-        rollback=_statements(back, _text(back)) if back.is_file() else None,
+        text=text,
+        rollback_text=_text(back) if back.is_file() else None,
     )
 
 
@@ -225,6 +246,8 @@ def _directive_line(text: str, name: str) -> int:
     return text.count("\n", 0, match.start()) + 1 if match else 1
 
 
+# A migrator asks for the same statements again and again.
+@lru_cache(maxsize=256)
 def _statements(path: Path, text: str) -> tuple[Statement, ...]:
     statements = tuple(split(path, text))
     if not statements:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from thea_store.errors import InvalidArgumentError
-from thea_store.migrator.files import Lineage, Migration, available
+from thea_store.migrator.files import Lineage, Migration, available, listed
 from thea_store.migrator.plan import Status, compare, lacking, to_apply, to_roll_back
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _Progress = Callable[[str, float], None]
 
 def pending(applied: Container[str], lineages: Sequence[Lineage] = ()) -> tuple[str, ...]:
     """The ids of the migrations, the extensions' among them, that are not among those applied, in order."""
-    return tuple(migration.id for migration in lacking(available(lineages=lineages), applied))
+    return tuple(migration.id for migration in lacking(listed(lineages=lineages), applied))
 
 
 def status(url: str, directory: Path | None = None, *, lineages: Sequence[Lineage] = ()) -> Status:

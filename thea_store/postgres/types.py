@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import types
-from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Annotated, Any, Literal, ParamSpec, TypeGuard, Union, cast, get_args, get_origin
 
 from pydantic import AwareDatetime, BaseModel
 from typing_extensions import is_typeddict
@@ -13,6 +14,8 @@ from typing_extensions import is_typeddict
 from thea_store.postgres.values import Range, Vector
 
 __all__ = ["BUILT_IN", "REMEDIES", "fits", "is_model", "is_optional", "of_extensions", "remedy", "without_none"]
+
+P = ParamSpec("P")
 
 _JSON = {"dict", "list", "Any"}
 
@@ -104,20 +107,26 @@ def remedy(sqlstate: str | None, message: str) -> str | None:
     return next((text for name, text in REMEDIES.items() if re.search(rf"\b{name}\b", message)), None)
 
 
+def _remembered(judge: Callable[P, bool]) -> Callable[P, bool]:
+    """The same function, which remembers what it said: variants of a query repeat the same columns and parameters."""
+    remembering = cast("Callable[P, bool]", lru_cache(maxsize=1024)(judge))
+
+    @wraps(judge)
+    def judged(*about: P.args, **more: P.kwargs) -> bool:
+        try:
+            return remembering(*about, **more)
+        except TypeError:  # something in the annotation has no hash
+            return judge(*about, **more)
+
+    return judged
+
+
+@_remembered
 def fits(type_: str, annotation: Any, dimensions: int | None = None) -> bool:
     """Whether every value of this type has a place in the annotation, null apart.
 
     `dimensions` are those of a vector's column.
     """
-    try:
-        return _fits(type_, annotation, dimensions)
-    except TypeError:  # something in the annotation has no hash
-        return _fits.__wrapped__(type_, annotation, dimensions)
-
-
-# Variants of a query repeat the same columns and parameters.
-@lru_cache(maxsize=1024)
-def _fits(type_: str, annotation: Any, dimensions: int | None) -> bool:
     if type_ not in _TAKES:
         return False
     takes = _TAKES[type_]
@@ -132,6 +141,7 @@ def of_extensions(annotation: Any) -> set[str]:
     return {type_ for type_ in REMEDIES if _TAKES[type_] & named}
 
 
+@_remembered
 def is_optional(annotation: Any) -> bool:
     """Whether the annotation takes `None`."""
     return "None" in _names(annotation) or annotation is Any

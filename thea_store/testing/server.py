@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from thea_store.errors import StoreError
-from thea_store.migrator import Lineage, available, migrate
+from thea_store.migrator import Lineage, listed, migrate
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing.leftovers import drop, keep, new_name, sweep
 from thea_store.testing.logins import MIGRATOR, SERVICE, do, login_of, make_logins, require_superuser
@@ -95,7 +95,7 @@ class TestServer:
 
     @cached_property
     def _template(self) -> str:
-        text = "".join(migration.id + migration.checksum for migration in available(lineages=self._lineages))
+        text = "".join(migration.id + migration.checksum for migration in listed(lineages=self._lineages))
         return f"thea_template_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def _made_template(self, connection: Connection[Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, problem
 from thea_store.extensions import Extension, discover
-from thea_store.migrator import Lineage, Status, available, pending, status
+from thea_store.migrator import Lineage, Status, listed, pending, status
 from thea_store.migrator.plan import compare
 from thea_store.store import GROUP_FILES, SQL_FILES
 from thea_store.verification.opening import inspect, mismatches
@@ -45,7 +45,7 @@ def _state(context: CheckContext) -> tuple[Status, bool]:
     if context.ask(_READS_LOG) == [(True,)]:
         return status(context.settings.address().render(), lineages=_lineages(context)), True
     applied = context.ask(_APPLIED) if context.ask(_IS_MIGRATED) == [(True,)] else []
-    return compare(available(lineages=_lineages(context)), dict.fromkeys(id_ for (id_,) in applied)), False
+    return compare(listed(lineages=_lineages(context)), dict.fromkeys(id_ for (id_,) in applied)), False
 
 
 def _queries(context: CheckContext) -> Sequence[Verdict]:
