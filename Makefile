@@ -60,6 +60,14 @@ fuzz: $(STAMP) ## A million texts through the SQL reader and PostgreSQL's own (n
 test-backup: $(STAMP) ## Back up and restore with Debian's pgBackRest, as docs/backups.md says (nightly)
 	@$(BIN)/pytest -q -m nightly tests/backup $(ARGS)
 
+# The servers' account runs it with the system's own Python, so that only what is pure Python or of any version goes here.
+build/patroni/patroni/__init__.py: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --target build/patroni 'patroni[etcd3]==4.1.5' psycopg
+
+.PHONY: test-cluster
+test-cluster: build/patroni/patroni/__init__.py ## Kill primaries of a Patroni cluster under eight writers; THEA_CLUSTER_KILLS says how many (nightly)
+	@THEA_PATRONI=$(CURDIR)/build/patroni $(BIN)/pytest -q -s -m nightly tests/cluster $(ARGS)
+
 EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
 
 $(VENV)/.installed-%: examples/%/pyproject.toml $(STAMP)
