@@ -370,6 +370,7 @@ async def test_what_is_deleted_does_not_come_with_its_user(store: Store, tenant:
     assert await store.users.get_with(tenant, user.id, **{kind: 5}) is None
 
 
+@pytest.mark.slow
 async def test_a_user_comes_with_more_than_one_document_can_hold(
     store: Store, tenant: str, user: User, superuser: psycopg.Connection[Any]
 ) -> None:

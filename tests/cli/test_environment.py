@@ -60,6 +60,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         yield request.param
 
 
+@pytest.mark.slow
 def test_the_demonstration_runs_anywhere(place: str) -> None:
     # The home is another user's, as for a service that was started with its caller's environment.
     result = _run([_python(NOBODY), "-m", "thea_store", "demo"], NOBODY, HOME="/root")

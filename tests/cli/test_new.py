@@ -95,6 +95,7 @@ def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(pla
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
 def test_the_proof_finds_a_condition_that_was_taken_out(planner: Path, run: Run) -> None:
     queries = planner / "planner" / "sql" / "tasks.sql"
     whole = "where tenant_id = :tenant_id\n  and id = :id\n  and deleted_at is null;"
@@ -175,6 +176,7 @@ def test_the_example_is_what_its_manifest_says() -> None:
     assert (done.returncode, done.stdout) == (0, "all fit\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_a_column_that_must_have_a_value_and_gets_none_is_told(planner: Path, run: Run) -> None:
     migration = planner / "planner" / "migrations" / "planner.0002.tasks.sql"
     migration.write_text(
@@ -194,6 +196,7 @@ def test_a_column_that_must_have_a_value_and_gets_none_is_told(planner: Path, ru
     assert sentence in checked.stdout
 
 
+@pytest.mark.slow
 def test_a_column_that_a_trigger_gives_its_value_is_no_fault(planner: Path, run: Run) -> None:
     migration = planner / "planner" / "migrations" / "planner.0002.tasks.sql"
     migration.write_text(

@@ -171,6 +171,7 @@ async def test_thousands_of_rows_keep_the_loop_no_longer(store: Store, ground: G
     assert longest < BOUND, f"{call}: {longest * 1000:.0f} ms"
 
 
+@pytest.mark.slow
 async def test_a_hundred_rules_that_hardly_ever_fire_are_refused_and_others_are_served_meanwhile(
     store: Store, ground: Ground
 ) -> None:

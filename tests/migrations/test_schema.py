@@ -62,6 +62,7 @@ def test_down_and_up_again_is_the_same_schema(thea_new_database: Callable[..., T
     assert snapshot(database.superuser_url) == before
 
 
+@pytest.mark.slow
 def test_every_step_down_and_up_again_is_the_same_schema(thea_new_database: Callable[..., TestDatabase]) -> None:
     database = thea_new_database()
     before = snapshot(database.superuser_url)

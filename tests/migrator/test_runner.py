@@ -557,6 +557,7 @@ def test_four_migrators_at_once_apply_each_migration_once(database_url: str, wri
         assert connection.execute("select array_agg(x order by x) from a").fetchone() == ([1, 2],)
 
 
+@pytest.mark.slow
 def test_four_processes_at_once_bring_a_database_to_the_shipped_schema(database_url: str) -> None:
     command = [sys.executable, "-m", "thea_store", "migrate", "--json"]
     environment = {**os.environ, "DATABASE_MIGRATOR_URL": database_url}

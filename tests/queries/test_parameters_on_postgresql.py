@@ -119,6 +119,7 @@ def connection(thea_database: TestDatabase) -> Iterator[psycopg.Connection]:
         yield connection
 
 
+@pytest.mark.slow
 @given(statement=statements)
 @settings(max_examples=scaled(300))
 def test_what_is_sent_means_what_the_file_says(

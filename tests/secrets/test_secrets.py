@@ -307,6 +307,7 @@ async def test_a_broken_row_is_named_by_its_number_alone(scene: Scene, caught: C
 # --- passwords ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_no_url_tells_its_password(scene: Scene, caught: Caught) -> None:
     opened = refused = 0
     with everything(caught):
@@ -332,6 +333,7 @@ async def test_no_url_tells_its_password(scene: Scene, caught: Caught) -> None:
     assert not caught.leaks()
 
 
+@pytest.mark.slow
 async def test_no_command_tells_a_value(scene: Scene, caught: Caught, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(scene.directory)
     statuses = Counter[int]()

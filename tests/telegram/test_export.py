@@ -868,6 +868,7 @@ def test_an_iteration_may_be_abandoned(tmp_path: Path) -> None:
     del iteration
 
 
+@pytest.mark.slow
 def test_a_large_file_takes_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     entry = dumped(

@@ -230,6 +230,7 @@ def old_pytest_asyncio(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PYTHONPATH", str(directory))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("old_pytest_asyncio")
 def test_no_run_dies_of_an_old_pytest_asyncio_and_the_needed_version_is_named(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
@@ -268,6 +269,7 @@ def test_without_docker_the_embedded_server_serves(
     run(PASSES, AUTO, alone=True).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_a_docker_that_does_not_answer_is_passed_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("THEA_TEST_DATABASE_URL", "THEA_TEST_SERVER"):
         monkeypatch.delenv(variable, raising=False)
@@ -276,6 +278,7 @@ def test_a_docker_that_does_not_answer_is_passed_over(run: Run, monkeypatch: pyt
     run(PASSES, AUTO).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_each_worker_has_its_own_database_and_drops_it(run: Run, server: Server) -> None:
     before = databases(server)
     source = f"{PASSES}\n    with open('seen', 'a') as seen:\n        seen.write(thea_store._settings.url + ' ')"
@@ -333,6 +336,7 @@ def test_no_output_holds_a_password(run: Run, url: str) -> None:
     assert f":{password}@" not in result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.slow
 def test_the_newest_of_what_was_kept_stays(run: Run, server: Server) -> None:
     old = [f"thea_test_20200101000000_{n:08x}" for n in range(21)]
     for name in old:
@@ -343,6 +347,7 @@ def test_the_newest_of_what_was_kept_stays(run: Run, server: Server) -> None:
     assert databases(server).intersection(old) == set(old[1:])
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_goes_after_a_day(run: Run, server: Server, pytester: pytest.Pytester) -> None:
     before = databases(server)
     pytester.makepyfile(
