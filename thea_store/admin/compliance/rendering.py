@@ -1,0 +1,108 @@
+"""A report as one HTML page, which needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from html import escape
+
+from thea_store.admin.compliance.records import Erased, Kept, Reader, Report, Stored
+
+__all__ = ["to_html"]
+
+_COUNTED_FROM = {
+    "deleted": "after it was deleted",
+    "old": "after it was made",
+    "inactive": "after the last activity; then it is closed",
+}
+
+_BOUND = (
+    "A role that row security binds sees the rows of the tenant that its session names, and no others. "
+    "A role that cannot log in gives its rights to its members."
+)
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; width: 100%; margin-bottom: 2rem; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid #ccc; }
+td.number { text-align: right; }
+"""
+
+
+def to_html(report: Report) -> str:
+    """The report in plain words, for a browser or for printing."""
+    body = [
+        f"<h1>What is kept of {_text(report.tenant)}</h1>",
+        f"<p>From the database {_text(report.database)}, as of {_moment(report.made_at)}.</p>",
+        "<h2>What is stored, and for how long</h2>",
+        _table(("Table", "Rows", "Oldest", "Newest", "Kept", "Columns"), map(_stored, report.stored)),
+        "<h2>Who may see and change it</h2>",
+        f"<p>{_BOUND}</p>",
+        _table(("Role", "Logs in", "Row security", "Reads", "Changes"), map(_reader, report.readers)),
+        "<h2>Who was erased</h2>",
+        _table(("When", "User", "By", "Reason"), map(_erased, report.erased))
+        if report.erased
+        else "<p>Nobody was erased.</p>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>What is kept of {_text(report.tenant)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{each}</th>" for each in heads)
+    lines = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
+
+
+def _stored(stored: Stored) -> Iterator[str]:
+    about = f"<br><small>{_text(stored.about)}</small>" if stored.about else ""
+    yield f"<td>{_text(stored.table)}{about}</td>"
+    yield f'<td class="number">{stored.rows:,}</td>'
+    yield _cell(_moment(stored.oldest))
+    yield _cell(_moment(stored.newest))
+    yield _cell(_kept(stored.kept))
+    yield _cell(_text(", ".join(stored.columns)))
+
+
+def _kept(policies: tuple[Kept, ...] | None) -> str:
+    if policies is None:
+        return "not read: DATABASE_MIGRATOR_URL is not set"
+    return "<br>".join(_policy(each) for each in policies) or "until somebody removes it"
+
+
+def _policy(kept: Kept) -> str:
+    whose = " (this tenant's own)" if kept.of_tenant else ""
+    if kept.keep is None:
+        return f"for ever, by the rule {_text(kept.rule)}{whose}"
+    return f"{_text(str(kept.keep))} {_text(_COUNTED_FROM.get(kept.rule, kept.rule))}{whose}"
+
+
+def _reader(reader: Reader) -> Iterator[str]:
+    yield _cell(_text(reader.role))
+    yield _cell("yes" if reader.logs_in else "no")
+    yield _cell("does not bind it" if reader.unbound else "binds it")
+    yield _cell(_text(", ".join(reader.reads)) or "nothing")
+    yield _cell(_text(", ".join(reader.changes)) or "nothing")
+
+
+def _erased(erased: Erased) -> Iterator[str]:
+    yield _cell(_moment(erased.at))
+    yield _cell(str(erased.user_id))
+    yield _cell(_text(erased.actor or erased.login))
+    yield _cell(_text(erased.reason))
+
+
+def _cell(content: str) -> str:
+    return f"<td>{content}</td>"
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M %Z}" if moment else "none"
+
+
+def _text(text: str) -> str:
+    return escape(text)
