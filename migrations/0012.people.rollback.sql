@@ -20,6 +20,12 @@ drop policy redaction on thea.users;
 
 revoke all on thea.users from thea_redactor;
 
+drop trigger chain on thea.compliance_log;
+
+drop function thea.chain_compliance();
+
+drop function thea.compliance_hash(bytea, thea.compliance_log);
+
 drop table thea.compliance_log;
 
 drop function thea.compliance_is_append_only();

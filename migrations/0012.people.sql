@@ -33,7 +33,10 @@ create table thea.compliance_log (
   subject_id bigint,
   reason text not null,
   details jsonb not null,
+  place bigint not null,
+  hash bytea not null,
   constraint compliance_log_pkey primary key (tenant_id, id),
+  constraint compliance_log_place_key unique (tenant_id, place),
   constraint compliance_log_tenant_id_check
     check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
   constraint compliance_log_details_check check (jsonb_typeof(details) = 'object')
@@ -87,6 +90,49 @@ alter function thea.compliance_is_append_only() owner to thea_owner;
 
 create trigger append_only before update or delete or truncate on thea.compliance_log
   for each statement execute function thea.compliance_is_append_only();
+
+-- The entries of a tenant are a chain: each has its place and a hash of itself and of the one before. So whoever goes past
+-- the trigger above, as an owner or a superuser may, leaves a place that is missing or a hash that does not fit.
+create function thea.compliance_hash(previous bytea, entry thea.compliance_log) returns bytea
+  language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+  select sha256(
+    coalesce(previous, sha256(convert_to(entry.tenant_id, 'UTF8')))
+    || convert_to(
+      jsonb_build_array(
+        entry.place, entry.id, to_char(entry.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), entry.login,
+        entry.actor, entry.request_id, entry.action, entry.subject_id, entry.reason, entry.details
+      )::text,
+      'UTF8'
+    )
+  );
+end;
+
+create function thea.chain_compliance() returns trigger
+  language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  last_place bigint;
+  last_hash bytea;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('thea.compliance_log ' || new.tenant_id, 0));
+  select c.place, c.hash into last_place, last_hash
+  from thea.compliance_log c
+  where c.tenant_id = new.tenant_id
+  order by c.place desc
+  limit 1;
+  new.place := coalesce(last_place, 0) + 1;
+  new.hash := thea.compliance_hash(last_hash, new);
+  return new;
+end
+$$;
+
+alter function thea.compliance_hash(bytea, thea.compliance_log) owner to thea_owner;
+
+alter function thea.chain_compliance() owner to thea_owner;
+
+create trigger chain before insert on thea.compliance_log
+  for each row execute function thea.chain_compliance();
 
 -- What the redactor may do: remove a user of the tenant, with which the rest goes by the foreign keys, and take back
 -- what entries said. It has no other table.
@@ -373,6 +419,8 @@ end
 $$;
 
 revoke all on function thea.compliance_is_append_only(),
+    thea.chain_compliance(),
+    thea.compliance_hash(bytea, thea.compliance_log),
     thea.person_condition(regclass, text, regclass[]),
     thea.person_tables(),
     thea.other_user_ids(),
@@ -382,7 +430,8 @@ revoke all on function thea.compliance_is_append_only(),
   from public;
 
 -- They tell what the catalogs tell everybody, or read with the rights of who asks.
-grant execute on function thea.person_condition(regclass, text, regclass[]),
+grant execute on function thea.compliance_hash(bytea, thea.compliance_log),
+    thea.person_condition(regclass, text, regclass[]),
     thea.person_tables(),
     thea.other_user_ids(),
     thea.person_rows(text, bigint, text, timestamptz, bigint, integer),
@@ -391,7 +440,8 @@ grant execute on function thea.person_condition(regclass, text, regclass[]),
     thea.short_name(text)
   to thea_app, thea_privacy, thea_readonly;
 
-grant execute on function thea.person_condition(regclass, text, regclass[]),
+grant execute on function thea.compliance_hash(bytea, thea.compliance_log),
+    thea.person_condition(regclass, text, regclass[]),
     thea.person_tables(),
     thea.other_user_ids(),
     thea.person_row_ids(text, bigint, text),

@@ -270,6 +270,7 @@ AUDIT = [
     Weakening("who redacts sees all tenants", "alter policy redaction on thea.audit_log using (true)"),
     Weakening("who protects data may change rows", "grant update (first_name) on thea.users to thea_privacy"),
     Weakening("certificates may be forged", "grant insert on thea.compliance_log to thea_privacy"),
+    Weakening("certificates are no chain", "alter table thea.compliance_log disable trigger chain"),
     Weakening("certificates may change", "drop trigger append_only on thea.compliance_log"),
     Weakening("the audit trigger may be called by anyone", "grant execute on function thea.audit() to public"),
     Weakening("the audit trigger has its caller's search path", "alter function thea.audit() reset search_path"),

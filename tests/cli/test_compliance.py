@@ -1,20 +1,25 @@
-"""`thea-store compliance report`, as who answers for personal data runs it."""
+"""`thea-store compliance report` and `audit verify`, as who answers for personal data runs them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import psycopg
 import pytest
+from typer.testing import Result
 
 from tests.support.commands import Run
 from thea_store import Store
 from thea_store.testing import TestDatabase
 
 pytestmark = pytest.mark.usefixtures("no_settings")
+
+Verify: TypeAlias = Callable[..., Result]
 
 REASON = "<script>alert('carta del 3 de mayo')</script>"
 
@@ -101,3 +106,91 @@ async def test_a_tenant_of_whom_nothing_is_kept_is_told(run: Run, tenant: str, u
 
     assert (nothing.exit_code, "nothing is kept of a tenant" in nothing.stderr) == (1, True)
     assert (wrong.exit_code, nothing.stdout) == (2, "")
+
+
+# --- the chain ----------------------------------------------------------------------------------
+
+ALTER = "update thea.compliance_log set reason = 'nothing' where tenant_id = %s and place = 2"
+REMOVE = "delete from thea.compliance_log where tenant_id = %s and place = 2"
+CUT = "delete from thea.compliance_log where tenant_id = %s and place = 3"
+RENAME = "update thea.compliance_log set id = gen_random_uuid() where tenant_id = %s and place = 2"
+CLAIM = "update thea.compliance_log set actor = 'somebody else' where tenant_id = %s and place = 1"
+REDATE = "update thea.compliance_log set at = at - interval '1 microsecond' where tenant_id = %s and place = 1"
+
+
+@pytest.fixture
+def verify(run: Run, tenant: str, urls: dict[str, str]) -> Verify:
+    return lambda *arguments: run("audit", "verify", "--tenant", tenant, *arguments, **urls)
+
+
+@pytest.fixture
+async def head(verify: Verify, store: Store, tenant: str, thea_database: TestDatabase) -> str:
+    """The head of a chain of three certificates."""
+    users = [await store.users.create(tenant, telegram_id=number) for number in range(3)]
+    async with Store.open(thea_database.url_of("thea_privacy")) as privacy:
+        for user in users:
+            await privacy.people.erase(tenant, user.id, reason="carta")
+    done = verify()
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("3:")
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def tamper(superuser: psycopg.Connection[Any], tenant: str) -> Callable[[str], None]:
+    """Changes the log as somebody can who owns the database."""
+
+    def change(statement: str) -> None:
+        with superuser.transaction():
+            superuser.execute("alter table thea.compliance_log disable trigger append_only")
+            superuser.execute(statement.encode(), [tenant])
+            superuser.execute("alter table thea.compliance_log enable trigger append_only")
+
+    return change
+
+
+@pytest.mark.usefixtures("head")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (ALTER, "the entry 2 of"),
+        (REMOVE, "1 are missing"),
+        (RENAME, "the entry 2 of"),
+        (CLAIM, "the entry 1 of"),
+        (REDATE, "the entry 1 of"),
+    ],
+    ids=["altered", "removed", "another entry", "of another", "of another time"],
+)
+async def test_what_was_changed_past_the_trigger_is_found(
+    verify: Verify, tamper: Callable[[str], None], change: str, told: str
+) -> None:
+    tamper(change)
+
+    found = verify("--json")
+
+    assert found.exit_code == 1
+    assert any(told in fault for fault in json.loads(found.stdout)["faults"])
+    assert told in found.stderr
+
+
+async def test_what_is_missing_at_the_end_is_found_by_what_was_noted(
+    verify: Verify, tamper: Callable[[str], None], head: str
+) -> None:
+    before = verify("--expect", head)
+    tamper(CUT)
+    unnoticed = verify()
+    found = verify("--expect", head)
+    other = verify("--expect", f"2:{head[2:]}")
+    wrong = verify("--expect", "3")
+
+    assert (before.exit_code, before.stdout.strip()) == (0, head)
+    assert unnoticed.exit_code == 0
+    assert (found.exit_code, "its end was cut off" in found.stderr) == (1, True)
+    assert (other.exit_code, "another than the one that was noted" in other.stderr) == (1, True)
+    assert (wrong.exit_code, "PLACE:HASH" in wrong.stderr) == (2, True)
+
+
+async def test_a_log_without_an_entry_is_told(verify: Verify) -> None:
+    found = verify()
+
+    assert (found.exit_code, found.stdout, "has no entry" in found.stderr) == (0, "", True)

@@ -214,6 +214,8 @@ EXECUTED = {
     "person_rows": {"thea_app", "thea_readonly", "thea_privacy"},
     "person_row_ids": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
     "erase_person": {"thea_privacy"},
+    # It computes a hash of what it is given.
+    "compliance_hash": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
 }
 
 # A function's body, when it was looked at last: what it does for one tenant it does with rights or rows of all.
@@ -224,6 +226,7 @@ BODIES = {
     "audit": "c54ad9a6dfa0",
     "audit_is_append_only": "6bf07f933227",
     "cascade_deletion": "c326c1b7a784",
+    "chain_compliance": "2b20b46b8f3c",
     "charge": "ff89f307ec3d",
     "compliance_is_append_only": "be717a8f9bb3",
     "count_rows": "6673e8282308",
@@ -326,6 +329,7 @@ TRIGGERS = {
         "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.compliance_log FOR EACH STATEMENT"
         " EXECUTE FUNCTION thea.compliance_is_append_only()"
     ),
+    "chain BEFORE INSERT ON thea.compliance_log FOR EACH ROW EXECUTE FUNCTION thea.chain_compliance()",
     (
         "search_vector BEFORE INSERT OR UPDATE OF tenant_id, user_id, title, tags, content, search_vector ON thea.notes"
         " FOR EACH ROW EXECUTE FUNCTION thea.index_note()"

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from thea_store.cli.archives import end_tenant, export_tenant, import_tenant, move_tenant, restore
-from thea_store.cli.compliance import compliance
+from thea_store.cli.compliance import audit, compliance
 from thea_store.cli.conventions import FAILED, MISUSED, AsJson, say
 from thea_store.cli.imports import imports
 from thea_store.cli.own_tables import broken_promises, differences, manifest, new, prove
@@ -78,6 +78,7 @@ app.add_typer(moving, name="move")
 app.add_typer(ending, name="end")
 app.add_typer(erase, name="erase")
 app.add_typer(compliance, name="compliance")
+app.add_typer(audit, name="audit")
 app.add_typer(restore, name="restore")
 app.add_typer(new, name="new")
 app.add_typer(work, name="work")

@@ -16,7 +16,7 @@ from thea_store.postgres.operator import UnreachableError, connect, read_only
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
 
-__all__ = ["read"]
+__all__ = ["asked", "read"]
 
 _OWN = "thea"
 _SUSPENDED = {"TH001": "suspended", "TH002": "ended"}
@@ -36,7 +36,7 @@ def read(
     check_tenant(tenant)
     schemas = [_OWN, *extensions]
     policies = _policies(operator, tenant) if operator else None
-    with _asked(address) as connection:
+    with asked(address) as connection:
         connection.execute("select set_config('app.tenant_id', %s, true)", [tenant])
         tables = connection.execute(_TABLES, [schemas]).fetchall()
         if not tables:
@@ -54,7 +54,8 @@ def read(
 
 
 @contextmanager
-def _asked(address: DatabaseUrl) -> Iterator[Connection[Any]]:
+def asked(address: DatabaseUrl) -> Iterator[Connection[Any]]:
+    """A connection for as long a look as counting rows takes, whose errors say what to do."""
     try:
         with connect(address) as connection, read_only(connection):
             connection.execute("select set_config('statement_timeout', %s, true)", [_PATIENCE])
@@ -128,7 +129,7 @@ limit 100
 
 def _policies(operator: DatabaseUrl, tenant: str) -> dict[str, tuple[Kept, ...]]:
     found: dict[str, tuple[Kept, ...]] = {}
-    with _asked(operator) as connection:
+    with asked(operator) as connection:
         for table, *kept in connection.execute(_POLICIES, [tenant]):
             found[table] = (*found.get(table, ()), Kept(*kept))
     return found
