@@ -201,10 +201,10 @@ from generate_series(1, {_ENTRIES}) n
 """
 
 _CERTIFICATES_SQL = f"""
-insert into thea.compliance_log (tenant_id, at, action, subject_id, reason, details)
+insert into thea.compliance_log (tenant_id, at, action, subject_id, reason, details, place, hash)
 select
   pg_temp.tenant(n), pg_temp.moment(n::float8 / {_CERTIFICATES}), 'erase user', pg_temp.person(n), 'carta',
-  '{{"counts": {{}}, "counts_of_others": {{}}, "redacted": 0}}'
+  '{{"counts": {{}}, "counts_of_others": {{}}, "redacted": 0}}', n, sha256(int8send(n))
 from generate_series(1, {_CERTIFICATES}) n
 """
 
