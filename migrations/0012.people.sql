@@ -91,8 +91,8 @@ alter function thea.compliance_is_append_only() owner to thea_owner;
 create trigger append_only before update or delete or truncate on thea.compliance_log
   for each statement execute function thea.compliance_is_append_only();
 
--- The entries of a tenant are a chain: each has its place and a hash of itself and of the one before. So whoever goes past
--- the trigger above, as an owner or a superuser may, leaves a place that is missing or a hash that does not fit.
+-- The entries of a tenant are a chain: each has its place and a hash of itself and of the one before. So whoever goes
+-- past the trigger above, as an owner or a superuser may, leaves a place that is missing or a hash that does not fit.
 create function thea.compliance_hash(previous bytea, entry thea.compliance_log) returns bytea
   language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
