@@ -60,8 +60,14 @@ async def test_ranges_come_back_as_they_were_given(extension: Any, thea_new_data
         with pytest.raises(InvalidArgumentError, match="^at: must be an instance of Range"):
             await things.update("acme", thing.id, at=(NOON, NOON))
         kept = await things.get_by_id("acme", thing.id)
+        with psycopg.connect(database.superuser_url) as superuser:
+            superuser.execute(
+                "update odd.things set at = '[2026-03-02 12:00Z,infinity]', days = '[-infinity,infinity]'"
+            )
+        endless = await things.get_by_id("acme", thing.id)
 
     assert {name: getattr(thing, name) for name in values} == values
+    assert (endless.at, endless.days) == (Range(NOON, None), Range[date]())
     assert (changed.few, changed.days, changed.at) == (Range(None, 7), None, values["at"])
     assert kept == changed
 

@@ -104,7 +104,10 @@ def remedy(sqlstate: str | None, message: str) -> str | None:
     """What to do where the server refuses a type or an extension that it lacks; `None` where it is something else."""
     if sqlstate not in {"42704", "0A000", "58P01", "42501"}:
         return None
-    return next((text for name, text in REMEDIES.items() if re.search(rf"\b{name}\b", message)), None)
+    # The type or the extension stands in quotes, of whatever language, and the missing file behind a slash; a table's
+    # name would stand bare.
+    named = r"[^\w\s]\s?(?:public\.)?{0}\b"
+    return next((text for name, text in REMEDIES.items() if re.search(named.format(name), message)), None)
 
 
 def _remembered(judge: Callable[P, bool]) -> Callable[P, bool]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, SchemaSerializer, core_schema
 
 from thea_store.errors import InvalidArgumentError
@@ -28,6 +29,8 @@ class Range(Generic[T]):
 
     `bounds` says which bound belongs to it: `[` and `]` do, `(` and `)` do not. Whole numbers and days are written
     as `[)`, so that equal ranges are equal. A range in which nothing can be is the empty one, `Range(empty=True)`.
+    The server's `infinity` as the upper bound and `-infinity` as the lower one are read as no bound, and so are the
+    last and the first day that Python has, which the driver takes for them. In JSON a range is its text, `[1,5)`.
     """
 
     __slots__ = ("bounds", "empty", "lower", "upper")
@@ -43,7 +46,11 @@ class Range(Generic[T]):
         """`InvalidArgumentError` where it ends before it begins, or its bounds cannot be compared."""
         if bounds not in get_args(Bounds):
             raise InvalidArgumentError("bounds", f"must be one of {', '.join(get_args(Bounds))}")
+        if _is_naive(lower) or _is_naive(upper):
+            raise InvalidArgumentError("bounds", "a datetime must know its offset")
         first, last = bounds[0], bounds[1]
+        lower = None if lower == date.min and not isinstance(lower, datetime) else lower
+        upper = None if upper == date.max and not isinstance(upper, datetime) else upper
         if first == "(" and _is_discrete(lower):
             lower, first = _next(lower), "["
         if last == "]" and _is_discrete(upper):
@@ -56,6 +63,9 @@ class Range(Generic[T]):
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a range cannot be changed: make another one with another {name}")
+
+    def __delattr__(self, name: str) -> None:
+        self.__setattr__(name, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, self._all()
@@ -80,7 +90,10 @@ class Range(Generic[T]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """An argument must be a `Range`, and its bounds of the declared type; a row's value is what the driver has."""
+        """An argument must be a `Range`, and its bounds of the declared type.
+
+        A row's value is what the driver has, and one of JSON is a range's text.
+        """
         bound = handler.generate_schema((get_args(source) or (Any,))[0])
         field = core_schema.typed_dict_field(core_schema.nullable_schema(bound))
         fields = core_schema.typed_dict_schema({"lower": field, "upper": field})
@@ -90,19 +103,28 @@ class Range(Generic[T]):
                 return value
             return Range(**check({"lower": value.lower, "upper": value.upper}), bounds=value.bounds)
 
-        def read(value: Any) -> Any:
-            if not hasattr(value, "isempty"):
-                return value
-            bounds: Any = f"{'[' if value.lower_inc else '('}{']' if value.upper_inc else ')'}"
-            return Range(value.lower, value.upper, bounds, empty=value.isempty)
+        def read(value: Any, check: Callable[[Any], dict[str, Any]]) -> Any:
+            if match := _TEXT.fullmatch(value) if isinstance(value, str) else None:
+                first, lower, upper, last = match.groups()
+                both = check({"lower": lower or None, "upper": upper or None})
+                return Range(**both, bounds=cast("Bounds", f"{first}{last}"))
+            if value == "empty":
+                return Range[Any](empty=True)
+            return _of_driver(value) if hasattr(value, "isempty") else value
 
         is_range = core_schema.is_instance_schema(Range)
         strict = core_schema.chain_schema([is_range, core_schema.no_info_wrap_validator_function(checked, fields)])
         return core_schema.lax_or_strict_schema(
-            lax_schema=core_schema.no_info_before_validator_function(read, strict),
+            lax_schema=core_schema.chain_schema([core_schema.no_info_wrap_validator_function(read, fields), strict]),
             strict_schema=strict,
             serialization=core_schema.to_string_ser_schema(),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """In JSON it is a text."""
+        del schema, handler
+        return {"type": "string", "examples": ["[1,5)"]}
 
 
 # What a JSON of rows asks of a value that it does not know: the text, which the server reads.
@@ -111,8 +133,24 @@ Range.__pydantic_serializer__ = SchemaSerializer(  # type: ignore[attr-defined]
 )
 
 
+# The text of a range whose bounds have neither quotes nor commas, which is every one that `Range` writes.
+_TEXT = re.compile(r'([\[(])([^,"]*),([^,"]*)([\])])')
+
+
+def _of_driver(value: Any) -> Range[Any]:
+    """The range that the driver has; an infinite moment is a datetime without an offset there."""
+    bounds = f"{'[' if value.lower_inc else '('}{']' if value.upper_inc else ')'}"
+    lower = None if value.lower == datetime.min else value.lower  # noqa: DTZ901 - the driver's
+    upper = None if value.upper == datetime.max else value.upper  # noqa: DTZ901 - the driver's
+    return Range(lower, upper, cast("Bounds", bounds), empty=value.isempty)
+
+
 def _made(lower: Any, upper: Any, bounds: Bounds, empty: bool) -> Range[Any]:  # noqa: FBT001 - for pickle
     return Range(lower, upper, bounds, empty=empty)
+
+
+def _is_naive(bound: object) -> bool:
+    return isinstance(bound, datetime) and bound.utcoffset() is None
 
 
 def _is_discrete(bound: object) -> bool:
@@ -120,21 +158,18 @@ def _is_discrete(bound: object) -> bool:
 
 
 def _next(bound: Any) -> Any:
-    try:
-        return bound + (timedelta(days=1) if isinstance(bound, date) else 1)
-    except OverflowError:
-        raise InvalidArgumentError(
-            "bounds", "the last day that there is can be no bound that is written as `]`"
-        ) from None
+    return bound + (timedelta(days=1) if isinstance(bound, date) else 1)
 
 
 def _is_nothing(lower: Any, upper: Any, bounds: str) -> bool:
-    if lower is None or upper is None:
-        return False
     try:
+        if not (lower == lower and upper == upper):  # noqa: PLR0124 - what is no number is not equal to itself
+            raise InvalidArgumentError("bounds", "must be numbers, where they are of a number's type")
+        if lower is None or upper is None:
+            return False
         is_backwards = lower > upper
-    except TypeError:
-        raise InvalidArgumentError("bounds", "must be of one type, and datetimes must know their offset") from None
+    except (TypeError, ArithmeticError):
+        raise InvalidArgumentError("bounds", "must be of one type, whose values can be compared") from None
     if is_backwards:
         raise InvalidArgumentError("bounds", "the lower one must not be above the upper one")
     return bool(lower == upper) and bounds != "[]"
@@ -157,8 +192,8 @@ class Vector:
 
     def __post_init__(self) -> None:
         """`InvalidArgumentError` where there can be no such vector."""
-        if not 1 <= self.dimensions <= _MOST_DIMENSIONS:
-            raise InvalidArgumentError("dimensions", f"must be 1 to {_MOST_DIMENSIONS}")
+        if type(self.dimensions) is not int or not 1 <= self.dimensions <= _MOST_DIMENSIONS:
+            raise InvalidArgumentError("dimensions", f"must be a whole number from 1 to {_MOST_DIMENSIONS}")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """An argument becomes the text that the server reads; a row's value is such a text."""
