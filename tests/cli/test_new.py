@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,6 +51,7 @@ def program(directory: Path, *arguments: str, **environment: str) -> subprocess.
 def test_it_writes_the_packages_files(planner: Path) -> None:
     assert files(planner) == {
         "conftest.py",
+        "pytest.ini",
         "planner/__init__.py",
         "planner/py.typed",
         "planner/tasks.py",
@@ -59,6 +63,56 @@ def test_it_writes_the_packages_files(planner: Path) -> None:
         "tests/test_planner_isolation.py",
         "tests/test_tasks.py",
     }
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "pytest.ini", "tox.ini"])
+def test_a_configuration_that_is_there_is_left_alone(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
+    assert run("new", "extension", "planner").exit_code == 0
+
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {name, "conftest.py"}
+    assert (tmp_path / name).read_text() == ""
+
+
+def follow_the_page(planner: Path, run: Run) -> None:
+    """Do what the page says of ranges and vectors, and make a test of the call that it shows."""
+    page = (ROOT / "docs" / "your-own-tables.md").read_text()
+    [text] = re.findall(r"^## Ranges and vectors\n(.*?)^## ", page, re.DOTALL | re.MULTILINE)
+    [commands], [call, near], [statement] = [
+        re.findall(rf"^```{kind}\n(.*?)^```", text, re.DOTALL | re.MULTILINE) for kind in ("sh", "python", "sql")
+    ]
+    for command in commands.splitlines():
+        assert run(*shlex.split(command)[1:]).exit_code == 0
+    queries, module, tests = planner / "planner/sql/trips.sql", planner / "planner/trips.py", planner / "tests"
+    queries.write_text(queries.read_text().partition("-- name: near")[0] + statement)
+    claim, method = near.split("\n\n\n")
+    written = module.read_text()
+    written = re.sub(r"^NEAR = .*\n", claim + "\n", written, flags=re.MULTILINE)
+    written = written.partition("    async def near(")[0] + textwrap.indent(method, "    ")
+    module.write_text(written)
+    of_trips = tests / "test_trips.py"
+    of_trips.write_text(re.sub(r"\.near\((.*?)\) ==", r".near(\1, [0.5] * 3) ==", of_trips.read_text()))
+    (tests / "test_page.py").write_text(
+        f"""from datetime import date
+
+import pytest
+from thea_store import Range, Store
+
+from planner.trips import Trips
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_the_page(thea_store: Store) -> None:
+    store = thea_store
+    user = await store.users.create("acme", telegram_id=1)
+{textwrap.indent(call, "    ")}
+    other = await Trips(store).create("acme", user_id=user.id, title="", days=Range(), meaning=[9, 9, 9])
+    near = await Trips(store).near("acme", [0.1, 0.7, 0.3])
+    assert [each.id for each in near] == [trip.id, other.id]
+"""
+    )
+    program(planner, "ruff", "format", "--isolated", str(module), "tests")  # of what the page has beside
 
 
 @pytest.mark.slow
@@ -76,6 +130,7 @@ def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(pla
     assert run("new", "aggregate", "categories", "--extension", "planner", "--column", "name:text").exit_code == 0
     assert run("new", "query", "overdue", "--extension", "planner", "--aggregate", "tasks").exit_code == 0
     assert run("new", "migration", "add_color", "--extension", "planner").exit_code == 0
+    follow_the_page(planner, run)
     setting = {"DATABASE_EXTENSIONS": "planner:PLANNER", "DATABASE_URL": "embedded:"}
 
     for arguments in (
@@ -83,7 +138,7 @@ def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(pla
         ["ruff", "format", "--isolated", "--check", "."],
         ["mypy", "--strict", "planner", "tests", "conftest.py"],
         ["pyright", "planner"],
-        ["pytest", "-q", "-p", "no:cacheprovider"],
+        ["pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
         ["thea-store", "check"],
         ["thea-store", "doctor"],
         ["thea-store", "prove", "--extension", "planner"],

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from thea_store.cli.new import python_text, sql_text
+from thea_store.cli.new import python_text, sql_text, tests_text
 from thea_store.cli.new.columns import Aggregate, checked_name, column, parent, singular
 from thea_store.errors import ExtensionError, InvalidArgumentError
 from thea_store.extensions import Extension
@@ -15,6 +15,8 @@ from thea_store.migrator import available
 
 __all__ = ["new_aggregate", "new_extension", "new_migration", "new_query"]
 
+# Where pytest may be configured already; what it says there is its author's.
+_CONFIGURATIONS = ("pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "pyproject.toml", "tox.ini", "setup.cfg")
 _NUMBER = re.compile(r"\.(\d{4})\.")
 
 
@@ -35,10 +37,12 @@ def new_extension(name: str) -> list[Path]:
         package / "sql" / ".gitkeep": "",
         package / "migrations" / f"{name}.0001.schema.sql": up,
         package / "migrations" / f"{name}.0001.schema.rollback.sql": back,
-        Path("tests") / f"test_{name}_isolation.py": python_text.isolation_tests(name),
+        Path("tests") / f"test_{name}_isolation.py": tests_text.isolation_tests(name),
     }
     if not Path("conftest.py").exists():
-        files[Path("conftest.py")] = python_text.conftest(name)
+        files[Path("conftest.py")] = tests_text.conftest(name)
+    if not any(Path(each).exists() for each in _CONFIGURATIONS):
+        files[Path("pytest.ini")] = tests_text.PYTEST_INI
     return _write(files)
 
 
@@ -63,7 +67,7 @@ def new_aggregate(name: str, extension: str, columns: Sequence[str], hangs_on: S
         package / "sql" / f"{name}.sql": sql_text.query_file(made),
         package / "migrations" / f"{stem}.sql": up,
         package / "migrations" / f"{stem}.rollback.sql": back,
-        Path("tests") / f"test_{name}.py": python_text.aggregate_tests(made, _tests_of_parents(made)),
+        Path("tests") / f"test_{name}.py": tests_text.aggregate_tests(made, _tests_of_parents(made)),
     }
     if module is None:
         raise ExtensionError(
@@ -89,7 +93,7 @@ def new_query(name: str, extension: str, aggregate: str) -> list[Path]:
     changed = {path: path.read_text("utf-8").rstrip("\n") + "\n" + more for path, more in files.items()}
     changed[module] = text
     if tests.exists():
-        changed[tests] = tests.read_text("utf-8").rstrip("\n") + "\n" + python_text.query_test(found, name)
+        changed[tests] = tests.read_text("utf-8").rstrip("\n") + "\n" + tests_text.query_test(found, name)
     return _rewrite(changed)
 
 
