@@ -11,7 +11,6 @@ import gc
 import time
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, Self
 
 import pytest
@@ -21,24 +20,9 @@ from tests.support.calls import CALLS, Call, Ground, prepare
 from thea_store import InvalidArgumentError, Store, StoreError
 
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+BOUND = 0.1
+"""Seconds for which the loop may serve one call alone."""
 _TRIES = 4
-
-
-@cache
-def bound() -> float:
-    """Seconds for which the loop may serve one call alone: those of five million additions, about a fifth.
-
-    An own measure of the machine, for on a slow one each call takes longer, and none is worse for that.
-    """
-    return min(_additions() for _ in range(3))
-
-
-def _additions() -> float:
-    began, total = time.thread_time(), 0
-    for number in range(5_000_000):
-        total += number
-    return time.thread_time() - began
-
 
 # Half a second of work to find out that it fires, and one that fires very often.
 RARE = "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO"
@@ -161,7 +145,7 @@ async def longest_of(store: Store, ground: Ground, call: Call, arguments: dict[s
             async with store.transaction(ground.tenant) as tx:
                 longest = min(longest, (await held(call.run(tx, ground.tenant, arguments)))[0])
                 raise ZeroDivisionError  # so that nothing changes
-        if longest < bound():
+        if longest < BOUND:
             break
     return longest
 
@@ -174,7 +158,7 @@ async def test_no_call_keeps_the_loop_for_long(store: Store, ground: Ground, cal
     if "rows" in call.arguments(ground):
         longest = max(longest, await longest_of(store, ground, call, heaviest(call, ground, 30)))
 
-    assert longest < bound(), f"{call}: {longest * 1000:.0f} ms"
+    assert longest < BOUND, f"{call}: {longest * 1000:.0f} ms"
 
 
 @pytest.mark.slow
@@ -184,7 +168,7 @@ async def test_thousands_of_rows_keep_the_loop_no_longer(store: Store, ground: G
     await longest_of(store, ground, call, call.arguments(ground))
     longest = await longest_of(store, ground, call, {"rows": [row | _unique(row, n) for n in range(5000)]})
 
-    assert longest < bound(), f"{call}: {longest * 1000:.0f} ms"
+    assert longest < BOUND, f"{call}: {longest * 1000:.0f} ms"
 
 
 @pytest.mark.slow
@@ -206,7 +190,7 @@ async def test_a_hundred_rules_that_hardly_ever_fire_are_refused_and_others_are_
 
     assert isinstance(result, InvalidArgumentError)
     assert (result.argument, result.reason[:42]) == ("rows", "the recurrence rules take too long to work")
-    assert longest < bound()
+    assert longest < BOUND
     assert served > 10
 
 
@@ -227,4 +211,4 @@ async def test_more_than_a_call_may_work_on_is_refused_at_once(store: Store, gro
 
     assert isinstance(result, InvalidArgumentError)
     assert (result.argument, result.reason[: len(reason)]) == (argument, reason)
-    assert longest < bound()
+    assert longest < BOUND

@@ -6,11 +6,11 @@ against them and names the argument that does not fit.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from math import isfinite
 from typing import Annotated, Any
 from unicodedata import normalize
 from zoneinfo import ZoneInfo
@@ -19,7 +19,6 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     Field,
-    JsonValue,
     TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -28,6 +27,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, to_json
 
 from thea_store.errors import InvalidArgumentError, InvalidTenantError
+from thea_store.queries.json_text import parse
 
 __all__ = [
     "FIRST_MOMENT",
@@ -167,50 +167,60 @@ Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 # --- JSON ---------------------------------------------------------------------------------------
 
-# What a document may hold, so that no call works on one for long: some 40 ms.
+# What a document may hold, so that no call works on one for long: some 10 ms.
 _JSON_VALUES, _JSON_CHARACTERS = 50_000, 1_000_000
-_NUMBERS = (int, float, bool, type(None))
-
-
-def _check_size(document: object) -> None:
-    """ValueError where the document is too large, or has a NUL in a text; it stops looking there."""
-    values, characters, waiting = 0, 0, [document]
-    while waiting:
-        value = waiting.pop()
-        values += 1
-        if type(value) in _NUMBERS:
-            continue
-        if isinstance(value, str):
-            texts: Iterable[str] = (value,)
-        elif isinstance(value, dict):
-            texts = [key for key in value if isinstance(key, str)]
-            waiting.extend(value.values())
-        else:
-            texts = ()
-            waiting.extend(value if isinstance(value, list) else ())
-        characters += sum(map(len, texts))
-        if values + len(waiting) > _JSON_VALUES or characters > _JSON_CHARACTERS:
-            raise ValueError(f"must be JSON of up to {_JSON_VALUES} values and {_JSON_CHARACTERS} characters")
-        if any("\0" in text for text in texts):
-            raise ValueError("must not contain a NUL character")
-
-
-_json_value = TypeAdapter(JsonValue)
+_NOT_JSON = "must be JSON: text keys, Unicode text, finite numbers, not nested deeply"
 
 # From here on a float is written with an exponent, which the server's exact numbers turn into a whole number.
 _EXACT = 1e16
 
 
+def _check_document(document: object) -> bool:
+    """ValueError where the document is too large, no JSON, or has a NUL in a text; it stops looking there.
+
+    Returns whether it has a number that `_with_exact_numbers` is for.
+    """
+    values, characters, is_large, waiting = 0, 0, False, [document]
+    while waiting:
+        value = waiting.pop()
+        values += 1
+        if isinstance(value, int) or value is None:
+            continue
+        if isinstance(value, float):
+            if not isfinite(value):
+                raise ValueError(_NOT_JSON)
+            is_large = is_large or abs(value) >= _EXACT
+            continue
+        texts, inner = _parts(value)
+        waiting.extend(inner)
+        characters += sum(map(len, texts))
+        if values + len(waiting) > _JSON_VALUES or characters > _JSON_CHARACTERS:
+            raise ValueError(f"must be JSON of up to {_JSON_VALUES} values and {_JSON_CHARACTERS} characters")
+        if any("\0" in text for text in texts):
+            raise ValueError("must not contain a NUL character")
+    return is_large
+
+
+def _parts(value: object) -> tuple[Collection[str], Collection[object]]:
+    """The texts of this value, and the values in it; ValueError where it is none of JSON's."""
+    if isinstance(value, str):
+        return (value,), ()
+    if isinstance(value, list):
+        return (), value
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return value, value.values()
+    raise ValueError(_NOT_JSON)
+
+
 def _is_storable_json(value: object, is_container: ValidatorFunctionWrapHandler) -> Any:
-    _check_size(value)
     # The place of a fault is not told, since a document's keys are data.
+    is_large = _check_document(value)
     try:
-        checked = _json_value.validate_python(is_container(value), strict=True)
-        text = json.dumps(checked, allow_nan=False, ensure_ascii=False)
-        to_json([{"": checked}])  # Unicode text, and no deeper than a column of a row may be
+        # A copy that the caller cannot change any more, no deeper than a column of a row may be.
+        copy = parse(to_json([{"": is_container(value)}]))[0][""]
     except (ValueError, RecursionError):
-        raise ValueError("must be JSON: text keys, Unicode text, finite numbers, not nested deeply") from None
-    return _with_exact_numbers(checked) if "e+" in text else checked
+        raise ValueError(_NOT_JSON) from None
+    return _with_exact_numbers(copy) if is_large else copy
 
 
 def _with_exact_numbers(value: Any) -> Any:

@@ -16,9 +16,10 @@ from thea_store.errors import InvalidArgumentError, StoreError
 from thea_store.postgres.types import is_model
 from thea_store.queries.arguments import refusal
 from thea_store.queries.file import Query
+from thea_store.queries.json_text import JsonText
 from thea_store.queries.pacing import Pace
 
-__all__ = ["Bound", "Json", "bind", "bind_in_turns", "check_values", "read", "read_in_turns"]
+__all__ = ["Bound", "bind", "bind_in_turns", "check_values", "read", "read_in_turns"]
 
 R = TypeVar("R")
 
@@ -28,12 +29,6 @@ _AT_ONCE = 100
 _MOST = 16_000_000
 # Seconds that the check of some rows of a bulk call should take.
 _A_TURN = 0.005
-
-
-class Json(bytes):
-    """A JSON text, ready to be sent."""
-
-    __slots__ = ()
 
 
 class Bound(NamedTuple):
@@ -70,19 +65,21 @@ async def bind_in_turns(query: Query[Any], tenant_id: str, values: Mapping[str, 
     rows = values.get(name) if name else None
     if name is None or not isinstance(rows, list) or len(rows) <= 1:
         return bind(query, tenant_id, values)
-    checked, pieces = dict[str, Any](), list[bytes]()
+    checked, pieces = dict[str, Any](), [b"["]
     pace, place, size, total = Pace(), 0, 1, 0
     while place < len(rows):
         started = time.perf_counter()
         checked = _check_some(query, {**values, name: rows[place : place + size]}, name, place)
-        pieces.append(to_json(checked[name])[1:-1])
-        if (total := total + len(pieces[-1])) > _MOST:
+        piece = to_json(checked[name])[1:-1]
+        pieces += piece, b","
+        if (total := total + len(piece)) > _MOST:
             reason = f"must be up to {_MOST} bytes of JSON, all rows together: write fewer at once"
             raise InvalidArgumentError(name, reason)
         place += size
         size = min(2 * size, _AT_ONCE) if time.perf_counter() - started < _A_TURN else max(1, size // 4)
         await pace.keep()
-    checked[name] = Json(b"[" + b",".join(pieces) + b"]")
+    pieces[-1] = b"]"
+    checked[name] = JsonText(pieces)
     return _bound(query, tenant_id, checked)
 
 
