@@ -20,6 +20,8 @@ drop policy redaction on thea.users;
 
 revoke all on thea.users from thea_redactor;
 
+drop function thea.record_compliance(text, text, bigint, text, jsonb);
+
 drop trigger chain on thea.compliance_log;
 
 drop function thea.chain_compliance();
@@ -34,6 +36,8 @@ comment on table thea.audit_log is null;
 
 revoke execute on function thea.parents(regclass), thea.short_name(text)
   from thea_app, thea_privacy, thea_readonly, thea_redactor;
+
+revoke usage on schema thea from thea_recorder;
 
 revoke select on _yoyo_migration from thea_privacy;
 

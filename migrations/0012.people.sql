@@ -3,16 +3,25 @@
 -- Why: a person may ask for everything that is kept of them, and that it is erased. What belongs to a person is asked
 -- of the catalog, so that a service's own tables are covered, too: it is what hangs on `thea.users` by foreign keys
 -- that cascade. The group `thea_privacy` may erase; the role `thea_redactor`, as which nobody can log in, owns the one
--- function that does it.
+-- function that does it. A certificate of it goes into the compliance log, which the role `thea_recorder` writes:
+-- nobody can log in as it, and it can do nothing else.
 
--- The owner is a member, without inheriting anything, since only a member may hand a function over.
 do $$
 begin
+  if not exists (select from pg_catalog.pg_roles where rolname = 'thea_recorder') then
+    create role thea_recorder nologin noinherit;
+  end if;
+  -- The owner is a member, without inheriting anything, since only a member may hand a function over.
   if not pg_catalog.pg_has_role('thea_owner', 'thea_redactor', 'member') then
     grant thea_redactor to thea_owner;
   end if;
+  if not pg_catalog.pg_has_role('thea_owner', 'thea_recorder', 'member') then
+    grant thea_recorder to thea_owner;
+  end if;
 end
 $$;
+
+grant usage on schema thea to thea_recorder;
 
 grant execute on function thea.tenant(), thea.admitted_tenant(), thea.unchecked_tenant()
   to thea_privacy, thea_redactor;
@@ -21,7 +30,7 @@ grant usage on sequence thea.keystone to thea_privacy;
 
 grant select on _yoyo_migration to thea_privacy;
 
--- What was done for the law's sake: certificates that somebody was erased. The entries hold numbers, no rows.
+-- What was done for the law's sake, as the certificates that somebody was erased. The entries hold numbers, no rows.
 create table thea.compliance_log (
   tenant_id text not null,
   id uuid not null default gen_random_uuid(),
@@ -31,7 +40,7 @@ create table thea.compliance_log (
   request_id text,
   action text not null,
   subject_id bigint,
-  reason text not null,
+  reason text,
   details jsonb not null,
   place bigint not null,
   hash bytea not null,
@@ -39,6 +48,7 @@ create table thea.compliance_log (
   constraint compliance_log_place_key unique (tenant_id, place),
   constraint compliance_log_tenant_id_check
     check (char_length(tenant_id) between 1 and 50 and tenant_id !~ '^\s|\s$|[[:cntrl:]]'),
+  constraint compliance_log_reason_check check (reason is not null or action <> 'erase user'),
   constraint compliance_log_details_check check (jsonb_typeof(details) = 'object')
 );
 
@@ -66,17 +76,18 @@ create policy tenant on thea.compliance_log for select
   to thea_app, thea_privacy, thea_readonly
   using (tenant_id = thea.tenant());
 
-create policy tenant_guard on thea.compliance_log as restrictive
-  to thea_app, thea_privacy, thea_readonly, thea_redactor
+create policy tenant_guard on thea.compliance_log as restrictive to thea_app, thea_privacy, thea_readonly
   using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
 
-create policy certificates on thea.compliance_log to thea_redactor
-  using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant());
+-- Also of a tenant that is suspended: what is done to it then is written down as well.
+create policy recorder_reads on thea.compliance_log for select to thea_recorder using (true);
+
+create policy recorder_writes on thea.compliance_log for insert to thea_recorder with check (true);
 
 grant select on thea.compliance_log to thea_app, thea_privacy, thea_readonly;
 
--- A certificate is read back by who writes it.
-grant select, insert on thea.compliance_log to thea_redactor;
+-- Who adds to a chain reads where it ends.
+grant select, insert on thea.compliance_log to thea_recorder;
 
 create function thea.compliance_is_append_only() returns trigger
   language plpgsql set search_path = pg_catalog, pg_temp
@@ -92,7 +103,9 @@ create trigger append_only before update or delete or truncate on thea.complianc
   for each statement execute function thea.compliance_is_append_only();
 
 -- The entries of a tenant are a chain: each has its place and a hash of itself and of the one before. So whoever goes
--- past the trigger above, as an owner or a superuser may, leaves a place that is missing or a hash that does not fit.
+-- past the trigger above, as an owner or a superuser may, leaves a place that is missing or a hash that does not fit,
+-- unless they write all that follows anew. Who verifies a chain computes the hashes without this function, which an
+-- owner could replace: thea_store/admin/compliance/chain.py has the same expression.
 create function thea.compliance_hash(previous bytea, entry thea.compliance_log) returns bytea
   language sql stable set search_path = pg_catalog, pg_temp
 begin atomic
@@ -100,8 +113,8 @@ begin atomic
     coalesce(previous, sha256(convert_to(entry.tenant_id, 'UTF8')))
     || convert_to(
       jsonb_build_array(
-        entry.place, entry.id, to_char(entry.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), entry.login,
-        entry.actor, entry.request_id, entry.action, entry.subject_id, entry.reason, entry.details
+        entry.place, entry.id, extract(epoch from entry.at), entry.login, entry.actor, entry.request_id, entry.action,
+        entry.subject_id, entry.reason, entry.details
       )::text,
       'UTF8'
     )
@@ -133,6 +146,33 @@ alter function thea.chain_compliance() owner to thea_owner;
 
 create trigger chain before insert on thea.compliance_log
   for each row execute function thea.chain_compliance();
+
+-- Write an entry, by whoever the session says to be; the functions that call it say what it is about.
+--
+-- Who adds to a chain waits for whoever does. A transaction stricter than read committed that waited does not see what
+-- the other one wrote, and would take its place: then the server undoes it, as it does with other such collisions.
+create function thea.record_compliance(
+  p_tenant text, p_action text, p_subject bigint, p_reason text, p_details jsonb
+) returns thea.compliance_log
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+as $$
+declare
+  entry thea.compliance_log;
+begin
+  insert into thea.compliance_log (tenant_id, actor, request_id, action, subject_id, reason, details)
+  values (
+    p_tenant, nullif(current_setting('app.actor', true), ''), nullif(current_setting('app.request_id', true), ''),
+    p_action, p_subject, p_reason, p_details
+  )
+  on conflict (tenant_id, place) do nothing
+  returning * into entry;
+  if entry.id is null then
+    raise exception 'another entry of this log was written at the same time' using errcode = 'serialization_failure';
+  end if;
+  return entry;
+end
+$$;
 
 -- What the redactor may do: remove a user of the tenant, with which the rest goes by the foreign keys, and take back
 -- what entries said. It has no other table.
@@ -408,19 +448,18 @@ begin
   end if;
 
   return query
-    insert into thea.compliance_log (tenant_id, actor, request_id, action, subject_id, reason, details)
-    values (
-      p_tenant, nullif(current_setting('app.actor', true), ''), nullif(current_setting('app.request_id', true), ''),
-      'erase user', p_user, p_reason,
+    select e.id, e.at, e.actor, e.request_id, e.login, e.subject_id, e.reason, e.details
+    from thea.record_compliance(
+      p_tenant, 'erase user', p_user, p_reason,
       jsonb_build_object('counts', own, 'counts_of_others', others, 'redacted', redacted)
-    )
-    returning id, at, actor, request_id, login, subject_id, reason, details;
+    ) e;
 end
 $$;
 
 revoke all on function thea.compliance_is_append_only(),
     thea.chain_compliance(),
     thea.compliance_hash(bytea, thea.compliance_log),
+    thea.record_compliance(text, text, bigint, text, jsonb),
     thea.person_condition(regclass, text, regclass[]),
     thea.person_tables(),
     thea.other_user_ids(),
@@ -430,8 +469,7 @@ revoke all on function thea.compliance_is_append_only(),
   from public;
 
 -- They tell what the catalogs tell everybody, or read with the rights of who asks.
-grant execute on function thea.compliance_hash(bytea, thea.compliance_log),
-    thea.person_condition(regclass, text, regclass[]),
+grant execute on function thea.person_condition(regclass, text, regclass[]),
     thea.person_tables(),
     thea.other_user_ids(),
     thea.person_rows(text, bigint, text, timestamptz, bigint, integer),
@@ -440,7 +478,7 @@ grant execute on function thea.compliance_hash(bytea, thea.compliance_log),
     thea.short_name(text)
   to thea_app, thea_privacy, thea_readonly;
 
-grant execute on function thea.compliance_hash(bytea, thea.compliance_log),
+grant execute on function thea.record_compliance(text, text, bigint, text, jsonb),
     thea.person_condition(regclass, text, regclass[]),
     thea.person_tables(),
     thea.other_user_ids(),
@@ -449,11 +487,15 @@ grant execute on function thea.compliance_hash(bytea, thea.compliance_log),
     thea.short_name(text)
   to thea_redactor;
 
+grant execute on function thea.compliance_hash(bytea, thea.compliance_log) to thea_recorder;
+
 grant execute on function thea.erase_person(text, bigint, text, boolean) to thea_privacy;
 
 -- Who gets a function must be allowed to create in its schema: for this moment only.
-grant create on schema thea to thea_redactor;
+grant create on schema thea to thea_redactor, thea_recorder;
 
 alter function thea.erase_person(text, bigint, text, boolean) owner to thea_redactor;
 
-revoke create on schema thea from thea_redactor;
+alter function thea.record_compliance(text, text, bigint, text, jsonb) owner to thea_recorder;
+
+revoke create on schema thea from thea_redactor, thea_recorder;

@@ -63,7 +63,7 @@ order by at, id;
 
 -- name: get_erasures
 -- A page of certificates, the newest first, of one person or of all, from after the given place; empty past the end.
--- not null: user_id, counts, counts_of_others, redacted
+-- not null: user_id, reason, counts, counts_of_others, redacted
 -- variants: subject_id, after_at
 select
   id, at, actor, request_id, login,

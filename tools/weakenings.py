@@ -227,6 +227,7 @@ def _rewritten(function: str, old: str, new: str) -> str:
 
 SEARCH, TAGGED = "thea.search_notes(text, bigint, jsonb, integer)", "thea.tagged_notes(text, bigint, text[], boolean)"
 ERASE = "thea.erase_person(text, bigint, text, boolean)"
+RECORD = "thea.record_compliance(text, text, bigint, text, jsonb)"
 CHECK = "if (p_tenant = thea.tenant()) is not true then"
 FUNCTIONS = [
     Weakening("search does not check the tenant", _rewritten(SEARCH, CHECK, "if false then")),
@@ -270,6 +271,14 @@ AUDIT = [
     Weakening("who redacts sees all tenants", "alter policy redaction on thea.audit_log using (true)"),
     Weakening("who protects data may change rows", "grant update (first_name) on thea.users to thea_privacy"),
     Weakening("certificates may be forged", "grant insert on thea.compliance_log to thea_privacy"),
+    Weakening("certificates may be ordered", f"grant execute on function {RECORD} to thea_app"),
+    Weakening("who protects data becomes who certifies", "grant thea_recorder to thea_privacy"),
+    Weakening("who certifies may take back", "grant update on thea.compliance_log to thea_recorder"),
+    Weakening("who certifies may log in", "alter role thea_recorder login"),
+    Weakening("certifying has its caller's search path", f"alter function {RECORD} reset search_path"),
+    Weakening("an auditor reads rows", "grant select on thea.notes to thea_auditor"),
+    Weakening("an auditor writes the directory", "grant update (settings) on thea.tenants to thea_auditor"),
+    Weakening("a service counts every tenant", "grant execute on function thea.kept_of(text) to thea_app"),
     Weakening("certificates are no chain", "alter table thea.compliance_log disable trigger chain"),
     Weakening("certificates may change", "drop trigger append_only on thea.compliance_log"),
     Weakening("the audit trigger may be called by anyone", "grant execute on function thea.audit() to public"),

@@ -77,7 +77,10 @@ where not exists (
 insert into thea_steps (statement)
 select format('alter role %I login', rolname)
 from pg_roles
-where rolname in ('thea_owner', 'thea_search', 'thea_maintenance', 'thea_loader', 'thea_redactor', 'thea_audit_expirer')
+where rolname in (
+    'thea_owner', 'thea_search', 'thea_maintenance', 'thea_loader', 'thea_redactor', 'thea_recorder',
+    'thea_audit_expirer'
+  )
   and not rolcanlogin
 order by rolname;
 

@@ -17,8 +17,8 @@ from thea_store.postgres.url import DatabaseUrl
 OF_TENANT = "(tenant_id = thea.tenant())"
 OURS = (
     "select oid, rolname from pg_roles"
-    " where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin|mover|loader|privacy|redactor|worker"
-    "|audit_expirer)$'"
+    " where rolname ~ '^thea_(owner|app|readonly|maintenance|search|admin|mover|loader|privacy|redactor|recorder"
+    "|worker|auditor|audit_expirer)$'"
 )
 IN_OURS = "relnamespace = 'thea'::regnamespace"
 OF_NO_SYSTEM = "{}namespace <> all(array['pg_catalog', 'information_schema']::regnamespace[])"
@@ -36,6 +36,15 @@ OTHER_POLICIES = {
     ("thea.tenants", "*", "thea_loader"): "who moves or ends a tenant stops its service",
     ("thea.tenants", "*", "thea_admin"): "the directory belongs to no tenant",
     ("thea.tenants", "r", "thea_owner"): "functions look there, on a service's behalf, whether its tenant may work",
+    ("thea.tenants", "r", "thea_auditor"): "an auditor says how a tenant stands",
+    ("thea.retention_policies", "r", "thea_auditor"): "and for how long its rows are kept",
+    (
+        "thea.compliance_log",
+        "r",
+        "thea_auditor",
+    ): "an auditor verifies the chains of all tenants",
+    ("thea.compliance_log", "r", "thea_recorder"): "who adds to a chain reads where it ends",
+    ("thea.compliance_log", "a", "thea_recorder"): "it alone writes there, of suspended tenants too",
     ("thea.quotas", "*", "thea_owner"): "the triggers add up there what tenants use",
     ("thea.quotas", "r", "thea_admin"): "an administrator sees how much of a limit is used",
     ("thea.retention_policies", "*", "thea_admin"): "a policy belongs to no tenant",
@@ -61,27 +70,42 @@ RIGHTS = {
     ("thea.compliance_log", "thea_maintenance"): set[str](),
     ("thea.compliance_log", "thea_mover"): set[str](),
     ("thea.compliance_log", "thea_loader"): set[str](),
-    # Whose function erases a person: the user's row, with which the rest goes, and the certificate.
+    # Whose function erases a person: the user's row, with which the rest goes.
     ("thea.users", "thea_redactor"): {"SELECT", "DELETE"},
     ("thea.audit_log", "thea_redactor"): {"SELECT"},
-    ("thea.compliance_log", "thea_redactor"): {"SELECT", "INSERT"},
+    ("thea.compliance_log", "thea_recorder"): {"SELECT", "INSERT"},
+    ("thea.compliance_log", "thea_auditor"): {"SELECT"},
     ("thea.audit_log", "thea_maintenance"): set[str](),
     ("thea.notes", "thea_search"): {"SELECT"},
     ("thea.audit_log", "thea_audit_expirer"): {"SELECT", "DELETE", "INSERT"},
 }
 # Besides: a service and its readers compare the applied migrations with their own.
-GROUPS = ("thea_app", "thea_readonly", "thea_maintenance", "thea_admin", "thea_mover", "thea_privacy", "thea_worker")
+GROUPS = (
+    "thea_app",
+    "thea_readonly",
+    "thea_maintenance",
+    "thea_admin",
+    "thea_auditor",
+    "thea_mover",
+    "thea_privacy",
+    "thea_worker",
+)
 # Nobody can log in as these.
-INNER = ("thea_audit_expirer", "thea_loader", "thea_redactor", "thea_search")
+INNER = ("thea_audit_expirer", "thea_loader", "thea_recorder", "thea_redactor", "thea_search")
 HISTORY = {("_yoyo_migration", group, "SELECT") for group in GROUPS}
 # What belongs to no tenant, and what the groups may do there that use it.
 SHARED = {
-    "thea.tenants": {"thea_admin": {"SELECT", "INSERT"}, "thea_loader": {"SELECT", "INSERT"}},
+    "thea.tenants": {
+        "thea_admin": {"SELECT", "INSERT"},
+        "thea_loader": {"SELECT", "INSERT"},
+        "thea_auditor": {"SELECT"},
+    },
     "thea.quotas": {"thea_admin": {"SELECT"}},
     "thea.retention_policies": {
         "thea_admin": {"SELECT", "INSERT", "DELETE"},
         "thea_maintenance": {"SELECT"},
         "thea_audit_expirer": {"SELECT"},
+        "thea_auditor": {"SELECT"},
     },
 }
 # Their columns that an administrator changes.
@@ -112,6 +136,9 @@ DEFINERS = {
     "charge": ("thea_owner", "the same"),
     "count_rows": ("thea_maintenance", "it counts a tenant's rows, and shows none"),
     "usage_of": ("thea_maintenance", "the same"),
+    "record_compliance": ("thea_recorder", "nobody else may write the compliance log"),
+    "kept_of": ("thea_maintenance", "an auditor learns how many rows there are, and sees none"),
+    "entries_kept_of": ("thea_audit_expirer", "the same"),
     "erase_person": ("thea_redactor", "nobody else may take back what the log says"),
     "search_notes": ("thea_search", "`@@` is not leakproof, so row security would keep it from its index"),
     "tagged_notes": ("thea_search", "the same"),
@@ -207,15 +234,19 @@ EXECUTED = {
     "end_rows": {"thea_mover"},
     # What belongs to a person is read with the rights of who asks; the others tell what the catalogs tell everybody.
     "parents": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor", "thea_maintenance"},
-    "short_name": {"thea_app", "thea_readonly", "thea_privacy", *INNER, "thea_maintenance"} - {"thea_search"},
+    "short_name": {"thea_app", "thea_readonly", "thea_privacy", *INNER, "thea_maintenance"}
+    - {"thea_search", "thea_recorder"},
     "person_condition": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
     "person_tables": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
     "other_user_ids": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
     "person_rows": {"thea_app", "thea_readonly", "thea_privacy"},
     "person_row_ids": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
     "erase_person": {"thea_privacy"},
-    # It computes a hash of what it is given.
-    "compliance_hash": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor"},
+    # What writes the compliance log, and what an auditor is told.
+    "compliance_hash": {"thea_recorder"},
+    "record_compliance": {"thea_redactor"},
+    "kept_of": {"thea_auditor"},
+    "entries_kept_of": {"thea_auditor"},
 }
 
 # A function's body, when it was looked at last: what it does for one tenant it does with rights or rows of all.
@@ -234,13 +265,15 @@ BODIES = {
     "end_rows": "09e4a0b08339",
     "ensure_metered": "3d21dc72685d",
     "ensure_trigger": "6eebb609ce7e",
-    "erase_person": "4aba900f54f6",
+    "entries_kept_of": "d0e2233cfbf4",
+    "erase_person": "43ab9230fd1a",
     "expire_audit": "968a3bdf61a3",
     "expire_rows": "a713eba97542",
     "import_begin": "824a0d049a83",
     "import_rows": "ffb34164378f",
     "index_note": "b261674bee2d",
     "install_directory": "a0ddfaa4da73",
+    "kept_of": "a4fcb7193ca5",
     "keep_dates": "5bf060dc902f",
     "keep_limits": "d9d78a1d2075",
     "limits_in": "a01a6f1ee7cd",
@@ -260,6 +293,7 @@ BODIES = {
     "person_row_ids": "36eb2c8c8a87",
     "person_rows": "f8bde1ca75ad",
     "protect": "2ef5bee3ffba",
+    "record_compliance": "131abc8ffe75",
     "remove_rows": "d85eafd98336",
     "require_import": "87603b4ea678",
     "require_own": "1f623d5ab672",
@@ -528,7 +562,7 @@ def test_no_role_of_ours_can_log_in_or_has_a_power(scene: Scene) -> None:
         f" from pg_roles where oid in (select oid from ({OURS}) x)"
     )
 
-    assert len(roles) == 12
+    assert len(roles) == 14
     assert [name for name, is_strong in roles if is_strong] == []
 
 
@@ -543,7 +577,7 @@ def test_no_role_of_ours_is_another_but_the_owner_who_hands_functions_over(scene
         [connection.info.user for connection in scene.logins.values()],
     )
 
-    inner = ("thea_audit_expirer", "thea_loader", "thea_maintenance", "thea_redactor", "thea_search")
+    inner = sorted({*INNER, "thea_maintenance"})
 
     assert sorted(memberships) == [("thea_owner", role) for role in inner]
     assert sorted(logins) == [(["thea_app"],), (["thea_readonly"],)]

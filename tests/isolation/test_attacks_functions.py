@@ -24,7 +24,7 @@ from tests.isolation.attacks import (  # noqa: F401 - fixtures
 )
 
 # What a person's data is found by: what the catalogs tell everybody, and rows with the rights of who asks.
-OF_PEOPLE = {"compliance_hash",
+OF_PEOPLE = {
     "parents", "short_name", "person_condition", "person_tables", "other_user_ids", "person_rows", "person_row_ids",
 }  # fmt: skip
 

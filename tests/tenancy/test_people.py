@@ -22,6 +22,8 @@ from psycopg import sql
 
 from tests.support.commands import Run
 from thea_store import (
+    ConflictError,
+    Erasure,
     ErasureRefusedError,
     ExportFileError,
     InsufficientPrivilegeError,
@@ -30,8 +32,10 @@ from thea_store import (
     Settings,
     Store,
     StoreError,
+    StoreTransaction,
     User,
 )
+from thea_store.database import Isolation
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.tenancy.person_file import check_file
 from thea_store.testing import TestDatabase
@@ -395,6 +399,26 @@ async def test_what_is_written_while_a_person_is_erased_goes_too_or_is_refused(
     with pytest.raises(StoreError):
         await scene.service.notes.create(tenant, person.id, "after")
     assert await _exported(scene.service, tenant, person.id) == []
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_two_erasures_at_once_in_a_strict_transaction_are_one_and_one_to_be_repeated(
+    scene: Scene, tenant: str, other: int, isolation: Isolation
+) -> None:
+    another = scene.add("thea.users", tenant, telegram_id=2003)
+
+    async def erase(tx: StoreTransaction) -> Erasure:
+        return await tx.people.erase(tenant, another, reason="asked for")
+
+    with pytest.raises(ConflictError, match=re.escape("use store.run(…, retry=3)")):
+        async with scene.privacy.transaction(tenant, isolation=isolation) as late:
+            assert (await late.people.get_erasures(tenant)).items == []
+            await scene.privacy.people.erase(tenant, other, reason="asked for")
+            await erase(late)
+
+    assert scene.superuser.execute("select from thea.users where id = %s", [another]).fetchall() == [()]
+    assert (await scene.privacy.run(tenant, erase, isolation=isolation)).counts == {"users": 1}
+    assert len((await scene.privacy.people.get_erasures(tenant)).items) == 2
 
 
 async def test_a_certificate_names_who_did_it_when_and_why(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +42,8 @@ def report(
 ) -> None:
     """Say as an HTML page what is kept of a tenant, for how long, who may see it, and who was erased.
 
-    How long rows are kept is read with DATABASE_MIGRATOR_URL, where it is given.
+    A login in thea_auditor is told of every tenant. A service's is refused for one that is suspended or has ended;
+    for how long rows are kept is then read with DATABASE_MIGRATOR_URL, where it is given.
     """
     from thea_store.admin.compliance import to_html  # noqa: PLC0415
     from thea_store.cli.output import print_json  # noqa: PLC0415
@@ -62,10 +64,19 @@ def report(
 @audit.command()
 def verify(
     *,
-    tenant: Annotated[str, typer.Option("--tenant", metavar="T", help="The tenant whose compliance log it is.")],
+    tenant: Annotated[
+        str | None,
+        typer.Option(
+            "--tenant", metavar="T", help="The tenant whose log it is; else those of all, by a login in thea_auditor."
+        ),
+    ] = None,
     expect: Annotated[
         str | None,
-        typer.Option("--expect", metavar="PLACE:HASH", help="What this command printed earlier."),
+        typer.Option("--expect", metavar="PLACE:HASH", help="What this command printed earlier of the tenant."),
+    ] = None,
+    expect_file: Annotated[
+        Path | None,
+        typer.Option("--expect-file", metavar="FILE", help="What this command printed earlier of all, with --json."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -73,22 +84,39 @@ def verify(
 
     It prints the place and the hash of the last entry. Keep them where nobody who has the database can write.
     """
-    from thea_store.admin.compliance import Head  # noqa: PLC0415
     from thea_store.cli.output import print_json  # noqa: PLC0415
 
-    found = asyncio.run(_verify(tenant, Head.parse(expect) if expect is not None else None))
-    head = str(found.head) if found.head else None
+    if tenant is not None:
+        if expect_file is not None:
+            raise typer.BadParameter("is for all tenants: with --tenant give --expect", param_hint="--expect-file")
+        found = {tenant: asyncio.run(_verify(tenant, expect))}
+    elif expect is not None:
+        raise typer.BadParameter("is of one tenant: name it with --tenant", param_hint="--expect")
+    else:
+        found = asyncio.run(_verify_all(expect_file))
     if as_json:
-        print_json({"head": head, "faults": list(found.faults)})
-    elif head:
-        typer.echo(head)
-    for fault in found.faults:
-        say(fault)
-    if found.faults:
-        say("look in the server's log, and in a backup, who changed the log and what it said")
+        each = {whose: _as_json(verified) for whose, verified in found.items()}
+        print_json({"tenants": each} if tenant is None else each[tenant])
+    for whose, verified in found.items():
+        _tell(f"{whose or 'all tenants together'}\t" if tenant is None else "", verified, head=not as_json)
+    if any(verified.faults for verified in found.values()):
+        say(
+            "look in the server's log, and in a backup, who changed the log and what it said: docs/runbooks.md says how"
+        )
         raise typer.Exit(FAILED)
-    if head is None and not as_json:
-        say("the log of this tenant has no entry")
+    if not as_json and all(verified.head is None for verified in found.values()):
+        say("the log has no entry" if tenant is None else "the log of this tenant has no entry")
+
+
+def _as_json(verified: Verified) -> dict[str, object]:
+    return {"head": str(verified.head) if verified.head else None, "faults": list(verified.faults)}
+
+
+def _tell(whose: str, verified: Verified, *, head: bool) -> None:
+    if head and verified.head:
+        typer.echo(f"{whose}{verified.head}")
+    for fault in verified.faults:
+        say(f"{whose}{fault}")
 
 
 def _write(file: Path, page: str) -> None:
@@ -108,9 +136,34 @@ async def _read(tenant: str) -> Report:
         return await asyncio.to_thread(read, settings.address(), tenant, extensions, operator=operator)
 
 
-async def _verify(tenant: str, expected: Head | None) -> Verified:
-    from thea_store.admin.compliance import verify  # noqa: PLC0415
+async def _verify(tenant: str, expect: str | None) -> Verified:
+    from thea_store.admin.compliance import Head, verify  # noqa: PLC0415
 
+    expected = Head.parse(expect) if expect is not None else None
     async with AsyncExitStack() as resources:
         settings = await with_server(read_settings(), resources)
         return await asyncio.to_thread(verify, settings.address(), tenant, expected)
+
+
+async def _verify_all(noted: Path | None) -> dict[str, Verified]:
+    from thea_store.admin.compliance import verify_all  # noqa: PLC0415
+
+    expected = _heads(noted) if noted is not None else {}
+    async with AsyncExitStack() as resources:
+        settings = await with_server(read_settings(), resources, "thea_auditor")
+        return await asyncio.to_thread(verify_all, settings.address(), expected)
+
+
+def _heads(noted: Path) -> dict[str, Head]:
+    """The heads that an earlier run printed; `InvalidArgumentError` for another file."""
+    from thea_store.admin.compliance import Head  # noqa: PLC0415
+
+    try:
+        heads = {whose: each["head"] for whose, each in json.loads(noted.read_bytes())["tenants"].items()}
+        return {whose: Head.parse(head, "--expect-file") for whose, head in heads.items() if head is not None}
+    except OSError as error:
+        raise InvalidArgumentError("--expect-file", f"{noted.name} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidArgumentError(
+            "--expect-file", f"{noted.name} is not what `thea-store audit verify --json` prints of all tenants"
+        ) from error

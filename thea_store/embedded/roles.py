@@ -24,6 +24,7 @@ LOGINS = {
     "thea_admin": "thea_operator",
     "thea_privacy": "thea_officer",
     "thea_mover": "thea_carrier",
+    "thea_auditor": "thea_examiner",
 }
 """A login of each group."""
 

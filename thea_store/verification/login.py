@@ -17,6 +17,7 @@ Kind: TypeAlias = Literal[
     "all tenants",
     "unaudited",
     "redactor",
+    "recorder",
     "files",
     "reach",
 ]
@@ -55,6 +56,7 @@ _OWN: dict[Kind, str] = {
     "all tenants": "may read every tenant",
     "unaudited": "may change rows without an entry in the audit log",
     "redactor": "may take back what the audit log says",
+    "recorder": "may write into the compliance log",
     "files": "may read or write the server's files or run its programs",
     "reach": "may do more than a service needs",
 }
@@ -68,6 +70,7 @@ _OTHERS: dict[Kind, str] = {
     "all tenants": "may read every tenant, as {role} may",
     "unaudited": "may change rows without an entry in the audit log, as {role} may",
     "redactor": "may take back what the audit log says, as {role} may",
+    "recorder": "may write into the compliance log, as {role} may",
     "files": "may read or write the server's files or run its programs, as {role} may",
     "reach": "may do all that {role} may, which is more than a service needs",
 }
@@ -119,7 +122,9 @@ with recursive reached (role, through, becomes, inherits) as (
     or exists (
       select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
       where n.nspname = 'thea' and p.proowner = r.oid
-        and r.rolname not in ('thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_audit_expirer')
+        and r.rolname not in (
+          'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_recorder', 'thea_audit_expirer'
+        )
     )
   )
   union
@@ -136,13 +141,14 @@ with recursive reached (role, through, becomes, inherits) as (
       when r.rolname in ('thea_maintenance', 'thea_search') then 'all tenants'
       when r.rolname = 'thea_loader' then 'unaudited'
       when r.rolname in ('thea_redactor', 'thea_audit_expirer') then 'redactor'
+      when r.rolname = 'thea_recorder' then 'recorder'
       when r.rolname in ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files') then 'files'
       else 'reach'
     end,
     r.rolname, f.through
   from reached f join pg_catalog.pg_roles r on r.oid = f.role
   where (f.becomes or f.inherits) and r.rolname in (
-    'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_audit_expirer',
+    'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_recorder', 'thea_audit_expirer',
     'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files',
     'pg_read_all_data', 'pg_write_all_data', 'pg_maintain'
   )
@@ -153,7 +159,7 @@ group by p.kind, p.role
 order by
   array_position(
     array[
-      'superuser', 'bypassrls', 'owner', 'triggers', 'createrole', 'all tenants', 'unaudited', 'redactor',
+      'superuser', 'bypassrls', 'owner', 'triggers', 'createrole', 'all tenants', 'unaudited', 'redactor', 'recorder',
       'files', 'reach'
     ],
     p.kind

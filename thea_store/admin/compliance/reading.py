@@ -1,77 +1,61 @@
-"""Reads what is kept of a tenant, and who may see it, from the tables and the catalogs of a live database."""
+"""Reads what is kept of a tenant from the tables and the catalogs of a live database."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
-import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import class_row
 
-from thea_store.admin.compliance.records import Erased, Kept, Reader, Report, Stored
-from thea_store.errors import MigrationRequiredError, NotFoundError, StoreError, TenantSuspendedError
-from thea_store.postgres.operator import UnreachableError, connect, read_only
+from thea_store.admin.compliance.asking import asked, is_auditor, require_reader
+from thea_store.admin.compliance.powers import read_readers
+from thea_store.admin.compliance.records import Erased, Kept, Report, Stored
+from thea_store.errors import MigrationRequiredError, NotFoundError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
 
-__all__ = ["asked", "read"]
+__all__ = ["read"]
 
 _OWN = "thea"
-_SUSPENDED = {"TH001": "suspended", "TH002": "ended"}
-# A tenant's rows are counted one by one.
-_PATIENCE = "600s"
 
 
 def read(
     address: DatabaseUrl, tenant: str, extensions: Iterable[str] = (), *, operator: DatabaseUrl | None = None
 ) -> Report:
-    """What is kept of a tenant; blocks. The login must read its rows, as a service's may, or one in `thea_privacy`.
+    """What is kept of a tenant; blocks.
 
-    How long rows are kept stands where no tenant's login may look, so `operator` is the migrations' login; without it
-    that is left out. `NotFoundError` where nothing is kept of the tenant, `TenantSuspendedError` for one that the
-    server refuses, `MigrationRequiredError` without a schema, `StoreUnavailableError` without a connection.
+    A login in `thea_auditor` is told of every tenant, how many rows there are and for how long they are kept. Any other
+    must read the tenant's rows, as a service's may, or one in `thea_privacy`; it is refused for a tenant that is
+    suspended or has ended, and how long rows are kept is then read by `operator`, the migrations' login, or left out.
+
+    `NotFoundError` where nothing is kept of the tenant, `TenantSuspendedError` for one that the server refuses,
+    `InsufficientPrivilegeError` for a login that is neither, `MigrationRequiredError` without a schema,
+    `StoreUnavailableError` without a connection.
     """
     check_tenant(tenant)
     schemas = [_OWN, *extensions]
-    policies = _policies(operator, tenant) if operator else None
+    policies = _policies_by(operator, tenant) if operator else None
     with asked(address) as connection:
+        require_reader(connection, address)
         connection.execute("select set_config('app.tenant_id', %s, true)", [tenant])
         tables = connection.execute(_TABLES, [schemas]).fetchall()
         if not tables:
             raise MigrationRequiredError(f"{address}: there is no table of tenants: run `thea-store migrate`")
-        stored = tuple(_stored(connection, tenant, table, policies) for table in tables)
-        readers = [
-            Reader(role, logs_in, unbound, tuple(reads), tuple(changes))
-            for role, logs_in, unbound, reads, changes in connection.execute(_READERS, [schemas])
-        ]
+        status, counts = None, None
+        if is_auditor(connection):
+            policies = _policies(connection, tenant)
+            counts = {name: rest for name, *rest in connection.execute(_COUNTS, {"tenant": tenant})}
+            status = next((status for (status,) in connection.execute(_STATUS, [tenant])), None)
+        stored = tuple(_stored(connection, tenant, table, policies, counts) for table in tables)
+        readers = tuple(read_readers(connection, schemas))
         erased = connection.cursor(row_factory=class_row(Erased)).execute(_ERASED, [tenant]).fetchall()
+        [(erasures,)] = connection.execute(_ERASURES, [tenant]).fetchall()
         [(made_at, database)] = connection.execute("select now(), current_database()::text").fetchall()
     if not any(each.rows for each in stored):
         raise NotFoundError(f"nothing is kept of a tenant {tenant!r}")
-    return Report(tenant, made_at, database, stored, tuple(readers), tuple(erased))
-
-
-@contextmanager
-def asked(address: DatabaseUrl) -> Iterator[Connection[Any]]:
-    """A connection for as long a look as counting rows takes, whose errors say what to do."""
-    try:
-        with connect(address) as connection, read_only(connection):
-            connection.execute("select set_config('statement_timeout', %s, true)", [_PATIENCE])
-            yield connection
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise StoreError(
-            f"{address}: the login may not read the tenant's rows: take a service's, or one in thea_privacy"
-        ) from error
-    except psycopg.Error as error:
-        if error.sqlstate in _SUSPENDED:
-            raise TenantSuspendedError(
-                f"this tenant is {_SUSPENDED[error.sqlstate]}, so the server refuses to tell: resume it for the report"
-            ) from error
-        raise UnreachableError(
-            f"{address}: the server does not say what is kept (SQLSTATE {error.sqlstate})", "run `thea-store doctor`"
-        ) from error
+    return Report(tenant, status, made_at, database, stored, readers, tuple(erased), erasures)
 
 
 # Names of columns, and which of them says when a row came about.
@@ -95,28 +79,15 @@ where tenant is null or tenant = %s
 order by table_name, rule, tenant nulls last
 """
 
-_READERS = """
-select r.rolname::text as role, r.rolcanlogin as logs_in, r.rolsuper or r.rolbypassrls as unbound,
-  coalesce(array_agg(t.name order by t.own desc, t.name collate "C") filter (
-    where has_any_column_privilege(r.oid, t.oid, 'select')
-  ), '{}') as reads,
-  coalesce(array_agg(t.name order by t.own desc, t.name collate "C") filter (
-    where has_any_column_privilege(r.oid, t.oid, 'insert, update') or has_table_privilege(r.oid, t.oid, 'delete')
-  ), '{}') as changes
-from pg_roles r
-cross join (
-  select c.oid, n.nspname = 'thea' as own,
-    case when n.nspname = 'thea' then '' else n.nspname || '.' end || c.relname as name
-  from pg_class c join pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = any(%s) and c.relkind in ('r', 'p') and not c.relispartition
-    and exists (select from pg_policy p where p.polrelid = c.oid and p.polname = 'tenant')
-) t
-group by r.oid, r.rolname, r.rolcanlogin, r.rolsuper, r.rolbypassrls
-having bool_or(
-  has_any_column_privilege(r.oid, t.oid, 'select, insert, update') or has_table_privilege(r.oid, t.oid, 'delete')
-)
-order by not r.rolcanlogin, r.rolname::text collate "C"
+_COUNTS = """
+select table_name, row_count, oldest, newest from thea.kept_of(%(tenant)s)
+union all
+select 'audit_log', row_count, oldest, newest from thea.entries_kept_of(%(tenant)s)
+union all
+select 'compliance_log', count(*), min(at), max(at) from thea.compliance_log where tenant_id = %(tenant)s
 """
+
+_STATUS = "select status from thea.tenants where id = %s"
 
 _ERASED = """
 select at, subject_id as user_id, login, actor, reason
@@ -126,12 +97,18 @@ order by at desc, id desc
 limit 100
 """
 
+_ERASURES = "select count(*) from thea.compliance_log where tenant_id = %s and action = 'erase user'"
 
-def _policies(operator: DatabaseUrl, tenant: str) -> dict[str, tuple[Kept, ...]]:
-    found: dict[str, tuple[Kept, ...]] = {}
+
+def _policies_by(operator: DatabaseUrl, tenant: str) -> dict[str, tuple[Kept, ...]]:
     with asked(operator) as connection:
-        for table, *kept in connection.execute(_POLICIES, [tenant]):
-            found[table] = (*found.get(table, ()), Kept(*kept))
+        return _policies(connection, tenant)
+
+
+def _policies(connection: Connection[Any], tenant: str) -> dict[str, tuple[Kept, ...]]:
+    found: dict[str, tuple[Kept, ...]] = {}
+    for table, *kept in connection.execute(_POLICIES, [tenant]):
+        found[table] = (*found.get(table, ()), Kept(*kept))
     return found
 
 
@@ -140,13 +117,21 @@ def _stored(
     tenant: str,
     found: tuple[str, str, str | None, list[str], str | None],
     policies: Mapping[str, tuple[Kept, ...]] | None,
+    counts: Mapping[str, Iterable[Any]] | None,
 ) -> Stored:
     schema, table, about, columns, moment = found
-    time = sql.Identifier(moment) if moment else sql.SQL("null::timestamptz")
-    question = sql.SQL("select count(*), min({time}), max({time}) from {table} where tenant_id = %s").format(
-        time=time, table=sql.Identifier(schema, table)
-    )
-    [(rows, oldest, newest)] = connection.execute(question, [tenant]).fetchall()
     name = table if schema == _OWN else f"{schema}.{table}"
     kept = None if policies is None else policies.get(name, ())
+    rows, oldest, newest = _counted(connection, tenant, (schema, table), moment) if counts is None else counts[name]
     return Stored(name, about, tuple(columns), rows, oldest, newest, kept)
+
+
+def _counted(
+    connection: Connection[Any], tenant: str, table: tuple[str, str], moment: str | None
+) -> tuple[int, datetime | None, datetime | None]:
+    time = sql.Identifier(moment) if moment else sql.SQL("null::timestamptz")
+    question = sql.SQL("select count(*), min({time}), max({time}) from {table} where tenant_id = %s").format(
+        time=time, table=sql.Identifier(*table)
+    )
+    [(rows, oldest, newest)] = connection.execute(question, [tenant]).fetchall()
+    return rows, oldest, newest

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-__all__ = ["Erased", "Kept", "Reader", "Report", "Stored"]
+__all__ = ["ByFunction", "Erased", "Kept", "Reader", "Report", "Stored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,31 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class ByFunction:
+    """What a role may do beyond its own rights, by calling a function that runs as another role."""
+
+    function: str
+    runs_as: str
+    reads: tuple[str, ...]
+    """What that other role may read: the function itself mostly reads less."""
+    changes: tuple[str, ...]
+    """What that other role may change: the function itself mostly changes less."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reader:
-    """A role that may read or change rows of tenants."""
+    """A role that may read or change rows of tenants, itself or as another role that it may become."""
 
     role: str
     logs_in: bool
     unbound: bool
-    """Whether row security does not bind it: a superuser, or a role with BYPASSRLS."""
+    """Whether row security does not bind it: it is a superuser or has BYPASSRLS, or may become such a role."""
+    owns: bool
+    """Whether it owns the tables, or may become who does, and so may lift row security."""
     reads: tuple[str, ...]
     changes: tuple[str, ...]
+    """What it may insert into, update, delete from or empty."""
+    by_functions: tuple[ByFunction, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +81,16 @@ class Report:
     """What a database keeps of a tenant, for how long, who may see it, and who was erased."""
 
     tenant: str
+    status: str | None
+    """As the directory of tenants has it; `None` where it has none, or where this was not read."""
     made_at: datetime
     database: str
     stored: tuple[Stored, ...]
     readers: tuple[Reader, ...]
     erased: tuple[Erased, ...]
-    """The newest hundred."""
+    """The newest hundred certificates."""
+    erased_in_all: int
+    """How many certificates there are."""
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; a time that rows are kept for is in seconds."""

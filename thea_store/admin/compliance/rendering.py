@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from html import escape
 
-from thea_store.admin.compliance.records import Erased, Kept, Reader, Report, Stored
+from thea_store.admin.compliance.records import ByFunction, Erased, Kept, Reader, Report, Stored
 
 __all__ = ["to_html"]
 
@@ -17,8 +17,10 @@ _COUNTED_FROM = {
 }
 
 _BOUND = (
-    "A role that row security binds sees the rows of the tenant that its session names, and no others. "
-    "A role that cannot log in gives its rights to its members."
+    "A role that row security binds sees the rows of the tenant that its session names, and no others. The owner of "
+    "the tables may lift it. A role that cannot log in gives its rights to its members: with each role stands what it "
+    "may do itself, and as every other role that it may become. A function that runs as another role does what it was "
+    "written for; what stands here is all that this other role may do."
 )
 
 _STYLE = """
@@ -33,16 +35,14 @@ def to_html(report: Report) -> str:
     """The report in plain words, for a browser or for printing."""
     body = [
         f"<h1>What is kept of {_text(report.tenant)}</h1>",
-        f"<p>From the database {_text(report.database)}, as of {_moment(report.made_at)}.</p>",
+        f"<p>From the database {_text(report.database)}, as of {_moment(report.made_at)}.{_status(report)}</p>",
         "<h2>What is stored, and for how long</h2>",
         _table(("Table", "Rows", "Oldest", "Newest", "Kept", "Columns"), map(_stored, report.stored)),
         "<h2>Who may see and change it</h2>",
         f"<p>{_BOUND}</p>",
-        _table(("Role", "Logs in", "Row security", "Reads", "Changes"), map(_reader, report.readers)),
+        _table(("Role", "Logs in", "Row security", "Reads", "Changes", "By functions"), map(_reader, report.readers)),
         "<h2>Who was erased</h2>",
-        _table(("When", "User", "By", "Reason"), map(_erased, report.erased))
-        if report.erased
-        else "<p>Nobody was erased.</p>",
+        *_erasures(report),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -50,6 +50,19 @@ def to_html(report: Report) -> str:
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
+
+
+def _status(report: Report) -> str:
+    return f" In the directory of tenants it is {_text(report.status)}." if report.status else ""
+
+
+def _erasures(report: Report) -> Iterator[str]:
+    if not report.erased:
+        yield "<p>Nobody was erased.</p>"
+        return
+    if report.erased_in_all > len(report.erased):
+        yield f"<p>The newest {len(report.erased):,} of {report.erased_in_all:,} certificates.</p>"
+    yield _table(("When", "User", "By", "Reason"), map(_erased, report.erased))
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -70,7 +83,7 @@ def _stored(stored: Stored) -> Iterator[str]:
 
 def _kept(policies: tuple[Kept, ...] | None) -> str:
     if policies is None:
-        return "not read: DATABASE_MIGRATOR_URL is not set"
+        return "not read: it needs a login in thea_auditor, or DATABASE_MIGRATOR_URL"
     return "<br>".join(_policy(each) for each in policies) or "until somebody removes it"
 
 
@@ -84,9 +97,16 @@ def _policy(kept: Kept) -> str:
 def _reader(reader: Reader) -> Iterator[str]:
     yield _cell(_text(reader.role))
     yield _cell("yes" if reader.logs_in else "no")
-    yield _cell("does not bind it" if reader.unbound else "binds it")
+    bound = "binds it, and it may lift it" if reader.owns else "binds it"
+    yield _cell("does not bind it" if reader.unbound else bound)
     yield _cell(_text(", ".join(reader.reads)) or "nothing")
     yield _cell(_text(", ".join(reader.changes)) or "nothing")
+    yield _cell("<br>".join(map(_by_function, reader.by_functions)) or "nothing more")
+
+
+def _by_function(by: ByFunction) -> str:
+    does = [f"{what} {', '.join(tables)}" for what, tables in (("reads", by.reads), ("changes", by.changes)) if tables]
+    return _text(f"{by.function}, as {by.runs_as}, which {' and '.join(does)}")
 
 
 def _erased(erased: Erased) -> Iterator[str]:

@@ -29,7 +29,7 @@ order by 1
 
 
 _GROUPS = ["thea_maintenance", *(group.name for group in GROUPS)]
-_NAMES = ["thea_owner", "thea_redactor", *_GROUPS]
+_NAMES = ["thea_owner", "thea_recorder", "thea_redactor", *_GROUPS]
 
 
 def _roles(context: CheckContext) -> Sequence[Verdict]:
@@ -271,6 +271,10 @@ left join (
     ('end_rows', 'thea_loader'),
     ('advance_ids', 'thea_owner'),
     ('reserve_ids', 'thea_owner'),
+    -- What writes the compliance log, and what is told of a tenant to those who read it.
+    ('record_compliance', 'thea_recorder'),
+    ('kept_of', 'thea_maintenance'),
+    ('entries_kept_of', 'thea_audit_expirer'),
     -- What a service learns of the directory.
     ('limits_of_calls', 'thea_owner')
 ) as r (function, name) on r.function = f.proname

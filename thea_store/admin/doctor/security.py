@@ -168,7 +168,8 @@ where p.prosecdef
     or exists (
       select from pg_roles g
       where g.rolname in (
-        'thea_owner', 'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_audit_expirer'
+        'thea_owner', 'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_recorder',
+        'thea_audit_expirer'
       )
         and pg_has_role(o.oid, g.oid, 'member')
     )
@@ -261,6 +262,7 @@ _INNER_ROLES = {
     "thea_search": "may read the notes of every tenant",
     "thea_loader": "may change rows without an entry in the audit log",
     "thea_redactor": "may take back what the audit log says",
+    "thea_recorder": "may write whatever it likes into the compliance log",
     "thea_audit_expirer": "may remove entries of the audit log",
 }
 
