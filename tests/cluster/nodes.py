@@ -1,4 +1,7 @@
-"""Three PostgreSQL nodes under Patroni, synchronous, with etcd; all of it on loopback, by the servers' account."""
+"""Three PostgreSQL nodes under Patroni, synchronous, with etcd, by the servers' account.
+
+Each node has a network namespace and a small disk of its own, so that a test can cut the one and fill the other.
+"""
 
 from __future__ import annotations
 
@@ -17,51 +20,66 @@ from typing import Any
 import psycopg
 import yaml
 
-from tests.backup.installation import PASSWORD, PROGRAMS, free_port
+from tests.backup.installation import PASSWORD, PROGRAMS
+from tests.cluster.network import Network
 from thea_store.embedded.account import Account, clean_environment
 
 __all__ = ["Cluster", "Node"]
+
+_PORT, _REST, _ETCD, _PEER = 5432, 8008, 2379, 2380
+_DISK = "1536m"
 
 
 class Node:
     """One node: its Patroni, and the server that it starts."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
-        self.cluster, self.name = cluster, name
-        self.directory = cluster.directory / name
-        self.port, self.rest = free_port(), free_port()
+    def __init__(self, cluster: Cluster, number: int) -> None:
+        self.cluster, self.number, self.name = cluster, number, f"n{number}"
+        self.directory = cluster.directory / self.name
+        self.disk = self.directory / "disk"
+        self.address = cluster.network.address(number)
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """A superuser's URL."""
+        return f"postgresql://postgres:{PASSWORD}@{self.address}:{_PORT}/postgres"
 
     def configure(self) -> None:
         self.directory.mkdir()
+        self.disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK}", self.name, str(self.disk)], check=True)
         login = {"password": PASSWORD}
         configuration = {
             "scope": "thea",
             "name": self.name,
-            "restapi": {"listen": f"127.0.0.1:{self.rest}", "connect_address": f"127.0.0.1:{self.rest}"},
-            "etcd3": {"host": f"127.0.0.1:{self.cluster.etcd_port}"},
+            "restapi": {"listen": f"0.0.0.0:{_REST}", "connect_address": f"{self.address}:{_REST}"},
+            "etcd3": {"host": f"{self.cluster.network.here}:{_ETCD}"},
             "bootstrap": {
                 "dcs": {
                     "ttl": 20,
                     "loop_wait": 2,
                     "retry_timeout": 5,
-                    "synchronous_mode": True,
+                    "synchronous_mode": self.cluster.synchronous,
                     "synchronous_mode_strict": False,
                     "maximum_lag_on_failover": 1 << 30,
                     "primary_start_timeout": 0,
-                    "postgresql": {"use_pg_rewind": True, "parameters": {"wal_log_hints": "on", "fsync": "off"}},
+                    "postgresql": {
+                        "use_pg_rewind": True,
+                        "parameters": {"wal_log_hints": "on", "fsync": "off", "max_wal_size": "128MB"},
+                    },
                 },
                 "initdb": [{"encoding": "UTF8"}, {"locale": "C"}],
                 "pg_hba": [
                     "local all all trust",
-                    "host replication replicator 127.0.0.1/32 scram-sha-256",
-                    "host all all 127.0.0.1/32 scram-sha-256",
+                    "host replication replicator all scram-sha-256",
+                    "host all all all scram-sha-256",
                 ],
             },
             "postgresql": {
-                "listen": f"127.0.0.1:{self.port}",
-                "connect_address": f"127.0.0.1:{self.port}",
-                "data_dir": f"{self.directory}/data",
+                "listen": f"0.0.0.0:{_PORT}",
+                "connect_address": f"{self.address}:{_PORT}",
+                "data_dir": f"{self.disk}/data",
                 "bin_dir": str(PROGRAMS),
                 "pgpass": f"{self.directory}/pgpass",
                 "parameters": {"unix_socket_directories": str(self.directory), "max_connections": 100},
@@ -73,25 +91,30 @@ class Node:
             "watchdog": {"mode": "off"},
         }
         (self.directory / "patroni.yml").write_text(yaml.safe_dump(configuration))
-        for each in (self.directory, self.directory / "patroni.yml"):
+        for each in (self.directory, self.disk, self.directory / "patroni.yml"):
             os.chown(each, self.cluster.account.uid or -1, self.cluster.account.gid or -1)
 
     def start(self) -> None:
-        self.process = self.cluster.spawn(
-            self.directory / "log", "/usr/bin/python3", "-m", "patroni", str(self.directory / "patroni.yml")
-        )
+        command = ["/usr/bin/python3", "-m", "patroni", str(self.directory / "patroni.yml")]
+        inside = self.cluster.network.inside(self.number)
+        self.process = self.cluster.spawn(self.directory / "log", command, inside)
 
     def state(self) -> dict[str, Any]:
         """What its Patroni says of it; empty where it does not answer."""
-        url = f"http://127.0.0.1:{self.rest}/patroni"
+        url = f"http://{self.address}:{_REST}/patroni"
         with suppress(OSError, ValueError), urllib.request.urlopen(url, timeout=1) as answer:
             return dict(json.load(answer))
         return {}
 
+    def story(self) -> str:
+        """What is to be known of it where a test fails."""
+        log = (self.directory / "log").read_text(errors="replace").splitlines()
+        return "\n".join([f"{self.name}: {self.state()}", *log[-40:]])
+
     def server(self) -> list[int]:
         """The server's processes, its postmaster first."""
         with suppress(OSError, ValueError, IndexError):
-            postmaster = int((self.directory / "data/postmaster.pid").read_text().split()[0])
+            postmaster = int((self.disk / "data/postmaster.pid").read_text().split()[0])
             children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
             return [postmaster, *map(int, children)]
         return []
@@ -104,6 +127,18 @@ class Node:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
 
+    def fill(self) -> None:
+        """Leave no room on its disk, and have the server ask for some."""
+        with suppress(OSError), (self.disk / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(1 << 20)):
+                pass
+        with suppress(psycopg.Error), psycopg.connect(self.url, autocommit=True, connect_timeout=2) as connection:
+            for _ in range(100):
+                connection.execute("select pg_switch_wal(), txid_current()")
+
+    def make_room(self) -> None:
+        (self.disk / "filler").unlink(missing_ok=True)
+
     def end(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
@@ -113,22 +148,25 @@ class Node:
         self.signal(signal.SIGCONT, with_patroni=False)
         self.signal(signal.SIGKILL, with_patroni=False)
 
+    def remove(self) -> None:
+        self.end()
+        subprocess.run(["umount", "--lazy", str(self.disk)], check=False)
+
 
 class Cluster:
     """The nodes, and the etcd that they ask who leads."""
 
-    def __init__(self, directory: Path, account: Account, patroni: Path) -> None:
-        self.directory, self.account, self.patroni = directory, account, patroni
-        self.etcd_port, self.peer_port = free_port(), free_port()
-        self.nodes = [Node(self, f"n{number}") for number in range(3)]
+    def __init__(self, directory: Path, account: Account, patroni: Path, *, synchronous: bool = True) -> None:
+        self.directory, self.account, self.patroni, self.synchronous = directory, account, patroni, synchronous
+        self.network = Network(3)
+        self.nodes = [Node(self, number) for number in range(3)]
 
-    def spawn(self, log: Path, *command: str) -> subprocess.Popen[bytes]:
+    def spawn(self, log: Path, command: list[str], inside: list[str]) -> subprocess.Popen[bytes]:
+        """Run it by the servers' account; `inside` goes before it, by root."""
+        by = ["setpriv", f"--reuid={self.account.uid}", f"--regid={self.account.gid}", "--clear-groups"]
         with log.open("ab") as output:
             return subprocess.Popen(
-                command,
-                user=self.account.uid,
-                group=self.account.gid,
-                extra_groups=None if self.account.uid is None else [],
+                [*inside, *by, *command],
                 cwd="/",
                 env=clean_environment() | {"PYTHONPATH": str(self.patroni)},
                 stdin=subprocess.DEVNULL,
@@ -139,24 +177,25 @@ class Cluster:
     @contextmanager
     def running(self) -> Iterator[Cluster]:
         os.chown(self.directory, self.account.uid or -1, self.account.gid or -1)
-        client, peer = f"http://127.0.0.1:{self.etcd_port}", f"http://127.0.0.1:{self.peer_port}"
-        command = [str(shutil.which("etcd")), "--data-dir", f"{self.directory}/etcd", "--name", "e"]
-        command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
-        command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"e={peer}"]
-        etcd = self.spawn(self.directory / "etcd.log", *command)
-        try:
-            for node in self.nodes:
-                node.configure()
-                node.start()
-                if node is self.nodes[0]:
-                    self.until(lambda: self.leader() is not None)
-            self.until(self.whole)
-            yield self
-        finally:
-            for node in self.nodes:
-                node.end()
-            etcd.kill()
-            etcd.wait()
+        with self.network.made():
+            client, peer = f"http://{self.network.here}:{_ETCD}", f"http://{self.network.here}:{_PEER}"
+            command = [str(shutil.which("etcd")), "--data-dir", f"{self.directory}/etcd", "--name", "e"]
+            command += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
+            command += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"e={peer}"]
+            etcd = self.spawn(self.directory / "etcd.log", command, [])
+            try:
+                for node in self.nodes:
+                    node.configure()
+                    node.start()
+                    if node is self.nodes[0]:
+                        self.until(lambda: self.leader() is not None)
+                self.until(self.whole)
+                yield self
+            finally:
+                for node in self.nodes:
+                    node.remove()
+                etcd.kill()
+                etcd.wait()
 
     def leader(self) -> Node | None:
         for node in self.nodes:
@@ -166,23 +205,25 @@ class Cluster:
         return None
 
     def whole(self) -> bool:
-        """Whether there are a primary, two that follow, and one of these is synchronous."""
+        """Whether there are a primary and two that follow, one of them synchronous where that is asked for."""
         states = [node.state() for node in self.nodes]
         leads = [each for each in states if each.get("role") in {"primary", "master"}]
         follow = [each for each in states if each.get("replication_state") == "streaming"]
-        return len(leads) == 1 and len(follow) == 2 and any(each.get("sync_standby") for each in follow)
+        waits = not self.synchronous or any(each.get("sync_standby") for each in follow)
+        return len(leads) == 1 and len(follow) == 2 and waits
 
     def until(self, what: Any, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         while not what():
-            assert time.monotonic() < end, [(node.name, node.state()) for node in self.nodes]
+            assert time.monotonic() < end, "\n".join(map(Node.story, self.nodes))
             time.sleep(0.05)
 
-    def writable(self) -> bool:
-        """Whether some node takes a write now, as a plain client sees it."""
+    def writable(self, besides: Node | None) -> bool:
+        """Whether some node takes a write now, as a plain client sees it; one of them is not asked."""
         for node in self.nodes:
-            url = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{node.port}/postgres?connect_timeout=2"
-            with suppress(psycopg.Error), psycopg.connect(url, autocommit=True) as connection:
+            if node is besides:
+                continue
+            with suppress(psycopg.Error), psycopg.connect(node.url, autocommit=True, connect_timeout=2) as connection:
                 connection.execute("set statement_timeout = '1s'")
                 if connection.execute("select pg_is_in_recovery()").fetchone() == (False,):
                     connection.execute("select txid_current()")
