@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -28,6 +29,7 @@ from thea_store import (
 )
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.migrator import migrate
+from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
 
 COMMAND = 1.0
@@ -114,6 +116,26 @@ async def test_a_server_that_is_stopped_costs_no_more_and_is_found_again() -> No
                     await store.ping(timeout=0.5)
 
             await serves_again(store, "acme")
+
+
+@pytest.mark.slow
+async def test_a_server_that_says_nothing_costs_no_more_beside_a_host_that_takes_no_writes(
+    wire: Wire, tenant: str
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        hosts = (*DatabaseUrl.parse(wire.url).hosts, ("127.0.0.1", closed.getsockname()[1]))
+        async with opened(replace(DatabaseUrl.parse(wire.url), hosts=hosts).render()) as store:
+            user = await filled(store, tenant)
+            wire.answers.clear()
+            for _ in range(2):  # the first ones meet with silence, the next ones wait for another primary
+                many = [store.users.get_by_id(tenant, user.id) for _ in range(30)]
+                with within(COMMAND + GRACE + 2 * PROMPT):
+                    results = await asyncio.gather(*many, return_exceptions=True)
+                assert {type(one) for one in results} == {StoreUnavailableError}
+            wire.answers.set()
+
+            await serves_again(store, tenant)
 
 
 async def test_calls_that_fell_silent_together_cost_each_one_timeout(wire: Wire, tenant: str) -> None:

@@ -216,8 +216,8 @@ class Connector:
     answered_last: int = 0
     answered: bool = False
     """Whether it ever answered: while a store opens, a silent server is tried again like one that refuses."""
-    silent: bool = False
-    """Whether it kept silent the last time: then the next attempt is short."""
+    silence: Exception | None = None
+    """How a host kept silent the last time, where one did: then the next attempt is short, and there are few."""
 
     @property
     def prompt(self) -> float:
@@ -236,15 +236,19 @@ class Connector:
             try:
                 connection = await self._equipped(await self._any_host())
             except Exception as error:
-                self.silent = is_silent(error)
-                waited = time.monotonic() - started
-                if self.standby or not self._may_come_up(error) or waited > _STARTING:
+                if is_silent(error):
+                    self.silence = error
+                pause = min(1.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0)
+                is_final = self.standby or not self._may_come_up(error)
+                if is_final or time.monotonic() - started + pause > self._longest_wait():
                     if isinstance(error, StoreError):
                         raise
-                    raise unreachable(error, str(self.address)) from error
-                await asyncio.sleep(min(1.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0))
+                    # Waited for in vain beside a silent host: the pool has to learn of that one.
+                    reason = error if is_final else self.silence or error
+                    raise unreachable(reason, str(self.address)) from reason
+                await asyncio.sleep(pause)
             else:
-                self.answered, self.silent = True, False
+                self.answered = True
                 return connection
         raise StoreUnavailableError(f"no PostgreSQL answers at {self.address}")
 
@@ -269,10 +273,16 @@ class Connector:
             return not self.answered
         return isinstance(error, (ConnectionError, FileNotFoundError)) or is_unavailable(error)
 
+    def _longest_wait(self) -> float:
+        """Seconds for which a server that may come up is waited for; a call that met with silence has waited before."""
+        if self.answered and self.silence is not None:
+            return min(_STARTING, self.command_timeout + _GRACE)
+        return _STARTING
+
     def _patience(self) -> float:
         if not self.answered and not self.standby:
             return _LONGEST_CONNECT
-        if self.silent:
+        if self.silence is not None:
             return _SHORTEST_PROMPT
         # A pooler may let a client wait until it has a server for it.
         longest = self.command_timeout if self.pooled else min(_LONGEST_CONNECT, self.command_timeout / 2)
@@ -286,13 +296,17 @@ class Connector:
             random.shuffle(hosts)
         else:
             hosts = hosts[self.answered_last :] + hosts[: self.answered_last]
+        silence: Exception | None = None
         for position, host in enumerate(hosts):
             try:
                 connection = await self._connect(host)
-            except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError):
+            except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError) as error:
+                silence = error if is_silent(error) else silence
                 if position == len(hosts) - 1:
+                    self.silence = silence
                     raise
             else:
+                self.silence = None
                 self.answered_last = (self.answered_last + position) % len(hosts)
                 return connection
         raise AssertionError
