@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -15,12 +16,14 @@ import pytest
 import pytest_asyncio
 
 from tests.support.standby import Standby, standbys
-from thea_store import Settings, Store, StoreError, StoreTransaction
+from thea_store import QuotaExceededError, Settings, Store, StoreError, StoreTransaction
 from thea_store.database import replicas as watching
+from thea_store.database.limits import CallLimit
 from thea_store.database.replicas import Replica
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.migrator import migrate
 from thea_store.postgres.url import DatabaseUrl
+from thea_store.queries.file import SqlFile
 
 Cluster = tuple[EmbeddedPostgres, list[Standby]]
 
@@ -214,6 +217,156 @@ async def test_a_standby_that_is_far_behind_serves_nothing(cluster: Cluster, ten
         assert health.replicas[0].lag_bytes > 0
         assert (health.replicas[1].lag_bytes, health.replicas[1].lag_seconds) == (0, 0)
         assert health.replica_lag == health.replicas[0].lag_seconds
+
+
+# --- what no other server would do better ---------------------------------------------------------
+
+
+@contextmanager
+def locked(primary: EmbeddedPostgres, *standbys: Standby) -> Iterator[None]:
+    """Nobody reads the users, on the standbys either, where the lock is replayed."""
+    taken = "select from pg_locks where mode = 'AccessExclusiveLock' and granted"
+    with psycopg.connect(primary.superuser_url) as connection:
+        connection.execute("lock table thea.users")
+        with psycopg.connect(primary.superuser_url) as other:
+            other.execute("select txid_current()")  # its commit writes out the log, in which the lock is
+        for standby in standbys:
+            with psycopg.connect(standby.superuser_url, autocommit=True) as on_standby:
+                while on_standby.execute(taken).fetchone() is None:
+                    pass
+        yield
+
+
+@pytest.mark.parametrize("scope", ["session", "transaction"])
+async def test_a_read_that_its_tenants_limit_ends_is_not_done_once_more_on_the_primary(
+    cluster: Cluster, tenant: str, scope: str
+) -> None:
+    async with opened(cluster, cluster[1][0], tenant_scope=scope, pool_size=1, max_overflow=0) as store:
+        await store.users.count(tenant)
+        store._database.limits._limits = {tenant: CallLimit(statement_ms=50)}
+        servers = served(store)
+        with locked(cluster[0], cluster[1][0]):
+            with pytest.raises(QuotaExceededError, match="50 ms"):
+                await store.users.count(tenant)
+            with pytest.raises(QuotaExceededError, match="50 ms"):
+                async with store.transaction(tenant, read_only=True) as tx:
+                    await tx.users.count(tenant)
+
+        assert servers == ["replica"] * 3
+        assert all(replica.aside_until == 0 for replica in replicas_of(store))
+
+
+async def test_the_wait_for_what_was_written_does_not_count_towards_the_tenants_limit(
+    cluster: Cluster, tenant: str
+) -> None:
+    async with opened(cluster, *cluster[1]) as store:
+        with paused(*cluster[1]):
+            await store.users.create(tenant, telegram_id=1)
+            store._database.limits._limits = {tenant: CallLimit(statement_ms=50)}
+            servers = served(store)
+            assert await store.users.count(tenant) == 1
+            async with store.transaction(tenant, read_only=True) as tx:
+                assert await tx.users.count(tenant) == 1
+
+        assert servers == ["primary", "replica", "primary", "primary"]
+
+
+# --- recovery conflicts ---------------------------------------------------------------------------
+
+
+@contextmanager
+def impatient(standby: Standby) -> Iterator[psycopg.Connection[Any]]:
+    """Replay there waits for no reader; gives a connection to it."""
+    with psycopg.connect(standby.superuser_url, autocommit=True) as superuser:
+        assert superuser.execute("show hot_standby_feedback").fetchone() == ("off",)
+        superuser.execute("alter system set max_standby_streaming_delay = 0")
+        superuser.execute("select pg_reload_conf()")
+        try:
+            yield superuser
+        finally:
+            superuser.execute("alter system reset max_standby_streaming_delay")
+            superuser.execute("select pg_reload_conf()")
+
+
+def remove_dead_rows(primary: EmbeddedPostgres) -> None:
+    """Take away what a reader on a standby may still see."""
+    with psycopg.connect(primary.superuser_url, autocommit=True) as superuser:
+        superuser.execute("update thea.users set first_name = 'Ana'")
+        superuser.execute("vacuum thea.users")
+        superuser.execute("select txid_current()")  # its commit sends the log up to here
+
+
+def wait_for(connection: psycopg.Connection[Any], condition: str) -> None:
+    """Wait until the server says that it is so."""
+    while connection.execute(f"select where {condition}".encode()).fetchone() is None:
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def failed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The SQLSTATE of each error on a standby, from now on."""
+    states: list[str] = []
+    without = Replica.failed
+
+    def note(replica: Replica, error: StoreError) -> None:
+        states.append(getattr(error.__cause__, "sqlstate", ""))
+        without(replica, error)
+
+    monkeypatch.setattr(Replica, "failed", note)
+    return states
+
+
+CONFLICT = "40001"
+
+
+@pytest.mark.parametrize("scope", ["session", "transaction"])
+async def test_a_read_that_a_recovery_conflict_ends_is_done_on_the_primary(
+    cluster: Cluster, tenant: str, scope: str, tmp_path: Path, failed: list[str]
+) -> None:
+    (tmp_path / "slow.sql").write_text(
+        "-- name: count\n-- How many.\n-- not null: count\n"
+        "select count(pg_sleep(0.5)) as count from thea.users where tenant_id = :tenant_id\n"
+    )
+    slow = SqlFile("slow", tmp_path).query("count", int)
+    async with opened(cluster, cluster[1][0], tenant_scope=scope) as store:
+        await store.users.create(tenant, telegram_id=1)
+        assert await store.users.count(tenant) == 1
+        servers = served(store)
+        with impatient(cluster[1][0]) as standby:
+            reading = asyncio.create_task(store._database.fetch_value(slow, tenant))
+            reads = "exists (select from pg_stat_activity where wait_event = 'PgSleep')"
+            await asyncio.to_thread(wait_for, standby, reads)
+            await asyncio.to_thread(remove_dead_rows, cluster[0])
+
+            assert await reading == 1
+
+        assert (servers, failed) == (["primary"], [CONFLICT])
+
+
+async def test_a_transaction_that_a_recovery_conflict_ends_is_run_again_elsewhere(
+    cluster: Cluster, tenant: str, failed: list[str]
+) -> None:
+    async with opened(cluster, cluster[1][0]) as store:
+        await store.users.create(tenant, telegram_id=1)
+        await look(store)
+        seen: list[str] = []
+        with impatient(cluster[1][0]) as standby:
+
+            async def work(tx: StoreTransaction) -> int:
+                await tx.users.count(tenant)
+                seen.append(tx._transaction.server)
+                if len(seen) == 1:
+                    backend = tx._transaction._connection.raw.get_server_pid()
+                    gone = f"not exists (select from pg_stat_activity where pid = {backend})"
+                    await asyncio.to_thread(remove_dead_rows, cluster[0])
+                    await asyncio.to_thread(wait_for, standby, gone)
+                return await tx.users.count(tenant)
+
+            async with asyncio.timeout(20):
+                assert await store.run(tenant, work, read_only=True, isolation="repeatable read") == 1
+
+        assert seen == ["replica", "primary"]
+        assert len(failed) == 1
 
 
 # --- standbys that die --------------------------------------------------------------------------

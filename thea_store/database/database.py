@@ -28,7 +28,7 @@ from thea_store.database.pool import Pool
 from thea_store.database.replicas import Replica, Replicas, Server
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Place, Transaction
-from thea_store.errors import PoolTimeoutError, StoreError, StoreUnavailableError
+from thea_store.errors import PoolTimeoutError, QuotaExceededError, StoreError, StoreUnavailableError
 from thea_store.postgres.password import PasswordSource
 from thea_store.postgres.session import fixed_at_once, local_statements, which_tenants
 from thea_store.postgres.url import DatabaseUrl
@@ -197,13 +197,15 @@ class Database(Executor):
         On this server; or else a read-only one on a replica, where one is fit for it.
         """
         longest_ms = self.limits.statement_ms(tenant_id)
-        opening = [*opening, *limit_time(longest_ms)]
-        places = [self._place(server or self._primary, opening, longest_ms)]
+        limit = limit_time(longest_ms)
+        places = [self._place(server or self._primary, [*opening, *limit], longest_ms)]
         if read_only and server is None and self._replicas is not None:
             places = [*await self._replicas_places(self._replicas, tenant_id, opening, longest_ms), *places]
         while len(places) > 1:
             try:
                 return await Transaction.begin(places, tenant_id, self.observer, read_only=read_only)
+            except QuotaExceededError:  # no server has more for the tenant
+                raise
             except StoreError as error:
                 places.pop(0).failed(error)
         return await repeat(
@@ -228,7 +230,8 @@ class Database(Executor):
                 break
             # Elsewhere the wait would take the snapshot that all statements of the transaction see.
             if not wait or opening[0].startswith(_BEGIN):
-                places.append(self._place(replica, [*opening, *wait], longest_ms))
+                # The wait does not count towards the tenant's limit.
+                places.append(self._place(replica, [*opening, *wait, *limit_time(longest_ms)], longest_ms))
         return places
 
     async def _explain(self, query: Query[Any], tenant_id: str) -> str | None:
@@ -273,6 +276,9 @@ class Database(Executor):
                 try:
                     wait = await self._replicas.wait_for(replica, call.tenant)
                     rows = await self._alone(replica, call._replace(before=wait))
+                except QuotaExceededError:  # no server has more for the tenant
+                    watch.server = "replica"
+                    raise
                 except StoreError as error:  # the primary has the last word
                     replica.failed(error)
                     watch.retried()

@@ -42,7 +42,7 @@ from thea_store.database.failures import (
 )
 from thea_store.database.pool import Pool
 from thea_store.database.retries import ATTEMPTS
-from thea_store.errors import StoreError, TenantMismatchError
+from thea_store.errors import QuotaExceededError, StoreError, TenantMismatchError
 from thea_store.queries.arguments import check_tenant
 from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
@@ -176,6 +176,8 @@ class Transaction(Executor):
             attempts += 1
             try:
                 return await send()
+            except QuotaExceededError:  # it has had its time, and gets no more of it elsewhere
+                raise
             except StoreError as error:
                 self._place.failed(error)
                 # What the last place answered is final. What it did not, in a transaction that it lost, was not done.
