@@ -47,7 +47,7 @@ comment on index thea.conversations_active_idx is 'conversations.get_active';
 create index conversations_last_activity_idx on thea.conversations (tenant_id, last_activity, id)
   where is_active and deleted_at is null;
 comment on index thea.conversations_last_activity_idx is 'conversations.get_inactive_since, '
-  'conversations.close_inactive, conversations.close_idle, work.tenants_with_work';
+  'conversations.close_inactive, conversations.close_inactive_by_policy, work.tenants_with_work';
 
 create index conversations_created_at_idx on thea.conversations (tenant_id, created_at, id);
 comment on index thea.conversations_created_at_idx is 'conversations.get_all+newest_first, conversations.get_all';

@@ -110,7 +110,7 @@ where tenant_id = :tenant_id
   ))
 returning id;
 
--- name: close_idle
+-- name: close_inactive_by_policy
 -- The ids of the conversations of one batch that were closed, because they were inactive for as long as the policy of
 -- retention says; empty when there are none that another worker does not close.
 update thea.conversations

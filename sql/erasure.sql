@@ -9,4 +9,5 @@ select
   e.details -> 'counts' as counts,
   e.details -> 'counts_of_others' as counts_of_others,
   (e.details ->> 'redacted')::bigint as redacted
+-- Which rows and which entries is decided by this function, in migrations/0012.people.sql.
 from thea.erase_person(:tenant_id, :subject_id, :reason, :with_others) e;

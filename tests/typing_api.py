@@ -165,7 +165,7 @@ async def conversations(store: Store, at: datetime) -> None:
     assert_type(await c.close_conversation("acme", 1), Conversation)
     assert_type(await c.get_inactive_since("acme", at, limit=10), list[Conversation])
     assert_type(await c.close_inactive("acme", at), int)
-    assert_type(await c.close_idle("acme", limit=100), int)
+    assert_type(await c.close_inactive_by_policy("acme", limit=100), int)
 
 
 async def messages(store: Store, at: datetime) -> None:

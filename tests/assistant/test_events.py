@@ -28,8 +28,8 @@ from thea_store import (
 )
 from thea_store.assistant.events.records import Due
 from thea_store.assistant.events.schedule import claim
+from thea_store.assistant.recurrence.budget import WorkBudget
 from thea_store.assistant.recurrence.recurrence_set import midnight
-from thea_store.assistant.recurrence.work import Work
 from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
 
 MONDAY = datetime(2027, 3, 1, 9, tzinfo=UTC)
@@ -242,7 +242,7 @@ async def test_a_location_is_found_by_any_part_of_it_in_any_case(
 async def test_a_category_is_found_by_its_exact_name(
     store: Store, tenant: str, other_tenant: str, user: User, madrid: User
 ) -> None:
-    for n, category in enumerate(["work", "Work", None, "work"]):
+    for n, category in enumerate(["work", "WorkBudget", None, "work"]):
         await store.events.create(tenant, user.id, str(n), MONDAY - n * DAY, category=category)
 
     assert titles(await store.events.get_by_category(tenant, user.id, "work")) == ["3", "0"]
@@ -1009,7 +1009,7 @@ async def test_a_series_whose_next_occurrence_takes_too_long_to_find_ends_there(
     event = await remind(store, tenant, user, recurrence_rule="FREQ=DAILY;BYMONTH=3;BYMONTHDAY=1;BYDAY=MO")
     due = Due(**event.model_dump(), timezone="UTC", reminded_until=None, reminded=[], reminded_at=[])
 
-    occurrence, move = claim(due, MONDAY, Work(20_000))
+    occurrence, move = claim(due, MONDAY, WorkBudget(20_000))
     assert occurrence is not None
     assert move == {
         "id": event.id,

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from tests.support.profiles import scaled
 from thea_store.assistant.recurrence import series as series_module
+from thea_store.assistant.recurrence.budget import TooMuchWork, WorkBudget
 from thea_store.assistant.recurrence.rule import parse
 from thea_store.assistant.recurrence.series import Series
-from thea_store.assistant.recurrence.work import TooMuchWork, Work
 
 DAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)  # a Monday
@@ -36,7 +36,7 @@ def local_times(rule: str, start: str, zone: str, count: int) -> list[str]:
     """The first occurrences on the wall clock of the zone, from a local start."""
     tz = ZoneInfo(zone)
     first = datetime.fromisoformat(start).replace(tzinfo=tz).astimezone(UTC)
-    found = islice(series(rule, first, zone).between(first, END, Work(4_000_000)), count)
+    found = islice(series(rule, first, zone).between(first, END, WorkBudget(4_000_000)), count)
     return [moment.astimezone(tz).strftime("%Y-%m-%d %H:%M%z") for moment in found]
 
 
@@ -198,7 +198,7 @@ def test_a_rule_may_have_its_name_before_it_and_small_letters() -> None:
 )
 def test_the_days_of_a_rule(rule: str, start: str, expected: str) -> None:
     first = datetime.fromisoformat(f"{start}T09:00:00+00:00")
-    found = series(rule, first).between(first, END, Work(4_000_000))
+    found = series(rule, first).between(first, END, WorkBudget(4_000_000))
 
     assert " ".join(f"{moment:%m-%d}" for moment in found) == expected
 
@@ -206,7 +206,7 @@ def test_the_days_of_a_rule(rule: str, start: str, expected: str) -> None:
 def test_the_positions_of_a_set_are_those_of_the_whole_week_also_of_the_first() -> None:
     wednesday = START + timedelta(days=2)
     found = islice(
-        series("FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=1", wednesday).between(wednesday, END, Work(4_000_000)), 2
+        series("FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=1", wednesday).between(wednesday, END, WorkBudget(4_000_000)), 2
     )
 
     assert [f"{moment:%m-%d}" for moment in found] == ["03-09", "03-16"]
@@ -215,7 +215,7 @@ def test_the_positions_of_a_set_are_those_of_the_whole_week_also_of_the_first() 
 def test_occurrences_keep_the_microseconds_of_the_start() -> None:
     start = START.replace(microsecond=123456)
 
-    assert next(series("FREQ=WEEKLY", start).between(start, END, Work(4_000_000))) == start
+    assert next(series("FREQ=WEEKLY", start).between(start, END, WorkBudget(4_000_000))) == start
 
 
 # --- wall clocks ----------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def test_of_a_time_that_the_clock_repeats_it_is_the_first() -> None:
 
 def test_a_series_that_starts_in_the_second_hour_of_a_change_starts_there() -> None:
     start = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)  # the second 02:30 of that night
-    found = series("FREQ=DAILY;COUNT=2", start, "Europe/Madrid").between(start, END, Work(4_000_000))
+    found = series("FREQ=DAILY;COUNT=2", start, "Europe/Madrid").between(start, END, WorkBudget(4_000_000))
 
     assert list(found) == [start, start + timedelta(days=1)]
 
@@ -274,14 +274,14 @@ def test_a_day_that_a_zone_skipped_is_no_day_of_its_own() -> None:
 def test_the_weekday_is_that_of_the_zone() -> None:
     late = datetime(2026, 3, 2, 23, 30, tzinfo=UTC)  # Tuesday in Madrid
 
-    assert next(series("FREQ=WEEKLY;BYDAY=TU", late, "Europe/Madrid").between(late, END, Work(4_000_000))) == late
-    assert next(series("FREQ=WEEKLY;BYDAY=MO", late, "Europe/Madrid").between(late, END, Work(4_000_000))) > late
+    assert next(series("FREQ=WEEKLY;BYDAY=TU", late, "Europe/Madrid").between(late, END, WorkBudget(4_000_000))) == late
+    assert next(series("FREQ=WEEKLY;BYDAY=MO", late, "Europe/Madrid").between(late, END, WorkBudget(4_000_000))) > late
 
 
 def test_until_in_utc_is_a_moment_and_without_a_zone_a_time_on_the_wall() -> None:
     start = datetime(2026, 6, 1, 8, tzinfo=UTC)  # 10:00 in Madrid
     for until, count in [("20260603T080000Z", 3), ("20260603T075959Z", 2), ("20260603T100000", 3), ("20260603", 3)]:
-        found = series(f"FREQ=DAILY;UNTIL={until}", start, "Europe/Madrid").between(start, END, Work(4_000_000))
+        found = series(f"FREQ=DAILY;UNTIL={until}", start, "Europe/Madrid").between(start, END, WorkBudget(4_000_000))
         assert len(list(found)) == count
 
 
@@ -438,8 +438,8 @@ def test_any_window_of_any_rule_holds_what_the_oracle_finds(
     window = after.replace(tzinfo=UTC), before.replace(tzinfo=UTC)
     found = series(text_of(rule), utc)
 
-    assert [moment.replace(tzinfo=None) for moment in found.between(*window, Work(4_000_000))] == expected
-    last = found.last(*window, Work(4_000_000))
+    assert [moment.replace(tzinfo=None) for moment in found.between(*window, WorkBudget(4_000_000))] == expected
+    last = found.last(*window, WorkBudget(4_000_000))
     assert last == (expected[-1].replace(tzinfo=UTC) if expected else None)
 
 
@@ -458,13 +458,13 @@ def test_in_any_zone_the_moments_are_those_of_the_wall_clock_in_order_and_each_o
     times = oracle(rule, wall, wall + timedelta(days=length + 2))
     expected = sorted({moment.replace(tzinfo=tz).astimezone(UTC) for moment in times})
 
-    found = list(series(text_of(rule), first, zone).between(first, before, Work(4_000_000)))
+    found = list(series(text_of(rule), first, zone).between(first, before, WorkBudget(4_000_000)))
     assert found == [moment for moment in expected if first <= moment < before]
 
 
 def _first(found: Series, after: datetime) -> datetime | None:
     try:
-        return found.first(after, Work(2_000_000))
+        return found.first(after, WorkBudget(2_000_000))
     except TooMuchWork:
         return None
 
@@ -487,7 +487,7 @@ def test_nothing_comes_after_the_reach_of_a_rule_whatever_the_zone(
     found = series(text, utc, zone)
     try:
         end = reach(text, utc)
-        after = END if end is None else list(found.between(end, END, Work(4_000_000)))
+        after = END if end is None else list(found.between(end, END, WorkBudget(4_000_000)))
     except TooMuchWork:
         return
     except ValueError as refused:
@@ -535,7 +535,7 @@ def test_a_rule_that_fires_on_one_of_the_local_dates_of_the_start_is_accepted(da
 
 @pytest.mark.parametrize("frequency", ["DAILY", "WEEKLY", "MONTHLY", "YEARLY"])
 def test_a_search_without_a_match_ends_where_its_work_does(frequency: str) -> None:
-    work = Work(100_000)
+    work = WorkBudget(100_000)
     with pytest.raises(TooMuchWork):
         series(f"FREQ={frequency};BYMONTH=2;BYDAY=MO,TU,WE,TH,FR,SA,SU;BYSETPOS=366", START).first(START, work)
 
@@ -556,7 +556,7 @@ def test_a_search_without_a_match_ends_where_its_work_does(frequency: str) -> No
 )
 def test_a_far_away_window_is_as_much_work_as_a_near_one(rule: str, year: int) -> None:
     start = datetime(3, 1, 1, tzinfo=UTC)
-    work = Work(4_000_000)
+    work = WorkBudget(4_000_000)
     list(
         series(rule, start, "Europe/Madrid").between(
             datetime(year, 1, 1, tzinfo=UTC), datetime(year, 2, 1, tzinfo=UTC), work
@@ -567,7 +567,7 @@ def test_a_far_away_window_is_as_much_work_as_a_near_one(rule: str, year: int) -
 
 
 def test_only_what_is_asked_for_is_worked_out() -> None:
-    work = Work(4_000_000)
+    work = WorkBudget(4_000_000)
     first = next(series("FREQ=DAILY;BYHOUR=" + ",".join(map(str, range(24)))).between(START, END, work))
 
     assert first == START
@@ -575,7 +575,7 @@ def test_only_what_is_asked_for_is_worked_out() -> None:
 
 
 def test_the_last_occurrence_of_ten_years_is_found_from_the_end() -> None:
-    work = Work(4_000_000)
+    work = WorkBudget(4_000_000)
     last = series("FREQ=DAILY").last(START, START + timedelta(days=3650), work)
 
     assert last == START + timedelta(days=3649)
@@ -593,7 +593,7 @@ def test_a_window_over_all_of_time_has_no_overflow(zone: str) -> None:
     everything = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     start = datetime(2, 1, 1, tzinfo=UTC)
     for frequency, until in product(("DAILY", "WEEKLY", "MONTHLY", "YEARLY"), ("", ";UNTIL=99991231")):
-        found = series(f"FREQ={frequency};INTERVAL=1000{until}", start, zone).between(*everything, Work(10**9))
+        found = series(f"FREQ={frequency};INTERVAL=1000{until}", start, zone).between(*everything, WorkBudget(10**9))
         assert next(found) == start
         *_, last = found
         assert last.year >= 9000

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.assistant.test_recurrence import oracle, rules, starts, text_of
 from tests.support.profiles import scaled
+from thea_store.assistant.recurrence.budget import TooMuchWork, WorkBudget
 from thea_store.assistant.recurrence.lines import read_lines
 from thea_store.assistant.recurrence.recurrence_set import RecurrenceSet, midnight, reach_of
-from thea_store.assistant.recurrence.work import TooMuchWork, Work
 
 MADRID, SANTIAGO, APIA = ZoneInfo("Europe/Madrid"), ZoneInfo("America/Santiago"), ZoneInfo("Pacific/Apia")
 # Clocks that change at midnight, by half an hour, by a whole day, or twice within weeks.
@@ -39,7 +39,7 @@ def spans(
     def shown(at: datetime | None) -> str:
         return at.astimezone(zone).strftime("%m-%d %H:%M") if at else "-"
 
-    found = happens.between(first, first + timedelta(days=days), Work(10**7))
+    found = happens.between(first, first + timedelta(days=days), WorkBudget(10**7))
     return [(shown(at), shown(happens.end_of(at))) for at in found]
 
 
@@ -91,7 +91,7 @@ def test_a_day_whose_midnight_is_skipped_or_repeated_is_a_whole_day(zone: str, d
     before = date.fromisoformat(day) - timedelta(days=1)
     first, last = midnight(before, tz), midnight(before + timedelta(days=1), tz)
     happens = RecurrenceSet(read_lines("FREQ=DAILY"), first, last, tz, all_day=True)
-    found = list(happens.between(first, first + timedelta(days=3, hours=5), Work(10**7)))
+    found = list(happens.between(first, first + timedelta(days=3, hours=5), WorkBudget(10**7)))
 
     assert [at.astimezone(tz).date() - before for at in found[:3]] == [timedelta(days=n) for n in range(3)]
     assert f"{found[1].astimezone(tz):%H:%M}" == begins
@@ -103,7 +103,7 @@ def test_a_series_of_whole_days_that_starts_where_midnight_is_skipped_is_at_midn
     happens = RecurrenceSet(
         read_lines("FREQ=DAILY"), first, midnight(date(2027, 9, 6), SANTIAGO), SANTIAGO, all_day=True
     )
-    found = list(happens.between(first, first + timedelta(days=2), Work(10**7)))
+    found = list(happens.between(first, first + timedelta(days=2), WorkBudget(10**7)))
 
     assert [f"{at.astimezone(SANTIAGO):%d %H:%M}" for at in found] == ["05 01:00", "06 00:00", "07 00:00"]
 
@@ -111,7 +111,7 @@ def test_a_series_of_whole_days_that_starts_where_midnight_is_skipped_is_at_midn
 def test_a_day_that_a_zone_skipped_does_not_happen() -> None:
     start, end = midnight(date(2011, 12, 28), APIA), midnight(date(2011, 12, 29), APIA)
     happens = RecurrenceSet(read_lines("FREQ=DAILY"), start, end, APIA, all_day=True)
-    found = list(happens.between(start, start + timedelta(days=4), Work(10**7)))
+    found = list(happens.between(start, start + timedelta(days=4), WorkBudget(10**7)))
 
     assert [at.astimezone(APIA).day for at in found] == [28, 29, 31, 1]
     assert [happens.end_of(at) for at in found[:-1]] == found[1:]
@@ -153,7 +153,7 @@ def test_fractions_of_a_second_keep_no_date_from_being_excluded() -> None:
     lines = read_lines("FREQ=DAILY;UNTIL=20270303T090000Z\nEXDATE:20270302T090000Z")
     happens = RecurrenceSet(lines, start, None, ZoneInfo("UTC"))
 
-    assert [at.day for at in happens.between(start, start + timedelta(days=9), Work(10**7))] == [1, 3]
+    assert [at.day for at in happens.between(start, start + timedelta(days=9), WorkBudget(10**7))] == [1, 3]
 
 
 # --- against a slow and plain oracle --------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_any_set_is_what_the_oracle_adds_and_takes_away(
     expected -= set(map(of_lines, dates(excluded)))
 
     try:
-        found = list(happens.between(after, after + length, Work(10**7)))
+        found = list(happens.between(after, after + length, WorkBudget(10**7)))
     except TooMuchWork:
         return
     assert found == sorted(at for at in expected if after <= at < after + length)
@@ -224,7 +224,7 @@ def test_whole_days_follow_each_other_in_every_zone(zone: str, day: date, length
     if start == end:  # a day that the zone skipped
         return
     happens = RecurrenceSet(read_lines(f"FREQ=DAILY;INTERVAL={length}"), start, end, tz, all_day=True)
-    found = list(happens.between(start, start + timedelta(days=400), Work(10**7)))
+    found = list(happens.between(start, start + timedelta(days=400), WorkBudget(10**7)))
 
     for at, following in pairwise(found):
         assert happens.end_of(at) in {following, midnight(at.astimezone(tz).date() + timedelta(days=length), tz)}
@@ -249,4 +249,4 @@ def test_nothing_comes_after_the_reach_of_the_lines(
         return
     happens = RecurrenceSet(lines, first, None, ZoneInfo(zone))
 
-    assert next(iter(happens.between(end, end + timedelta(days=4_000), Work(10**8))), None) is None
+    assert next(iter(happens.between(end, end + timedelta(days=4_000), WorkBudget(10**8))), None) is None

@@ -124,7 +124,7 @@ def test_answers_alone_move_neither_start_nor_end_of_a_conversation() -> None:
 
 
 def test_answers_wait_for_somebody_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_PATIENCE", 50)
+    monkeypatch.setattr(turns, "_LONGEST_WAITING_TEXT", 50)
     chats = Turns()
     found = list(chats.fold([*(message(BOT, "12345") for _ in range(30)), message(ANA, "¡basta!")]))
 
@@ -155,7 +155,7 @@ def test_a_chat_of_any_length_holds_a_bounded_number_of_turns() -> None:
     chats = Turns()
     for _ in chats.fold(message(ANA if n % 2 else BOT) for n in range(25_000)):
         assert len(chats._recent) <= turns._REACH
-        assert len(chats._seen) <= turns._MEMORY
+        assert len(chats._seen) <= turns._REMEMBERED_MESSAGES
 
 
 def test_nobody_is_the_assistant_of_two_people_unless_named() -> None:

@@ -194,7 +194,7 @@ async def test_an_inactive_conversation_is_closed_when_its_tenants_policy_says_s
     assert tenant in await finder.work.tenants_with_inactive_conversations(limit=1000)
     await left.retention.keep("conversations", "inactive", None, tenant_id=tenant)
     assert tenant not in await finder.work.tenants_with_inactive_conversations(limit=1000)
-    assert await store.conversations.close_idle(tenant) == 0
+    assert await store.conversations.close_inactive_by_policy(tenant) == 0
 
 
 async def test_what_cannot_be_a_policy_is_refused_by_name(admin: Store, tenant: str) -> None:

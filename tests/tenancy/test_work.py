@@ -77,7 +77,7 @@ async def test_a_tenant_with_a_conversation_that_nobody_goes_on_with_is_named_un
     )
 
     before = await everybody(finder.work.tenants_with_inactive_conversations)
-    closed = await store.conversations.close_idle(tenant)
+    closed = await store.conversations.close_inactive_by_policy(tenant)
     after = await everybody(finder.work.tenants_with_inactive_conversations)
 
     assert tenant in before

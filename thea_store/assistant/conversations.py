@@ -105,7 +105,7 @@ GET_BY_SESSION_ID = SQL.query("get_by_session_id", Conversation, session_id=Key)
 GET_ACTIVE = SQL.query("get_active", Conversation, user_id=Id)
 GET_INACTIVE_SINCE = SQL.query("get_inactive_since", Conversation, since=Moment, limit=Limit)
 CLOSE_INACTIVE = SQL.query("close_inactive", int, since=Moment, batch_size=int)
-CLOSE_IDLE = SQL.query("close_idle", int, limit=Limit)
+CLOSE_INACTIVE_BY_POLICY = SQL.query("close_inactive_by_policy", int, limit=Limit)
 OPEN = SQL.query("open", Conversation, user_id=Id, session_id=Key)
 BEGIN_ANEW = SQL.query("begin_anew", int, user_id=Id, session_id=Key)
 UPDATE_STATE = SQL.query(
@@ -282,13 +282,13 @@ class Conversations(Repository[Conversation]):
             if len(closed) < _BATCH:
                 return total
 
-    async def close_idle(self, tenant_id: str, *, limit: int = 500) -> int:
+    async def close_inactive_by_policy(self, tenant_id: str, *, limit: int = 500) -> int:
         """Close open conversations that were inactive for as long as the tenant's policy says; how many there were.
 
         The policy is that of `store.retention` for conversations and the rule `inactive`: a day, unless it is changed.
         The time is the server's. The longest silent are closed first, up to `limit`.
         """
-        return len(await self._db.fetch_all(CLOSE_IDLE, tenant_id, limit=limit))
+        return len(await self._db.fetch_all(CLOSE_INACTIVE_BY_POLICY, tenant_id, limit=limit))
 
     async def import_many(self, tenant_id: str, rows: Iterable[ImportedSession]) -> int:
         """Make the conversations of these sessions that are not there, closed; how many were new."""

@@ -40,7 +40,7 @@ class AssistantWork(Work):
         return await self.tenants_with(_DUE_NOTE_REMINDERS, limit=limit, after=after)
 
     async def tenants_with_inactive_conversations(self, *, limit: int = 100, after: str | None = None) -> list[str]:
-        """The tenants for which `conversations.close_idle` finds conversations; empty when there are none."""
+        """The tenants in which `conversations.close_inactive_by_policy` finds something; empty when there are none."""
         return await self.tenants_with(_INACTIVE, limit=limit, after=after)
 
 
@@ -113,7 +113,7 @@ def inactivity_worker(work: AssistantWork, store: _Closes, **options: Unpack[Wor
     """
 
     async def do(tenant_id: str) -> bool:
-        return await store.conversations.close_idle(tenant_id) > 0
+        return await store.conversations.close_inactive_by_policy(tenant_id) > 0
 
     return Worker(work.tenants_with_inactive_conversations, do, **options)
 

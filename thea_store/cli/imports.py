@@ -75,7 +75,7 @@ def telegram(
             "--zone",
             metavar="ZONE",
             parser=_zone,
-            help="The timezone of the computer that made an old export, which has no other times. UTC if not given.",
+            help="The timezone of the computer that made an old export, which has local times alone. UTC if not given.",
         ),
     ] = None,
     *,
@@ -107,7 +107,7 @@ async def _import(file: Path, tenant: str, options: dict[str, Any]) -> tuple[Imp
 
     check_tenant(tenant)
     ExportReader(file)  # a missing file is told before a server starts
-    # In bulk a second is not slow.
+    # Statements of an import are large: only those over 10 s are logged as slow.
     settings = read_settings().model_copy(update={"slow_query_ms": 10_000})
     async with Store.open(settings) as store:
         job = TelegramImport(store, tenant, file, **options)

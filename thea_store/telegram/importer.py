@@ -36,13 +36,14 @@ ACTOR = "import:telegram"
 
 _BatchSize = Annotated[int, Field(ge=1, le=10_000)]
 
-# How often a transaction is tried anew that met another writer.
+# How many times a transaction is tried again after a conflict with another writer.
 _RETRIES = 8
 
 _LONGEST_NAME = 255
 
-# So much text is written at a time, in characters: what the event loop is kept by, and the server's memory.
-_LONGEST_BATCH = 500_000
+# A batch ends once it has more text than this, in characters: a longer one keeps the event loop, and takes more of the
+# server's memory.
+_BATCH_TEXT = 500_000
 
 
 @dataclass
@@ -159,7 +160,7 @@ def _batches(changed: Iterator[Turn], size: int) -> Iterator[list[Turn]]:
     try:
         for turn in changed:
             # Another turn of the same number is of a chat that comes twice in the file.
-            if len(batch) == size or length > _LONGEST_BATCH or batch.get(turn.key, turn) is not turn:
+            if len(batch) == size or length > _BATCH_TEXT or batch.get(turn.key, turn) is not turn:
                 yield list(batch.values())
                 batch.clear()
                 length = 0
@@ -219,17 +220,19 @@ async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Turn]) -> _Wr
 
 
 async def _stored_already(tx: StoreTransaction, tenant_id: str, turns: Iterable[Turn]) -> set[tuple[str, int]]:
-    """The answers alone that are there already, with their message or with another person of the chat."""
-    alone = [each for each in turns if each.may_be_joined]
-    if not alone:
+    """The standalone answers (turns without a user's message) that are stored: as such, or joined to their message."""
+    standalone = [each for each in turns if each.may_be_joined]
+    if not standalone:
         return set()
-    asked: list[ImportedAnswer] = [{"session": each.session_prefix, "message_id": each.message_id} for each in alone]
+    asked: list[ImportedAnswer] = [
+        {"session": each.session_prefix, "message_id": each.message_id} for each in standalone
+    ]
     found = {(each.session, each.message_id) for each in await tx.messages.find_answers(tenant_id, asked)}
-    return {each.key for each in alone if (each.session_prefix, each.message_id) in found}
+    return {each.key for each in standalone if (each.session_prefix, each.message_id) in found}
 
 
 async def _take_back(tx: StoreTransaction, tenant_id: str, written: Mapping[tuple[int, int], Turn]) -> list[int]:
-    """Remove the answers alone whose place is known now; the conversations that had them."""
+    """Remove the standalone answers whose message is known now; returns the conversations that had them."""
     placed: list[PlacedAnswer] = []
     for (conversation_id, number), turn in written.items():
         if not turn.may_be_joined:

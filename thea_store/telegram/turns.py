@@ -36,8 +36,8 @@ Outcome = Literal["new", "completed", "unchanged", "deleted"]
 _REACH = 1000
 _ROOM = 20_000
 # How much text waits for somebody to write, in characters; and among how many messages one is known to be repeated.
-_PATIENCE = 2_000_000
-_MEMORY = 10_000
+_LONGEST_WAITING_TEXT = 2_000_000
+_REMEMBERED_MESSAGES = 10_000
 
 _LARGEST_ID = 2**63 - 1
 
@@ -182,13 +182,13 @@ class Turns:
             return [turn]
         self._waiting.append((turn, _place(message)))
         self._waiting_length += len(message.text)
-        while self._waiting_length > _PATIENCE:
+        while self._waiting_length > _LONGEST_WAITING_TEXT:
             self._give_up()
         return []
 
     def _remember(self, message_id: int) -> None:
         self._seen[message_id] = None
-        if len(self._seen) > _MEMORY:
+        if len(self._seen) > _REMEMBERED_MESSAGES:
             self._seen.popitem(last=False)
 
     def _leave(self) -> None:

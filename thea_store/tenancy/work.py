@@ -19,8 +19,9 @@ EXPIRE_AUDIT = SQL.query("expire_audit", bool, tenant=str)
 class Work:
     """The tenants that have something to do now, by the server's clock. For a login in the group `thea_worker`.
 
-    Each call returns names alone, in one order, and skips tenants that are suspended or have ended. Pages follow each
-    other by `after`, the last name of the page before. Another login gets `InsufficientPrivilegeError`.
+    The `tenants_…` calls return names alone, in one order, and skip tenants that are suspended or have ended. Pages
+    follow each other by `after`, the last name of the page before. `expire` removes rows.
+    Another login gets `InsufficientPrivilegeError`.
     """
 
     def __init__(self, db: Executor) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from thea_store.assistant.events.schedule import placed_in, with_series_end
-from thea_store.assistant.recurrence.work import TooMuchWork, Work, within
+from thea_store.assistant.recurrence.budget import TooMuchWork, WorkBudget, within
 from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import folded
 
 __all__ = ["naming", "with_location_key", "worked_out"]
 
-# Units of work (thea_store.assistant.recurrence.work) that one call may do: about a second.
+# Units of work (thea_store.assistant.recurrence.budget) that one call may do: about a second.
 _WRITING = 20_000_000
 
 
@@ -26,7 +26,7 @@ async def worked_out(
     `InvalidArgumentError` names `argument` where the rules of all rows take too long to work out.
     """
 
-    def work_out(work: Work) -> list[dict[str, Any]]:
+    def work_out(work: WorkBudget) -> list[dict[str, Any]]:
         ready = []
         for place, row in enumerate(rows):
             zone = zones.get(row.get("user_id", 0))

@@ -39,7 +39,7 @@ from thea_store.assistant.events.schedule import (
     plus,
     recurrence_set,
 )
-from thea_store.assistant.recurrence.work import TooMuchWork, Work, within
+from thea_store.assistant.recurrence.budget import TooMuchWork, WorkBudget, within
 from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError, NotFoundError
 from thea_store.queries.arguments import Id, Key, Limit, Moment, check, check_tenant, folded
@@ -82,7 +82,7 @@ SKIP = SQL.query("skip", Event, id=Id, occurrence_start=Moment)
 LOCK_DUE = SQL.query("lock_due", Due, now=Moment, limit=int)
 MOVE_ON = SQL.query("move_on", None, rows=list[Move])
 
-# Units of work (thea_store.assistant.recurrence.work) that a call may do: some half a second of them, or a second.
+# Units of work (thea_store.assistant.recurrence.budget) that a call may do: some half a second of them, or a second.
 _READING = _CLAIMING = 10_000_000
 # How many recurring events one window may have to look at.
 _SERIES = 5000
@@ -403,7 +403,7 @@ class Events(Repository[Event]):
         )
         series = sum(event.recurrence_rule is not None for event in candidates)
 
-        def expand(work: Work) -> list[EventOccurrence]:
+        def expand(work: WorkBudget) -> list[EventOccurrence]:
             if series > _SERIES:
                 raise TooMuchWork(work)
             return list(islice(occurrences(candidates, after, before, work, running=running), limit))
@@ -466,7 +466,7 @@ async def _claim_due(db: Executor, tenant_id: str, moment: datetime, limit: int)
         if not due:
             break
 
-        def claim_these(work: Work, due: Sequence[Due] = due, allowed: int = _CLAIMING - spent) -> Claims:
+        def claim_these(work: WorkBudget, due: Sequence[Due] = due, allowed: int = _CLAIMING - spent) -> Claims:
             return claims(due, moment, work, allowed)
 
         found, moves, done = await within(_CLAIMING + A_SEARCH, claim_these)

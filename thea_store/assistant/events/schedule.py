@@ -10,11 +10,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from thea_store.assistant.events.records import Candidate, Due, Event, EventOccurrence, Move
+from thea_store.assistant.recurrence.budget import TooMuchWork, WorkBudget
 from thea_store.assistant.recurrence.lines import Lines, read_lines
 from thea_store.assistant.recurrence.recurrence_set import RecurrenceSet, midnight, reach_of
 from thea_store.assistant.recurrence.rule import CLOCK
 from thea_store.assistant.recurrence.series import MARGIN
-from thea_store.assistant.recurrence.work import TooMuchWork, Work
 from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
 
@@ -48,7 +48,7 @@ _A_RECORD, _AN_EVENT, _A_CHARACTER = 200, 150, 15
 _WITHOUT_DATES = 512
 
 
-def _charge(rule: str | None, work: Work) -> None:
+def _charge(rule: str | None, work: WorkBudget) -> None:
     work.charge(_AN_EVENT + _A_CHARACTER * max(0, len(rule or "") - _WITHOUT_DATES))
 
 
@@ -112,7 +112,7 @@ def _end_of_days(row: Mapping[str, Any], zone: ZoneInfo) -> datetime:
     return end
 
 
-def with_series_end(row: Mapping[str, Any], work: Work) -> dict[str, Any]:
+def with_series_end(row: Mapping[str, Any], work: WorkBudget) -> dict[str, Any]:
     """The row with a moment after its last occurrence; TooMuchWork, and InvalidArgumentError when it never happens."""
     text, start, end = row.get("recurrence_rule"), row["start_datetime"], row.get("end_datetime")
     _charge(text, work)
@@ -129,7 +129,7 @@ def with_series_end(row: Mapping[str, Any], work: Work) -> dict[str, Any]:
 
 
 def occurrences(
-    candidates: Sequence[Candidate], after: datetime, before: datetime, work: Work, *, running: bool
+    candidates: Sequence[Candidate], after: datetime, before: datetime, work: WorkBudget, *, running: bool
 ) -> Iterator[EventOccurrence]:
     """What starts in the window, or is `running` in it, by the start; TooMuchWork.
 
@@ -159,7 +159,7 @@ def _occurrence(event: Event, start: datetime, end: datetime | None) -> EventOcc
     )
 
 
-def recurrence_set(event: Candidate, work: Work) -> RecurrenceSet:
+def recurrence_set(event: Candidate, work: WorkBudget) -> RecurrenceSet:
     """The event's occurrences; a single event has one. TooMuchWork."""
     _charge(event.recurrence_rule, work)
     lines, zone = None, None
@@ -181,7 +181,7 @@ def recurrence_set(event: Candidate, work: Work) -> RecurrenceSet:
 _REMEMBERED = 1000
 
 
-def claim(event: Due, now: datetime, work: Work) -> tuple[EventOccurrence | None, Move]:
+def claim(event: Due, now: datetime, work: WorkBudget) -> tuple[EventOccurrence | None, Move]:
     """The latest occurrence that is due and was not claimed, and where that leaves the event."""
     claimed = dict(zip(event.reminded, event.reminded_at, strict=False))
     move: Move = {
@@ -221,14 +221,14 @@ def claim(event: Due, now: datetime, work: Work) -> tuple[EventOccurrence | None
     return _occurrence(event, latest, happens.end_of(latest)) if latest else None, move
 
 
-def claims(due: Sequence[Due], moment: datetime, work: Work, allowed: int) -> Claims:
+def claims(due: Sequence[Due], moment: datetime, work: WorkBudget, allowed: int) -> Claims:
     """What is claimed of these events, until they took so much work in all; each may take `A_SEARCH` more."""
     found: list[EventOccurrence] = []
     moves: list[Move] = []
     for event in due:
         if work.done >= allowed:
             break
-        occurrence, move = claim(event, moment, Work(A_SEARCH, within=work))
+        occurrence, move = claim(event, moment, WorkBudget(A_SEARCH, within=work))
         found += [occurrence] if occurrence else []
         moves.append(move)
     return found, moves, work.done

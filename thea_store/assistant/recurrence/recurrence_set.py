@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from heapq import merge
 
+from thea_store.assistant.recurrence.budget import WorkBudget
 from thea_store.assistant.recurrence.lines import Dates, Lines
 from thea_store.assistant.recurrence.rule import parse
 from thea_store.assistant.recurrence.series import LAST, MARGIN, Searched, Series, placed, reach
-from thea_store.assistant.recurrence.work import Work
 
 __all__ = ["RecurrenceSet", "midnight", "reach_of"]
 
@@ -55,7 +55,7 @@ class RecurrenceSet(Searched):
         self._skipped = frozenset(skipped)
         self._end = LAST + MARGIN
 
-    def between(self, after: datetime, before: datetime, work: Work) -> Iterator[datetime]:
+    def between(self, after: datetime, before: datetime, work: WorkBudget) -> Iterator[datetime]:
         """The occurrences' starts in UTC from `after` on and before `before`, in order; TooMuchWork."""
         work.charge(_DATE * (len(self._added) + len(self._excluded)))
         added = [moment for moment in self._added if after <= moment < before and moment >= self._start]
@@ -104,7 +104,7 @@ class RecurrenceSet(Searched):
         return moment.astimezone(self._zone).replace(tzinfo=None, fold=0)
 
 
-def reach_of(lines: Lines, start: datetime, work: Work | None = None) -> datetime | None:
+def reach_of(lines: Lines, start: datetime, work: WorkBudget | None = None) -> datetime | None:
     """A moment after the start of the last occurrence, whatever the timezone; `None`: there may be no last one.
 
     ValueError where the rule gives no occurrence, or a date of RDATE lies before the start. TooMuchWork.

@@ -23,8 +23,8 @@ from typing import Any
 
 from dateutil.rrule import DAILY, FR, MO, MONTHLY, SA, SU, TH, TU, WE, WEEKLY, YEARLY, rrule
 
+from thea_store.assistant.recurrence.budget import TooMuchWork, WorkBudget
 from thea_store.assistant.recurrence.rule import CLOCK, Rule, weeks
-from thea_store.assistant.recurrence.work import TooMuchWork, Work
 
 __all__ = ["FIRST", "LAST", "MARGIN", "Searched", "Series", "placed", "reach"]
 
@@ -64,15 +64,15 @@ class Searched:
 
     _end: datetime
 
-    def between(self, after: datetime, before: datetime, work: Work) -> Iterator[datetime]:
+    def between(self, after: datetime, before: datetime, work: WorkBudget) -> Iterator[datetime]:
         """The occurrences' starts in UTC from `after` on and before `before`, in order; TooMuchWork."""
         raise NotImplementedError
 
-    def first(self, after: datetime, work: Work) -> datetime | None:
+    def first(self, after: datetime, work: WorkBudget) -> datetime | None:
         """The first occurrence from `after` on, or `None`; TooMuchWork when there is none for long."""
         return next(iter(self.between(after, self._end, work)), None)
 
-    def last(self, after: datetime, before: datetime, work: Work) -> datetime | None:
+    def last(self, after: datetime, before: datetime, work: WorkBudget) -> datetime | None:
         """The last occurrence from `after` on and before `before`, or `None`; TooMuchWork."""
         span = timedelta(days=1)
         while True:
@@ -98,7 +98,7 @@ class Series(Searched):
         self._origin = self._number(self._local_start)
         self._end = _end(rule)
 
-    def between(self, after: datetime, before: datetime, work: Work) -> Iterator[datetime]:
+    def between(self, after: datetime, before: datetime, work: WorkBudget) -> Iterator[datetime]:
         """The occurrences' starts in UTC from `after` on and before `before`, in order; TooMuchWork."""
         after, before = max(after, self._start), min(before, self._end)
         if after >= before:
@@ -111,7 +111,7 @@ class Series(Searched):
                 yield moment
             previous = moment
 
-    def _local_times(self, after: datetime, before: datetime, work: Work) -> Iterator[datetime]:
+    def _local_times(self, after: datetime, before: datetime, work: WorkBudget) -> Iterator[datetime]:
         rule, start = self._rule, self._local_start
         # A count begins at the start of the series; all else, in the period before the window.
         first = 0 if rule.count else max(0, self._period(after - MARGIN))
@@ -133,12 +133,12 @@ class Series(Searched):
         at = self._moment(local) if until.tzinfo else local
         return at > until and at.replace(microsecond=0) != until
 
-    def _candidates(self, first: int, last: int, work: Work) -> Iterator[datetime]:
+    def _candidates(self, first: int, last: int, work: WorkBudget) -> Iterator[datetime]:
         if self._by_weeks:
             return self._in_numbered_weeks(first, last, work)
         return self._by_dateutil(first, last, work)
 
-    def _in_numbered_weeks(self, first: int, last: int, work: Work) -> Iterator[datetime]:
+    def _in_numbered_weeks(self, first: int, last: int, work: WorkBudget) -> Iterator[datetime]:
         rule, start = self._rule, self._local_start
         times = _times(rule, start)
         for period in range(first, last + 1):
@@ -150,7 +150,7 @@ class Series(Searched):
             work.charge(_A_DAY * len(days) * len(times))
             yield from _at_positions([datetime.combine(day, at) for day in days for at in times], rule)
 
-    def _by_dateutil(self, first: int, last: int, work: Work) -> Iterator[datetime]:
+    def _by_dateutil(self, first: int, last: int, work: WorkBudget) -> Iterator[datetime]:
         rule = self._rule
         size = 4 + len(rule.days) + sum(map(len, rule.numbers.values()))
         remaining = last - first
@@ -316,7 +316,7 @@ def _at_positions(moments: list[datetime], rule: Rule) -> list[datetime]:
 _SEARCH = 2_000_000
 
 
-def reach(rule: Rule, start: datetime, work: Work | None = None) -> datetime | None:
+def reach(rule: Rule, start: datetime, work: WorkBudget | None = None) -> datetime | None:
     """A moment after the start of the last occurrence, whatever the timezone; `None`: there may be no last one.
 
     ValueError when the rule gives no occurrence from this start on within what a search may take.
@@ -337,7 +337,7 @@ def reach(rule: Rule, start: datetime, work: Work | None = None) -> datetime | N
     for day in (start, start + timedelta(days=1), start - timedelta(days=1)):
         if has_hours:  # nor the local time, so the whole day counts
             day = day.replace(hour=0, minute=0, second=0)  # noqa: PLW2901
-        search = Work(_SEARCH, within=work)
+        search = WorkBudget(_SEARCH, within=work)
         try:
             ends += _farthest(rule, day, search, is_counted=is_counted)
         except TooMuchWork as stopped:
@@ -355,7 +355,7 @@ def reach(rule: Rule, start: datetime, work: Work | None = None) -> datetime | N
     return max(ends) + MARGIN if is_known else None
 
 
-def _farthest(rule: Rule, start: datetime, work: Work, *, is_counted: bool) -> deque[datetime]:
+def _farthest(rule: Rule, start: datetime, work: WorkBudget, *, is_counted: bool) -> deque[datetime]:
     """The last occurrence of a rule whose COUNT has to be counted, the first one of another; empty without any."""
     occurrences = Series(rule, start, UTC).between(start, LAST, work)
     return deque(occurrences if is_counted else islice(occurrences, 1), maxlen=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thea_store.cli.new.columns import Aggregate, Column
+from thea_store.cli.new.columns import Aggregate
 from thea_store.cli.new.layout import body, imports_of, in_order, wrapped
 from thea_store.cli.new.sql_text import filtered
 
@@ -165,10 +165,6 @@ class {aggregate.repository}(Repository[{record}, New{record}]):
         """Say how many there are."""
         return await self._count(tenant_id, filters)
 '''
-
-
-def _of_new(column: Column) -> str:
-    return f"Required[{column.kind.argument}]" if column.is_required else column.annotated(column.kind.argument)
 
 
 def with_query(module: str, aggregate: Aggregate, name: str) -> str | None:

@@ -65,8 +65,8 @@ def aggregate_tests(aggregate: Aggregate, tests_of_parents: Mapping[str, str]) -
         words = set(re.findall(r"\w+", column.kind.sample + column.kind.other))
         imports |= {need for need in (*column.kind.imports, "datetime UTC") if need.split(" ")[1] in words}
     parents = _parents(aggregate)
-    makers, more = _makers(tests_of_parents)
-    imports |= more
+    helpers, their_imports = _copied_helpers(tests_of_parents)
+    imports |= their_imports
     references = [f"{p.reference}={p.reference}" for p in aggregate.parents]
     given = [f"{column.name}={column.kind.sample}" for column in aggregate.columns]
     made = wrapped("    ", f"return await {repository}(store).create(", ["tenant", *references, *given], ")")
@@ -106,7 +106,7 @@ from __future__ import annotations
 pytestmark = pytest.mark.asyncio
 
 
-{makers}{helper}
+{helpers}{helper}
 
 {_test("test_one_that_is_made_is_found_again")}
     made = await _add(thea_store, thea_tenant)
@@ -166,7 +166,7 @@ def _parents(aggregate: Aggregate) -> str:
     """Statements that make what a row hangs on."""
     lines = []
     for parent in aggregate.parents:
-        maker = _MAKERS.get(parent.table)
+        maker = _LINES_THAT_MAKE.get(parent.table)
         if maker is None:
             lines.append(f"    {parent.reference} = (await _add_{parent.name}(store, tenant, -telegram_id - 1)).id\n")
         else:
@@ -174,7 +174,7 @@ def _parents(aggregate: Aggregate) -> str:
     return "".join(lines)
 
 
-def _makers(tests: Mapping[str, str]) -> tuple[str, set[str]]:
+def _copied_helpers(tests: Mapping[str, str]) -> tuple[str, set[str]]:
     """The functions by which other tests make their rows, renamed, and what these import."""
     functions, imports = "", set[str]()
     for name, text in tests.items():
@@ -189,7 +189,7 @@ def _makers(tests: Mapping[str, str]) -> tuple[str, set[str]]:
 
 
 _USER = "    user_id = (await store.users.create(tenant, telegram_id=telegram_id)).id\n"
-_MAKERS = {
+_LINES_THAT_MAKE = {
     "thea.users": _USER,
     "thea.conversations": "    person = (await store.users.create(tenant, telegram_id=-telegram_id)).id\n"
     '    conversation_id = (await store.conversations.create(tenant, person, f"session-{telegram_id}")).id\n',

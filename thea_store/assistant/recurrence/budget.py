@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["TooMuchWork", "Work", "within"]
+__all__ = ["TooMuchWork", "WorkBudget", "within"]
 
 T = TypeVar("T")
 
@@ -17,18 +17,18 @@ _AT_ONCE = 200_000
 class TooMuchWork(Exception):  # noqa: N818 - it is no error of the caller's
     """More had to be computed than `work` allows."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: WorkBudget) -> None:
         super().__init__("more had to be computed than a call may take")
         self.work = work
 
 
-class Work:
+class WorkBudget:
     """Counts what is computed, in units of about 50 ns, and ends it with TooMuchWork beyond `limit`.
 
     What is counted here counts in the work that this is `within` as well.
     """
 
-    def __init__(self, limit: int, *, within: Work | None = None) -> None:
+    def __init__(self, limit: int, *, within: WorkBudget | None = None) -> None:
         self.done, self.limit, self._within = 0, limit, within
 
     def charge(self, units: int) -> None:
@@ -40,15 +40,15 @@ class Work:
             raise TooMuchWork(self)
 
 
-async def within(limit: int, compute: Callable[[Work], T]) -> T:
+async def within(limit: int, compute: Callable[[WorkBudget], T]) -> T:
     """What `compute` returns; TooMuchWork beyond so many units.
 
     A little work is done at once. More of it is done anew in a thread, so that the event loop goes on serving
     others. So `compute` may run twice, and changes nothing.
     """
     try:
-        return compute(Work(min(limit, _AT_ONCE)))
+        return compute(WorkBudget(min(limit, _AT_ONCE)))
     except TooMuchWork:
         if limit <= _AT_ONCE:
             raise
-    return await asyncio.to_thread(compute, Work(limit))
+    return await asyncio.to_thread(compute, WorkBudget(limit))
