@@ -85,8 +85,13 @@ lint: $(STAMP) ## Ruff, and the direction of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-types: $(STAMP) ## mypy --strict and pyright
+types: mypy pyright ## mypy --strict and pyright
+
+.PHONY: mypy pyright
+mypy: $(STAMP)
 	@$(BIN)/mypy
+
+pyright: $(STAMP)
 	@$(BIN)/pyright
 
 # What draws the pictures comes along with the built pages, so that they show without a network.
