@@ -119,6 +119,10 @@ $(VENV)/.installed-bench: $(STAMP)
 bench-field: $(VENV)/.installed-bench ## One row and a page of each aggregate, beside what a service would take otherwise
 	@$(BIN)/python bench/field.py $(ARGS)
 
+.PHONY: bench-turn
+bench-turn: $(VENV)/.installed-bench ## One turn of a conversation in a transaction, beside the same by hand, near and far
+	@$(BIN)/python bench/turn.py $(ARGS)
+
 bench-search: $(STAMP) ## Search in a tenant of a million notes, against the owner without row security
 	@$(BIN)/python bench/search.py $(ARGS)
 

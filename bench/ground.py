@@ -85,6 +85,8 @@ class Ground:
     """The service's weak role, which row security binds."""
     plain_url: str
     """The same privileges on the same tables, with `bypassrls`: row security does not apply."""
+    superuser_url: str
+    """To look at the server while others work."""
     places: tuple[tuple[Place, ...], ...]
     """The users of each tenant."""
 
@@ -103,7 +105,8 @@ async def prepared_ground(superuser_url: str | None) -> AsyncIterator[Ground]:
             connection.execute(_FILL.encode())
             connection.execute("vacuum analyze")
             plain_url = _make_plain_login(connection, DatabaseUrl.parse(database.app_url))
-            yield Ground(_describe(connection, database.app_url), database.app_url, plain_url, _places(connection))
+            about = _describe(connection, database.app_url)
+            yield Ground(about, database.app_url, plain_url, database.superuser_url, _places(connection))
 
 
 def one_tenant(ground: Ground) -> Traffic:
