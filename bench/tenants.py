@@ -15,27 +15,36 @@ from pathlib import Path
 import psycopg
 
 from thea_store import Store, User
+from thea_store.database import limits as limits_of_calls
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.migrator import migrate
 
 ROUNDS, CALLS, ROWS = 8, 100, 300
 TENANTS = {"without an entry": None, "with an entry": "{}", "with a limit of rows": '{"rows": 1000000000}'}
 TENANTS |= {"with a limit of text": '{"text_bytes": 1000000000000}'}
+TENANTS |= {"with a limit of calls in flight": '{"calls_in_flight": 1000}'}
+TENANTS |= {"with a limit of a statement's time": '{"statement_ms": 20000}'}
 
 numbers = itertools.count(1)
 
 
 async def main() -> None:
+    limits_of_calls.EVERY = 0.05
     async with EmbeddedPostgres() as server:
         await asyncio.to_thread(migrate, server.migrator_url)
         async with Store.open(server.app_url) as store:
             users = {tenant: await store.users.create(tenant, telegram_id=next(numbers)) for tenant in TENANTS}
+            await store.users.create_many("crowd", [{"telegram_id": next(numbers)} for _ in range(5000)])
+            with psycopg.connect(server.superuser_url) as superuser:
+                superuser.execute("analyze")  # else the first plans are for a small table, and are kept
             await measure(store, server.superuser_url, users["without an entry"])  # the caches are filled
             plain = await measure(store, server.superuser_url, users["without an entry"])
             for step, limits in TENANTS.items():
                 with psycopg.connect(server.superuser_url) as superuser:
                     if limits is not None:
                         superuser.execute("insert into thea.tenants (id, limits) values (%s, %s)", [step, limits])
+                await store.users.count(users[step].tenant_id)
+                await asyncio.sleep(0.5)  # the process has asked for its limits by then
                 found = await measure(store, server.superuser_url, users[step])
                 told = (f"{name} {took:.1f} µs ({took / plain[name]:.2f})" for name, took in found.items())
                 print(f"{step}: {', '.join(told)}")

@@ -37,6 +37,9 @@ create table thea.tenants (
   constraint tenants_suspended_at_check check ((suspended_at is null) = (status <> 'suspended')),
   constraint tenants_ended_at_check check ((ended_at is null) = (status <> 'ended')),
   constraint tenants_limits_check check (jsonb_typeof(limits) = 'object'),
+  -- Every process reads these. The library checks them before; what is written by hand must be as good.
+  constraint tenants_limits_of_calls_check
+    check ((limits ->> 'calls_in_flight')::integer >= 1 and (limits ->> 'statement_ms')::integer >= 1),
   constraint tenants_settings_check check (jsonb_typeof(settings) = 'object')
 );
 
@@ -47,6 +50,11 @@ comment on index thea.tenants_created_at_idx is 'tenants.get_all, tenants.get_al
 
 create index tenants_status_idx on thea.tenants (status, created_at, id);
 comment on index thea.tenants_status_idx is 'tenants.get_all+status, tenants.get_all+status+after_at';
+
+-- The few tenants that have limits of calls: each process asks again and again whether there is one.
+create index tenants_limits_of_calls_idx on thea.tenants (id)
+  where limits ?| array['calls_in_flight', 'statement_ms'];
+comment on index thea.tenants_limits_of_calls_idx is 'limits.of_calls';
 
 alter table thea.tenants enable row level security;
 

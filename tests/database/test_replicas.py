@@ -475,6 +475,24 @@ async def test_a_standby_that_freezes_costs_a_read_seconds_and_fails_none(
                 await asyncio.sleep(0.1)
 
 
+async def test_the_calls_of_a_tenant_are_counted_over_all_servers(cluster: Cluster, tenant: str) -> None:
+    async with opened(cluster, cluster[1][0]) as store:
+        [replica] = replicas_of(store)
+        store._database.limits._limits = {tenant: CallLimit(calls_in_flight=1)}
+        held = await replica.pool.acquire(tenant)
+        with pytest.raises(QuotaExceededError):
+            await store.users.count(tenant)
+        with pytest.raises(QuotaExceededError):
+            async with store.transaction(tenant, read_only=True) as tx:
+                await tx.users.count(tenant)
+        with pytest.raises(QuotaExceededError):
+            await store.users.create(tenant, telegram_id=1)
+        replica.pool.release(held)
+
+        assert replica.aside_until == 0
+        assert await store.users.count(tenant) == 0
+
+
 async def test_a_write_in_a_read_only_transaction_is_refused_and_costs_no_standby(
     cluster: Cluster, tenant: str
 ) -> None:

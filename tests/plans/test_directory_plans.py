@@ -43,10 +43,15 @@ _VALUES = {
 
 
 @pytest.fixture(scope="module")
-def keeper(thea_new_database: Callable[..., TestDatabase]) -> Iterator[psycopg.Connection[Any]]:
-    database = thea_new_database()
-    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
+def database(thea_new_database: Callable[..., TestDatabase]) -> TestDatabase:
+    made = thea_new_database()
+    with psycopg.connect(made.superuser_url, autocommit=True) as superuser:
         superuser.execute(_FILL.encode())
+    return made
+
+
+@pytest.fixture(scope="module")
+def keeper(database: TestDatabase) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(database.url_of("thea_admin")) as connection:
         yield connection
 
@@ -74,6 +79,24 @@ def test_a_query_of_the_directory_reads_no_more_than_it_needs(
     assert plan.returned >= 1
     assert plan.read + plan.thrown <= _READ
     assert "Seq Scan" not in {node["Node Type"] for node in plan.nodes}
+
+
+def blocks_for_limits(url: str) -> int:
+    """How many blocks the server reads for a service that asks for the limits of a tenant's calls."""
+    with psycopg.connect(url) as service:
+        service.execute("select set_config('app.tenant_id', 'tenant-7', false)")
+        for _ in range(2):  # the first time, for the catalog as well
+            row = service.execute("explain (analyze, buffers, format json) select thea.limits_of_calls()").fetchone()
+        assert row is not None
+        return sum(int(row[0][0]["Plan"][f"Shared {kind} Blocks"]) for kind in ("Hit", "Read"))
+
+
+def test_a_service_that_asks_for_limits_of_calls_reads_no_more_than_it_needs(database: TestDatabase) -> None:
+    assert blocks_for_limits(database.app_url) <= _READ
+    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
+        superuser.execute("drop index thea.tenants_limits_of_calls_idx")
+
+    assert blocks_for_limits(database.app_url) > _READ
 
 
 def test_a_plan_without_an_index_is_noticed(keeper: psycopg.Connection[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -17,8 +17,11 @@ from thea_store import (
     QuotaExceededError,
     Settings,
     Store,
+    StoreUnavailableError,
 )
 from thea_store.database import limits as limits_of_processes
+from thea_store.database.connection import Connection
+from thea_store.database.limits import CallLimit, CallLimits
 from thea_store.testing import TestDatabase
 
 
@@ -34,6 +37,16 @@ async def learn(service: Store, *tenants: str) -> None:
     for tenant in tenants:
         await service.users.count(tenant)
     await service._database.limits.refresh()
+
+
+async def count_in_transaction(service: Store, tenant: str) -> int:
+    async with service.transaction(tenant) as tx:
+        return await tx.users.count(tenant)
+
+
+async def exists_in_transaction(service: Store, tenant: str) -> bool:
+    async with service.transaction(tenant) as tx:
+        return await tx.users.exists(tenant, 1)
 
 
 @contextmanager
@@ -57,8 +70,7 @@ async def test_a_call_too_many_is_refused_and_the_next_one_is_not(
         with pytest.raises(QuotaExceededError, match="2 calls in flight") as caught:
             await service.users.count(tenant)
         with pytest.raises(QuotaExceededError):
-            async with service.transaction(tenant) as tx:
-                await tx.users.count(tenant)
+            await count_in_transaction(service, tenant)
 
     assert (caught.value.limit, caught.value.allowed, caught.value.table) == ("calls_in_flight", 2, None)
     assert await asyncio.gather(others, *calls) == [0, 0, 0]
@@ -100,6 +112,7 @@ async def test_a_statement_that_the_limit_ends_is_told_from_one_that_took_too_lo
     admin: Store, service: Store, tenant: str, other_tenant: str, thea_database: TestDatabase
 ) -> None:
     await admin.tenants.create(tenant, limits={"statement_ms": 100})
+    await service.users.create(tenant, telegram_id=2)
     await learn(service, tenant, other_tenant)
 
     with locked(thea_database):
@@ -108,45 +121,70 @@ async def test_a_statement_that_the_limit_ends_is_told_from_one_that_took_too_lo
         with pytest.raises(QuotaExceededError):
             await service.users.create(tenant, telegram_id=1)
         with pytest.raises(QuotaExceededError):
-            async with service.transaction(tenant) as tx:
-                await tx.users.count(tenant)
-        # On the connections that the tenant had, too.
-        with pytest.raises(QueryTimeoutError):
-            await service.users.count(other_tenant)
-        with pytest.raises(QueryTimeoutError):
-            async with service.transaction(other_tenant) as tx:
-                await tx.users.count(other_tenant)
+            await count_in_transaction(service, tenant)
+        # On the connections that the tenant had, too; both at once, since they take as long as any statement may.
+        # So may what the connection asks about a statement that is new to it.
+        calls = (service.users.count(other_tenant), count_in_transaction(service, other_tenant))
+        new = (service.users.exists(tenant, 1), exists_in_transaction(service, tenant))
+        outcomes = await asyncio.gather(*calls, *new, return_exceptions=True)
 
+    assert [type(outcome) for outcome in outcomes] == [QueryTimeoutError] * 4
     assert (caught.value.limit, caught.value.allowed) == ("statement_ms", 100)
-    assert await service.users.count(tenant) == 0
+    assert await service.users.count(tenant) == 1
 
 
 @pytest.mark.parametrize("scope", ["session", "transaction"])
 async def test_the_server_ends_a_statement_at_the_limit_and_does_not_wait_for_more(
-    admin: Store, thea_database: TestDatabase, tenant: str, scope: Literal["session", "transaction"]
+    admin: Store,
+    thea_database: TestDatabase,
+    tenant: str,
+    other_tenant: str,
+    scope: Literal["session", "transaction"],
 ) -> None:
     await admin.tenants.create(tenant, limits={"statement_ms": 100})
-    settings = Settings(url=thea_database.app_url, tenant_scope=scope, pool_size=1, command_timeout=60)
+    settings = Settings(url=thea_database.app_url, tenant_scope=scope, pool_size=1, max_overflow=0, command_timeout=60)
     async with Store.open(settings) as patient:
         await learn(patient, tenant)
+        await patient.users.count(tenant)  # what a call that goes well sets would stay
 
         with locked(thea_database):
             async with asyncio.timeout(20):
                 with pytest.raises(QuotaExceededError):
                     await patient.users.count(tenant)
                 with pytest.raises(QuotaExceededError):
-                    async with patient.transaction(tenant) as tx:
-                        await tx.users.count(tenant)
+                    await count_in_transaction(patient, tenant)
+            # On the same connection, for longer than that.
+            others = asyncio.create_task(patient.users.count(other_tenant))
+            await asyncio.sleep(0.2)
+        assert await others == 0
 
 
-async def test_a_limit_of_time_that_is_longer_than_any_statement_may_run_changes_nothing(
-    admin: Store, service: Store, tenant: str, thea_database: TestDatabase
+@pytest.mark.parametrize("scope", ["session", "transaction"])
+async def test_a_limit_holds_where_nothing_may_go_before_a_statement(
+    admin: Store,
+    thea_database: TestDatabase,
+    tenant: str,
+    scope: Literal["session", "transaction"],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await admin.tenants.create(tenant, limits={"statement_ms": 5000})
+    await admin.tenants.create(tenant, limits={"statement_ms": 100})
+    monkeypatch.setattr("thea_store.database.wire.driver_is_known", lambda: False)
+    monkeypatch.delattr(Connection, "fetch_behind")
+    async with Store.open(Settings(url=thea_database.app_url, tenant_scope=scope, pool_size=1)) as opened:
+        await learn(opened, tenant)
+
+        with locked(thea_database), pytest.raises(QuotaExceededError):
+            await opened.users.count(tenant)
+
+
+@pytest.mark.parametrize(("limit", "longest"), [(999, 999), (1000, None), (5000, None)])
+async def test_a_limit_of_time_that_is_longer_than_any_statement_may_run_changes_nothing(
+    admin: Store, service: Store, tenant: str, limit: int, longest: int | None
+) -> None:
+    await admin.tenants.create(tenant, limits={"statement_ms": limit})
     await learn(service, tenant)
 
-    with locked(thea_database), pytest.raises(QueryTimeoutError):
-        await service.users.count(tenant)
+    assert service._database.limits.statement_ms(tenant) == longest
 
 
 async def test_a_limit_that_is_lifted_is_forgotten_and_another_tenant_has_none(
@@ -157,8 +195,12 @@ async def test_a_limit_that_is_lifted_is_forgotten_and_another_tenant_has_none(
     limits = service._database.limits
     assert (limits.statement_ms(tenant), limits.statement_ms(other_tenant)) == (50, None)
 
+    # Also where the tenant made no call in between.
+    await admin.tenants.update(tenant, limits={"statement_ms": 60})
+    await limits.refresh()
+    assert limits.statement_ms(tenant) == 60
     await admin.tenants.update(tenant, limits={"rows": 10})
-    await limits.refresh()  # also where the tenant made no call in between
+    await limits.refresh()
 
     assert limits.statement_ms(tenant) is None
     await asyncio.gather(*(service.users.count(tenant) for _ in range(3)))
@@ -184,6 +226,25 @@ async def _both_are_done(opened: Store, tenant: str) -> bool:
     return outcomes == [0, 0]
 
 
+async def test_a_question_that_got_no_answer_is_asked_again_and_what_is_known_stays() -> None:
+    limits, asked = CallLimits(lambda _: 0, 1000), list[set[str]]()
+
+    async def ask(tenants: Collection[str]) -> dict[str, CallLimit]:
+        asked.append(set(tenants))
+        if len(asked) == 2:
+            raise StoreUnavailableError("the server is gone")
+        return {"acme": CallLimit(statement_ms=5)}
+
+    limits.ask_by(ask)
+    for tenant in ("acme", "other", "third"):
+        limits.admit(tenant)
+        await limits.refresh()
+        assert limits.statement_ms("acme") == 5
+    await limits.close()
+
+    assert asked == [{"acme"}, {"acme", "other"}, {"acme", "other", "third"}]
+
+
 @pytest.mark.parametrize("limits", [{"calls_in_flight": 0}, {"statement_ms": 0}, {"statement_ms": 2**31}])
 async def test_a_limit_that_lets_nothing_through_is_refused(admin: Store, tenant: str, limits: dict[str, int]) -> None:
     with pytest.raises(InvalidArgumentError):
@@ -202,3 +263,24 @@ async def test_a_service_learns_the_limits_of_the_tenant_that_it_names_alone(
         assert login.execute(ask).fetchone() == ({},)
         login.execute("select set_config('app.tenant_id', %s, false)", [tenant])
         assert login.execute(ask).fetchone() == ({"statement_ms": 7},)
+
+
+async def test_a_login_that_no_limits_are_for_asks_once_and_remembers_no_tenant(admin: Store, tenant: str) -> None:
+    limits = admin._database.limits
+    limits.admit(tenant)
+    await limits.refresh()
+    limits.admit(tenant)
+
+    assert limits._called == set()
+    assert limits._timer is None
+
+
+@pytest.mark.parametrize("value", ['"soon"', "0", "1.5", "[]"])
+async def test_what_is_written_by_hand_is_no_worse(
+    admin: Store, tenant: str, thea_database: TestDatabase, value: str
+) -> None:
+    await admin.tenants.create(tenant)
+
+    refusals = (psycopg.DataError, psycopg.errors.CheckViolation)
+    with psycopg.connect(thea_database.url_of("thea_admin")) as login, pytest.raises(refusals):
+        login.execute("update thea.tenants set limits = %s where id = %s", [f'{{"statement_ms": {value}}}', tenant])

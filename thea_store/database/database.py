@@ -317,8 +317,8 @@ class Database(Executor):
                 connection.raw.terminate()
             self._take_back(connection, error, server)
             if isinstance(error, Exception):
-                unknown = sent and query.writes
-                raise translate(error, query.name, unknown=unknown, prompt=not sent, longest_ms=longest_ms) from error
+                unknown, limit = sent and query.writes, longest_ms if sent and connection.sent else None
+                raise translate(error, query.name, unknown=unknown, prompt=not sent, longest_ms=limit) from error
             raise
         server.pool.release(connection)
         return rows
@@ -344,8 +344,8 @@ class Database(Executor):
                 connection.raw.terminate()
             self._take_back(connection, error, server)
             if isinstance(error, Exception):
-                unknown = connection.sent and query.writes
-                failure = translate(error, query.name, unknown=unknown, prompt=is_doubtful, longest_ms=longest_ms)
+                unknown, limit = connection.sent and query.writes, longest_ms if connection.sent else None
+                failure = translate(error, query.name, unknown=unknown, prompt=is_doubtful, longest_ms=limit)
                 if is_of_other_isolation(error):
                     server.connector.reads_committed, failure.repeatable = False, True
                 raise failure from error

@@ -7,7 +7,8 @@ those that have one.
 
 - *Calls in flight* are connections that the tenant's calls and transactions hold or wait for. One more is refused.
 - *The time of a statement* travels with the statement, in the transaction that it is alone in or that begins with it.
-  No session keeps it, so it cannot reach another tenant's statement.
+  No session keeps it, so it cannot reach another tenant's statement. What a connection asks about a statement before
+  its first use of it is no part of that, and takes as long as any statement may.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ class CallLimits:
         """Take note of a call; `QuotaExceededError` when the tenant has as many in flight as it may have."""
         if not tenant_id:
             return
-        self._called.add(tenant_id)
-        if self._timer is None and self._ask is not None:
-            self._timer = asyncio.get_running_loop().call_later(EVERY, self._begin_to_ask)
+        if self._ask is not None:
+            self._called.add(tenant_id)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(EVERY, self._begin_to_ask)
         limit = self._limits.get(tenant_id)
         if limit is None or limit.calls_in_flight is None:
             return

@@ -64,6 +64,10 @@ def _wait_until_replayed(position: int) -> str:
     return _WAIT.format(turns=_PATIENCE_MS // 2, position=int(position), late=LATE)
 
 
+# Errors that would have come at any server.
+_OF_THE_CALL = (InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, QuotaExceededError)
+
+
 @dataclass(eq=False)
 class Server:
     """A server, and the connections to it."""
@@ -123,10 +127,6 @@ class _Writes:
     def of(self, tenant_id: str) -> list[_Write]:
         own = self.by_tenant.get(tenant_id)
         return [self.everybodys] if own is None else [self.everybodys, own]
-
-
-_OF_THE_CALL = (InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, QuotaExceededError)
-"""Errors that would have come at any server."""
 
 
 class Replicas:

@@ -383,6 +383,7 @@ class Transaction(Executor):
                 if write_in_read_only:
                     raise StoreError(f"{name}: this transaction is read_only: begin one that is not") from error
                 standby = self._pool.standby
+                has_begun = self._connection.sent or not self._opening
                 # What a standby did not answer in time can be asked elsewhere.
                 raise translate(
                     error,
@@ -390,7 +391,7 @@ class Transaction(Executor):
                     unknown=unknown,
                     prompt=prompt or standby,
                     standby=standby,
-                    longest_ms=self._place.longest_ms,
+                    longest_ms=self._place.longest_ms if has_begun else None,
                 ) from error
             raise
         self._in_step = True
