@@ -65,7 +65,7 @@ build/patroni/patroni/__init__.py: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --target build/patroni 'patroni[etcd3]==4.1.5' psycopg
 
 .PHONY: test-cluster
-test-cluster: build/patroni/patroni/__init__.py ## Strike primaries of a Patroni cluster in five ways under eight writers, as root; THEA_CLUSTER_KILLS says how often (nightly)
+test-cluster: build/patroni/patroni/__init__.py ## Strike primaries of a Patroni cluster in five ways, as root, and read on late standbys; THEA_CLUSTER_KILLS says how often (nightly)
 	@THEA_PATRONI=$(CURDIR)/build/patroni $(BIN)/pytest -q -s -m nightly tests/cluster $(ARGS)
 
 EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))

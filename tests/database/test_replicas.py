@@ -6,18 +6,27 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 import pytest_asyncio
 
 from tests.support.standby import Standby, standbys
-from thea_store import QuotaExceededError, Settings, Store, StoreError, StoreTransaction
+from thea_store import (
+    OutcomeUnknownError,
+    QuotaExceededError,
+    Settings,
+    Store,
+    StoreError,
+    StoreTransaction,
+)
 from thea_store.database import replicas as watching
+from thea_store.database import transaction
 from thea_store.database.limits import CallLimit
 from thea_store.database.replicas import Replica
 from thea_store.embedded import EmbeddedPostgres
@@ -169,6 +178,78 @@ async def test_a_tenant_reads_what_it_wrote(cluster: Cluster, tenant: str, scope
 
         assert stale == 0
         assert servers.count("replica") > 60  # most reads did not need the primary
+
+
+@pytest.mark.parametrize("scope", ["session", "transaction"])
+async def test_after_a_transaction_a_read_asks_nothing_of_the_primary(
+    cluster: Cluster, tenant: str, scope: str
+) -> None:
+    async with opened(cluster, *cluster[1], tenant_scope=scope) as store:
+        await look(store)
+        async with store.transaction(tenant) as tx:
+            user = await tx.users.create(tenant, telegram_id=1)
+        servers = served(store)
+        asked = store._database._pool._calls.total()
+        assert await store.users.get_by_id(tenant, user.id) == user
+
+        assert servers == ["replica"]
+        assert store._database._pool._calls.total() == asked
+
+
+async def test_of_two_writes_the_last_is_waited_for_in_whatever_order_they_end(cluster: Cluster, tenant: str) -> None:
+    async with opened(cluster, *cluster[1]) as store:
+        replicas = store._database._replicas
+        assert replicas is not None
+        await look(store)
+        replicas.wrote(tenant, position=2**61)  # further than any log is written
+        replicas.wrote(tenant, position=1)
+        assert await replicas.wait_for(replicas.each[0], tenant) != []
+
+        replicas.wrote(tenant)
+        replicas.wrote(tenant, position=1)
+        assert replicas._writes.by_tenant[tenant].position is None
+
+
+async def test_a_transaction_that_failed_unnoticed_is_not_taken_for_committed(cluster: Cluster, tenant: str) -> None:
+    async with opened(cluster, *cluster[1]) as store:
+        await look(store)
+        with pytest.raises(StoreError, match="an earlier statement"):
+            async with store.transaction(tenant) as tx:
+                await tx.users.create(tenant, telegram_id=1)
+                with suppress(asyncpg.PostgresError):
+                    await tx._transaction._connection.raw.execute("select 1 / 0")
+
+        assert await store.users.count(tenant) == 0
+        async with store.transaction(tenant) as tx:
+            await tx.users.create(tenant, telegram_id=1)
+        assert await store.users.count(tenant) == 1
+
+
+async def test_what_fails_behind_a_commit_does_not_deny_what_was_written(
+    cluster: Cluster, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "POSITION", "select (1 / (select 0))::bigint")
+    async with opened(cluster, *cluster[1]) as store:
+        await look(store)
+        with pytest.raises(OutcomeUnknownError, match="read it back"):
+            async with store.transaction(tenant) as tx:
+                await tx.users.create(tenant, telegram_id=1)
+
+        assert await store.users.count(tenant) == 1
+
+
+async def test_a_primary_that_does_not_tell_its_position_commits_as_ever(
+    cluster: Cluster, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (transaction, watching):
+        monkeypatch.setattr(module, "POSITION", "select (1 / (select 0))::bigint")
+    async with opened(cluster, *cluster[1]) as store:
+        async with store.transaction(tenant) as tx:
+            await tx.users.create(tenant, telegram_id=1)
+        servers = served(store)
+
+        assert await store.users.count(tenant) == 1
+        assert servers == ["primary"]
 
 
 @pytest.mark.parametrize("scope", ["session", "transaction"])

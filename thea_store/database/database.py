@@ -105,10 +105,10 @@ class Database(Executor):
         replicas = () if self._replicas is None else self._replicas.each
         return sum(server.pool.in_flight(tenant_id) for server in (self._primary, *replicas))
 
-    def wrote(self, tenant_id: str) -> None:
-        """Note that the tenant wrote, or may have: what it reads on a replica has that."""
+    def wrote(self, tenant_id: str, position: int | None = None) -> None:
+        """Note that the tenant wrote, or may have, up to this position or now: what it reads on a replica has that."""
         if self._replicas is not None:
-            self._replicas.wrote(tenant_id)
+            self._replicas.wrote(tenant_id, position)
 
     def check_origin(self) -> None:
         """`StoreError` where the caller is not in the process and on the event loop that opened the store."""
@@ -217,7 +217,10 @@ class Database(Executor):
             # A pooler took no start-up settings, so each transaction brings its own, before the tenant's.
             opening = [opening[0], *local_statements(**self._brought), *opening[1:]]
         failed = server.failed if isinstance(server, Replica) else lambda _: None
-        return Place(server.pool, opening, bool(server.connector.rides_along), failed, longest_ms)
+        rides_along = bool(server.connector.rides_along)
+        asks = self._replicas is not None and self._replicas.knows_positions
+        tells_position = asks and rides_along and not server.connector.pooled
+        return Place(server.pool, opening, rides_along, failed, longest_ms, tells_position)
 
     async def _replicas_places(
         self, replicas: Replicas, tenant_id: str, opening: Sequence[str], longest_ms: int | None
@@ -430,7 +433,7 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
             await self._leave(error)
         finally:
             if self._transaction.wrote:
-                self._database.wrote(self._tenant_id)
+                self._database.wrote(self._tenant_id, self._transaction.position)
 
     async def _leave(self, error: BaseException | None) -> None:
         if error is None:

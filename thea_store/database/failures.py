@@ -50,6 +50,9 @@ LATE = "THLAG"
 _UNDONE = {"40001", "40P01", _DEMOTED}
 _ENDING = {"57P01", "57P02", "57P03"}
 
+# What a commit itself is refused for: constraints and triggers that waited for it, other transactions, its own failure.
+_OF_COMMITS = {"23", "25", "40", "P0", "TH"}
+
 _LOGIN = {
     "28000": "the server refuses this login (pg_hba.conf or TLS): check DATABASE_URL and DATABASE_SSL_MODE",
     "28P01": "the server refuses the password: check the user and password in DATABASE_URL",
@@ -152,17 +155,21 @@ def translate(
     unknown: bool = False,
     prompt: bool = False,
     standby: bool = False,
+    behind_commit: bool = False,
     longest_ms: int | None = None,
 ) -> StoreError:
     """The library's error for a driver's, raised while `query` ran; `error` loses what may quote a value.
 
     `unknown` says that the statement or commit may have been done if the server did not answer; `prompt`, that a
     server which works would have answered at once, so that another connection is worth a try; `standby`, that it ran
-    on a standby; `longest_ms`, that it might run for so long by its tenant's limit.
+    on a standby; `behind_commit`, that something stood behind a commit in the same message, so that the error may be
+    that one's; `longest_ms`, that it might run for so long by its tenant's limit.
     """
     _silence(error)
-    if longest_ms is not None and _state(error) == "57014":
-        failure: StoreError = _beyond_time(query, longest_ms)
+    if behind_commit and answered(error) and _state(error)[:2] not in _OF_COMMITS:
+        failure: StoreError = _not_known(query)
+    elif longest_ms is not None and _state(error) == "57014":
+        failure = _beyond_time(query, longest_ms)
     else:
         failure = _meaning(error, query, unknown=unknown, standby=standby)
     undone = _state(error) in _UNDONE or (_is_of_other_types(error) and not unknown)
@@ -177,10 +184,7 @@ def _meaning(error: BaseException, query: str, *, unknown: bool, standby: bool) 
     if answered(error):
         return _refused(error, query)
     if unknown:
-        return OutcomeUnknownError(
-            f"{query}: the server's answer did not come; the write may or may not be there: read it back before trying "
-            "again"
-        )
+        return _not_known(query)
     if is_silent(error):
         return StoreUnavailableError(
             f"{query}: the server did not answer in time: it hangs, or the network is silent; nothing was written: try "
@@ -189,6 +193,13 @@ def _meaning(error: BaseException, query: str, *, unknown: bool, standby: bool) 
     if is_unavailable(error):
         return StoreUnavailableError(f"{query}: {_lost(error, standby=standby)}; nothing was written: try again")
     return StoreError(f"{query}: the driver failed with {type(error).__name__}")
+
+
+def _not_known(query: str) -> StoreError:
+    return OutcomeUnknownError(
+        f"{query}: the server's answer did not come; the write may or may not be there: read it back before trying "
+        "again"
+    )
 
 
 _TIMEOUT = "{query}: took longer than DATABASE_COMMAND_TIMEOUT and was cancelled; nothing was written"

@@ -4,9 +4,10 @@ A standby is looked at every few seconds. It is left out while it does not answe
 it, and while it is far behind. A read that fails on a standby is done on the primary, whose word is final. So a standby
 can make a read slower, but cannot fail one that the primary would serve.
 
-A standby is behind. What a tenant wrote through this store, it finds there again: the position of the primary's log is
-asked for once after the write, and a read waits on the standby, in its own message and for a moment at most, until that
-position is replayed. A standby that is late refuses the read, and the primary serves it.
+A standby is behind. What a tenant wrote through this store, it finds there again: the position of the primary's log
+comes with the commit of a transaction, and is asked for once after any other write. A read waits on the standby, in its
+own message and for a moment at most, until that position is replayed. A standby that is late refuses the read, and the
+primary serves it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from thea_store.database.connection import Connector
 from thea_store.database.failures import LATE, is_late, takes_no_writes
 from thea_store.database.pool import Pool
+from thea_store.database.transaction import POSITION
 from thea_store.errors import InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, QuotaExceededError, StoreError
 
 __all__ = ["Replica", "Replicas", "Server"]
@@ -38,7 +40,6 @@ _TENANTS = 10_000
 # What waits holds a snapshot, which may hold back the replay itself: so the wait is short.
 _PATIENCE_MS = 100
 
-_POSITION = "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 _REPLAYED = "select pg_is_in_recovery(), pg_last_wal_replay_lsn() - '0/0'::pg_lsn"
 
 _WAIT = """
@@ -117,8 +118,12 @@ class _Writes:
     by_tenant: OrderedDict[str, _Write] = field(default_factory=OrderedDict)
     everybodys: _Write = field(default_factory=lambda: _Write(0))
 
-    def note(self, tenant_id: str) -> None:
-        self.by_tenant[tenant_id] = _Write()
+    def note(self, tenant_id: str, position: int | None) -> None:
+        before = self.by_tenant.get(tenant_id)
+        if before is not None and position is not None:
+            # That one may have been done after this one, though it was noted before.
+            position = None if before.position is None else max(before.position, position)
+        self.by_tenant[tenant_id] = _Write(position)
         self.by_tenant.move_to_end(tenant_id)
         if len(self.by_tenant) > _TENANTS:
             self.by_tenant.popitem(last=False)
@@ -165,11 +170,16 @@ class Replicas:
     def _is_usable(self, replica: Replica, now: float) -> bool:
         return replica.answers and now >= replica.aside_until and (replica.lag or 0.0) <= self._max_lag
 
+    @property
+    def knows_positions(self) -> bool:
+        """Whether the primary has told its position: some servers do not."""
+        return bool(self._positions)
+
     # --- reading what was written -----------------------------------------------------------------
 
-    def wrote(self, tenant_id: str) -> None:
-        """Note that the tenant wrote, or may have written, until now."""
-        self._writes.note(tenant_id)
+    def wrote(self, tenant_id: str, position: int | None = None) -> None:
+        """Note that the tenant wrote, or may have written: up to this position of the log, or until now."""
+        self._writes.note(tenant_id, position)
 
     async def wait_for(self, replica: Replica, tenant_id: str) -> list[str]:
         """The statement that makes a read there wait for what the tenant wrote; none where it surely is there.
@@ -178,7 +188,7 @@ class Replicas:
         """
         writes = self._writes.of(tenant_id)
         if unknown := [write for write in writes if write.position is None]:
-            position = await _ask(self._primary, _POSITION)
+            position = await _ask(self._primary, POSITION)
             for write in unknown:
                 write.position = position
         needed = max(write.position or 0 for write in writes)
@@ -195,7 +205,7 @@ class Replicas:
         """Find out which standbys answer, and how far each has replayed."""
         if self._primary.pool.figures().idle:  # else a call may need the next connection
             with contextlib.suppress(StoreError):
-                self._positions.append((time.monotonic(), await _ask(self._primary, _POSITION)))
+                self._positions.append((time.monotonic(), await _ask(self._primary, POSITION)))
         await asyncio.gather(*(self._look_at(replica) for replica in self.each))
         replayed = min((replica.replayed for replica in self.each if replica.answers), default=0)
         while len(self._positions) > 1 and self._positions[0][1] <= replayed:

@@ -48,9 +48,15 @@ from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
 from thea_store.telemetry import Observer
 
-__all__ = ["Place", "Transaction"]
+__all__ = ["POSITION", "Place", "Transaction"]
 
 T = TypeVar("T")
+
+POSITION = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint as position"
+"""Up to where the server's log is written."""
+
+# A transaction in which a statement has failed refuses the first of these; the second would say "done" and undo it.
+_COMMIT = wire.statement("select where false") + wire.statement("commit")
 
 # The open savepoints round this task, each with its transaction. A task begun inside one inherits it.
 _around: ContextVar[tuple[tuple[Transaction, int], ...]] = ContextVar("thea_store_savepoints", default=())
@@ -68,6 +74,8 @@ class Place(NamedTuple):
     """Told of each error there."""
     longest_ms: int | None = None
     """For how many milliseconds each statement may run, where the tenant has a limit, which `opening` sets."""
+    tells_position: bool = False
+    """Whether a commit asks up to where the server's log was written then."""
 
 
 class Transaction(Executor):
@@ -100,6 +108,8 @@ class Transaction(Executor):
         self._in_step = True  # the last message was answered, so that the next can be sent
         self._doubtful = False  # a call was cut short: it may have been done or not
         self._over = False
+        self.position: int | None = None
+        """Up to where the server's log was written when this was committed; `None` where that was not asked for."""
 
     @classmethod
     async def begin(
@@ -294,8 +304,7 @@ class Transaction(Executor):
                     # What is lost before it is sent was surely not done.
                     unknown = self._wrote and not self._connection.raw.is_closed()
                     try:
-                        with self._step("commit", unknown=unknown):
-                            answer = await self._connection.raw.execute("commit")
+                        answer = await self._send_commit(unknown=unknown)
                     except StoreError as error:
                         self._place.failed(error)
                         if not self._read_only or self._in_step:
@@ -308,6 +317,18 @@ class Transaction(Executor):
                 "the transaction was rolled back, because a statement in it had failed: let the error leave the "
                 "block, or wrap what may fail in tx.savepoint()"
             )
+
+    async def _send_commit(self, *, unknown: bool) -> str:
+        """The server's answer; where reads on a standby wait for it, the log's position comes in the same message."""
+        if not (self._wrote and self._place.tells_position) or self._failed:
+            with self._step("commit", unknown=unknown):
+                return await self._connection.raw.execute("commit")
+        with self._step("commit"):
+            await self._connection.know(POSITION)
+        with self._step("commit", unknown=unknown, behind_commit=True):
+            [row] = await self._connection.fetch_behind(_COMMIT, POSITION, ())
+        self.position = row[0]
+        return "COMMIT"
 
     async def roll_back(self) -> None:
         """End the transaction with nothing written; never raises for a lost connection."""
@@ -364,7 +385,9 @@ class Transaction(Executor):
             await self._connection.raw.execute(message, timeout=patience)
 
     @contextmanager
-    def _step(self, name: str, *, unknown: bool = False, prompt: bool = False) -> Iterator[None]:
+    def _step(
+        self, name: str, *, unknown: bool = False, prompt: bool = False, behind_commit: bool = False
+    ) -> Iterator[None]:
         """One message and its answer: out of step until the answer is there."""
         self._in_step = False
         try:
@@ -391,6 +414,7 @@ class Transaction(Executor):
                     unknown=unknown,
                     prompt=prompt or standby,
                     standby=standby,
+                    behind_commit=behind_commit,
                     longest_ms=self._place.longest_ms if has_begun else None,
                 ) from error
             raise
