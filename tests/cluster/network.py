@@ -44,11 +44,13 @@ class Network:
                 self._make(node)
             yield
         finally:
+            # By name, because a namespace itself lives until its last process is gone.
+            for device in [*map(self._cable, self._nodes), self._mark]:
+                with suppress(subprocess.CalledProcessError):
+                    _ip("link", "del", device)
             for node in self._nodes:
                 with suppress(subprocess.CalledProcessError):
                     _ip("netns", "del", self._name(node))
-            with suppress(subprocess.CalledProcessError):
-                _ip("link", "del", self._mark)
 
     def _make(self, node: int) -> None:
         name = self._name(node)

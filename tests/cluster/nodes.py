@@ -22,9 +22,9 @@ import yaml
 
 from tests.backup.installation import PASSWORD, PROGRAMS
 from tests.cluster.network import Network
-from thea_store.embedded.account import Account, clean_environment
+from thea_store.embedded.account import Account, clean_environment, server_account
 
-__all__ = ["Cluster", "Node"]
+__all__ = ["Cluster", "Node", "running"]
 
 _PORT, _REST, _ETCD, _PEER = 5432, 8008, 2379, 2380
 _DISK = "1536m"
@@ -229,3 +229,11 @@ class Cluster:
                     connection.execute("select txid_current()")
                     return True
         return False
+
+
+@contextmanager
+def running(place: Path, *, synchronous: bool = True) -> Iterator[Cluster]:
+    """A cluster in this directory, which has Patroni in it."""
+    account = server_account(None)
+    with Cluster(place / "all", account, place / "patroni", synchronous=synchronous).running() as made:
+        yield made
