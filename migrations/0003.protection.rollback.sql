@@ -18,6 +18,8 @@ drop function thea.table_of(regclass);
 
 drop function thea.cascade_deletion();
 
+drop function thea.cascade_rows(text[], text, bigint[], timestamptz, timestamptz);
+
 drop function thea.short_name(text);
 
 drop function thea.touch();

@@ -25,42 +25,109 @@ revoke all on function thea.touch() from public;
 -- Deletes are soft. A row that is deleted hides the rows that hang on it, and a row that is restored brings back
 -- exactly those. A hidden row remembers in `deleted_with` which parent it was hidden with.
 --
--- Arguments: the table of the rows that hang on this one, their column that refers to it, the name of this table;
--- then a pair for each other parent that they have: its table, and the column that refers to it. A row that has
--- another deleted parent stays hidden when this one is restored, and then belongs to that other one.
-create function thea.cascade_deletion() returns trigger
-  language plpgsql set search_path = pg_catalog, pg_temp
+-- A person may have hundreds of thousands of rows. So all rows of a table are changed by one statement, and another one
+-- writes their entries of the audit log; the triggers of single rows stay quiet, because this runs as thea_loader
+-- (0011.archive). Row security binds that role to the tenant that is named.
+--
+-- `link` says what hangs on the given rows, as the arguments of the trigger below do. The rows were deleted at `is_now`;
+-- or it is null, and they are back from what was deleted at `was`. What has another deleted parent stays hidden then,
+-- and belongs to that other one.
+create function thea.cascade_rows(link text[], whose text, ids bigint[], was timestamptz, is_now timestamptz)
+  returns void
+  language plpgsql
+  set search_path = pg_catalog, pg_temp
+  -- It is planned for these very rows, also before the tables were analyzed, and never reads those of all tenants.
+  set enable_seqscan = off
+  set jit = off
 as $$
 declare
-  children constant text := tg_argv[0];
-  reference constant text := tg_argv[1];
-  this constant text := tg_argv[2];
+  children constant regclass := to_regclass(link[1]);
+  this constant text := link[3];
+  subject constant text := case
+    when exists (select from pg_attribute where attrelid = children and attname = 'user_id' and not attisdropped)
+      then 'substring(c.user_id::text from ''^[0-9]{1,18}$'')::bigint'
+    else 'null::bigint'
+  end;
+  parent text;
+  is_with text;
+  changed bigint[];
+  subjects bigint[];
+  times timestamptz[];
+  deeper text[];
 begin
-  -- Rows that are brought in from elsewhere are hidden there already.
-  if current_user = 'thea_loader' then
-    return null;
-  end if;
   -- A table that was dropped without `thea.unprotect` must not stop every delete.
-  if to_regclass(children) is null then
-    return null;
+  if children is null then
+    return;
   end if;
-  if new.deleted_at is not null then
-    execute format('update %s set deleted_at = $1, deleted_with = $2'
-      ' where tenant_id = $3 and %I = $4 and deleted_at is null', children, reference)
-      using new.deleted_at, this, new.tenant_id, new.id;
-    return null;
-  end if;
-  -- Those that this very delete hid have its time; what an earlier one hid, before the row began anew, stays hidden.
-  for other in 3 .. tg_nargs - 1 by 2 loop
-    execute format('update %s c set deleted_with = %L, deleted_at = p.deleted_at from %s p'
-      ' where c.tenant_id = $1 and c.%I = $2 and c.deleted_with = $3 and c.deleted_at = $4'
-      ' and p.tenant_id = $1 and p.id = c.%I and p.deleted_at is not null',
-      children, regexp_replace(tg_argv[other], '^thea\.', ''), tg_argv[other], reference, tg_argv[other + 1])
-      using new.tenant_id, new.id, this, old.deleted_at;
+  -- To restore has a step for each other parent, and one for those that have no other that is deleted.
+  for place in 4 .. cardinality(link) + 2 by 2 loop
+    parent := case when is_now is null then link[place] end;
+    is_with := case when is_now is null then thea.short_name(parent) else this end;
+    execute format('with changed as ('
+        'update %1$s c set deleted_at = %2$s, deleted_with = %3$L,'
+        ' updated_at = greatest(clock_timestamp(), c.updated_at + interval ''1 microsecond'')%4$s'
+        ' where c.tenant_id = $1 and c.%5$I = any ($2) and %6$s returning c.id, %7$s as subject, c.deleted_at'
+        ') select array_agg(id), array_agg(subject), array_agg(deleted_at) from changed',
+        children,
+        case when parent is null then '$4' else 'p.deleted_at' end,
+        is_with,
+        case when parent is null then '' else format(' from %s p', parent) end,
+        link[2],
+        concat_ws(' and ',
+          case
+            when is_now is not null then 'c.deleted_at is null'
+            -- Those that this very delete hid have its time; what an earlier one hid, before the row began anew, stays
+            -- hidden. `is true`: never by the index on the time, because all of them have the same.
+            else format('c.deleted_with = %L and (c.deleted_at = $3) is true', this)
+          end,
+          case when parent is not null then
+            format('p.tenant_id = $1 and p.id = c.%I and p.deleted_at is not null', link[place + 1])
+          end),
+        subject)
+      into changed, subjects, times using whose, ids, was, is_now;
+    -- The entries are those that `thea.audit` writes.
+    insert into thea.audit_log (tenant_id, actor, request_id, table_name, row_id, action, before, after, subject_id)
+    select
+      whose, nullif(current_setting('app.actor', true), ''), nullif(current_setting('app.request_id', true), ''),
+      thea.short_name(children::text), r.id,
+      case when is_now is not null then 'delete' when parent is null then 'restore' else 'update' end,
+      jsonb_build_object('deleted_at', was, 'deleted_with', case when was is not null then this end),
+      jsonb_build_object('deleted_at', r.deleted_at, 'deleted_with', is_with),
+      r.subject
+    from unnest(changed, subjects, times) as r (id, subject, deleted_at);
+    exit when is_now is not null;
   end loop;
-  execute format('update %s set deleted_at = null, deleted_with = null'
-    ' where tenant_id = $1 and %I = $2 and deleted_with = $3 and deleted_at = $4', children, reference)
-    using new.tenant_id, new.id, this, old.deleted_at;
+  if changed is null then
+    return;
+  end if;
+  for deeper in
+    select (string_to_array(encode(t.tgargs, 'escape'), '\000'))[1:t.tgnargs]
+    from pg_trigger t
+    where t.tgrelid = children
+      and t.tgfoid = 'thea.cascade_deletion'::regproc
+    order by t.tgname
+  loop
+    perform thea.cascade_rows(deeper, whose, changed, was, is_now);
+  end loop;
+end
+$$;
+
+-- Arguments: the table of the rows that hang on this one, their column that refers to it, the name of this table;
+-- then a pair for each other parent that they have: its table, and the column that refers to it.
+create function thea.cascade_deletion() returns trigger
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  named constant text := current_setting('app.tenant_id', true);
+begin
+  -- A superuser may have changed the row without naming its tenant.
+  if named is distinct from new.tenant_id then
+    perform set_config('app.tenant_id', new.tenant_id, true);
+  end if;
+  perform thea.cascade_rows(tg_argv[0:], new.tenant_id, array[new.id], old.deleted_at, new.deleted_at);
+  if named is distinct from new.tenant_id then
+    perform set_config('app.tenant_id', coalesce(named, ''), true);
+  end if;
   return null;
 end
 $$;
@@ -343,7 +410,9 @@ begin
     perform thea.ensure_trigger(parent.parent::regclass,
       format('hide_%s_%s', replace(thea.short_name(full_name), '.', '_'), parent.reference),
       'AFTER UPDATE OF deleted_at',
-      format('WHEN (((old.deleted_at IS NULL) <> (new.deleted_at IS NULL))) EXECUTE FUNCTION thea.cascade_deletion(%s)',
+      -- Rows that are brought in from elsewhere are hidden there already.
+      format('WHEN ((((old.deleted_at IS NULL) <> (new.deleted_at IS NULL)) AND (CURRENT_USER <> ''thea_loader''::name)))'
+        ' EXECUTE FUNCTION thea.cascade_deletion(%s)',
         (select string_agg(quote_literal(a.argument), ', ' order by a.place)
          from unnest(
              array[full_name, parent.reference, thea.short_name(parent.parent)]
@@ -445,7 +514,7 @@ begin
 end
 $$;
 
-alter function thea.cascade_deletion() owner to thea_owner;
+alter function thea.cascade_rows(text[], text, bigint[], timestamptz, timestamptz) owner to thea_owner;
 
 alter function thea.short_name(text) owner to thea_owner;
 
@@ -467,7 +536,8 @@ alter function thea.protect(regclass, text[], text[], text[]) owner to thea_owne
 
 alter function thea.unprotect(regclass) owner to thea_owner;
 
-revoke all on function thea.cascade_deletion(),
+revoke all on function thea.cascade_rows(text[], text, bigint[], timestamptz, timestamptz),
+    thea.cascade_deletion(),
     thea.short_name(text),
     thea.table_of(regclass),
     thea.parents(regclass),
@@ -479,3 +549,16 @@ revoke all on function thea.cascade_deletion(),
     thea.protect(regclass, text[], text[], text[]),
     thea.unprotect(regclass)
   from public;
+
+grant execute on function thea.cascade_rows(text[], text, bigint[], timestamptz, timestamptz), thea.short_name(text)
+  to thea_loader;
+
+-- Who makes a trigger needs it.
+grant execute on function thea.cascade_deletion() to thea_owner;
+
+-- Who gets a function must be allowed to create in its schema: for this moment only.
+grant create on schema thea to thea_loader;
+
+alter function thea.cascade_deletion() owner to thea_loader;
+
+revoke create on schema thea from thea_loader;

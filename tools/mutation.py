@@ -3,8 +3,9 @@
     python tools/mutation.py [--minutes 10] [--seed 1] [--count 100] [word …]
 
 The places are those where cosmic-ray can change an operator, a comparison, a condition, a number or a call of `not`.
-Only the parts below are broken: those that hold a promise and have tests of their own that take seconds. It prints
-each change that no test noticed, and at the end the share that was noticed; the exit status is 1 when one was not.
+Only the parts below are broken: those that hold a promise and have tests of their own that take seconds. The tests of
+a part must pass while nothing is broken, or it is left out. It prints for each change the test that noticed it, or the change itself, and
+at the end the share that was noticed; the exit status is 1 when one was not, or a part was left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,25 +30,80 @@ from cosmic_ray.ast import Visitor, get_ast
 from cosmic_ray.mutating import mutate_code
 
 ROOT = Path(__file__).parent.parent
-COPIED = ["thea_store", "sql", "migrations", "tests", "tools", "released", "pyproject.toml"]
+COPIED = ["thea_store", "sql", "migrations", "tests", "tools", "released", "pyproject.toml", "yoyo.ini"]
+
+ARCHIVE = ["tests/tenancy/test_archive.py", "tests/tenancy/test_move.py"]
+MISTAKES = ["tests/admin/test_mistakes.py"]
+OPENING = ["tests/verification/test_opening.py"]
+TRANSACTIONS = ["tests/database/test_transactions.py", "tests/database/test_acting.py"]
+RECURRENCE = ["tests/assistant/test_recurrence.py", "tests/assistant/test_recurrence_set.py"]
+TELEGRAM = ["tests/telegram/test_importer.py", "tests/telegram/test_turns.py", "tests/telegram/test_export.py"]
 
 PARTS: dict[str, list[str]] = {
     "thea_store/postgres/session.py": ["tests/verification/test_session_settings.py"],
-    "thea_store/verification/login.py": ["tests/verification/test_logins.py"],
-    "thea_store/migrator/losses.py": ["tests/migrator/test_losses.py"],
-    "thea_store/migrator/plan.py": ["tests/migrator/test_runner.py"],
-    "thea_store/migrator/backend.py": ["tests/migrator/test_losses.py", "tests/migrator/test_runner.py"],
-    "thea_store/admin/doctor/shipped.py": ["tests/admin/test_mistakes.py"],
-    "thea_store/admin/doctor/sequences.py": ["tests/admin/test_mistakes.py"],
+    "thea_store/postgres/url.py": ["tests/postgres", "tests/test_settings.py"],
+    "thea_store/postgres/url_options.py": ["tests/postgres", "tests/test_settings.py"],
+    "thea_store/postgres/values.py": ["tests/postgres", "tests/repositories/test_every_field.py"],
     "thea_store/queries/arguments.py": ["tests/queries/test_arguments.py", "tests/hostile/test_tenants.py"],
     "thea_store/queries/binding.py": ["tests/queries", "tests/repositories/test_repositories.py"],
-    "thea_store/repositories/cursors.py": ["tests/repositories/test_cursors.py"],
+    "thea_store/queries/folding.py": ["tests/queries"],
+    "thea_store/queries/lexer.py": ["tests/queries"],
+    "thea_store/queries/parameters.py": ["tests/queries"],
+    "thea_store/queries/variants.py": ["tests/queries"],
+    "thea_store/migrator/losses.py": ["tests/migrator/test_losses.py"],
+    "thea_store/migrator/plan.py": ["tests/migrator/test_runner.py", "tests/migrator/test_lineages.py"],
+    "thea_store/migrator/files.py": ["tests/migrator/test_runner.py", "tests/migrator/test_lineages.py"],
+    "thea_store/migrator/backend.py": ["tests/migrator/test_losses.py", "tests/migrator/test_runner.py"],
+    "thea_store/database/transaction.py": [*TRANSACTIONS, "tests/database/test_cut_short.py"],
+    "thea_store/database/database.py": [*TRANSACTIONS, "tests/database/test_pool.py"],
+    "thea_store/database/retries.py": TRANSACTIONS,
+    "thea_store/database/acting.py": TRANSACTIONS,
+    "thea_store/database/origin.py": ["tests/database/test_origin.py"],
+    "thea_store/database/limits.py": ["tests/tenancy/test_limits_of_calls.py"],
+    "thea_store/database/replicas.py": ["tests/database/test_replicas.py"],
     "thea_store/database/failures.py": ["tests/database/test_failures.py", "tests/secrets/test_secrets.py"],
-    "thea_store/assistant/recurrence/rule.py": ["tests/assistant/test_recurrence.py"],
+    "thea_store/repositories/cursors.py": ["tests/repositories/test_cursors.py"],
+    "thea_store/repositories/paging.py": ["tests/repositories"],
+    "thea_store/repositories/base.py": ["tests/repositories"],
+    "thea_store/repositories/audit.py": ["tests/repositories/test_audit.py"],
+    "thea_store/verification/login.py": ["tests/verification/test_logins.py"],
+    "thea_store/verification/protection.py": OPENING,
+    "thea_store/verification/opening.py": OPENING,
+    "thea_store/verification/conditions_counted.py": OPENING,
+    "thea_store/verification/conditions_parsed.py": [*OPENING, "tests/proving/test_planted_faults.py"],
+    "thea_store/tenancy/directory.py": ["tests/tenancy/test_directory.py", "tests/tenancy/test_suspension.py"],
+    "thea_store/tenancy/people.py": ["tests/tenancy/test_people.py"],
+    "thea_store/tenancy/person_file.py": ["tests/tenancy/test_people.py"],
+    "thea_store/tenancy/erasure.py": ["tests/tenancy/test_people.py"],
+    "thea_store/tenancy/retention.py": ["tests/tenancy/test_retention.py"],
+    "thea_store/tenancy/worker.py": ["tests/tenancy/test_worker.py"],
+    "thea_store/tenancy/archive/file.py": ARCHIVE,
+    "thea_store/tenancy/archive/tables.py": ARCHIVE,
+    "thea_store/tenancy/archive/exporting.py": ARCHIVE,
+    "thea_store/tenancy/archive/importing.py": ARCHIVE,
+    "thea_store/tenancy/archive/loading.py": ARCHIVE,
+    "thea_store/tenancy/archive/moving.py": ARCHIVE,
+    "thea_store/assistant/messages.py": ["tests/assistant/test_messages.py"],
+    "thea_store/assistant/events/schedule.py": ["tests/assistant/test_events.py"],
+    "thea_store/assistant/recurrence/rule.py": RECURRENCE,
+    "thea_store/assistant/recurrence/series.py": RECURRENCE,
+    "thea_store/assistant/recurrence/recurrence_set.py": RECURRENCE,
+    "thea_store/assistant/recurrence/lines.py": ["tests/assistant/test_recurrence_lines.py", *RECURRENCE],
+    "thea_store/telegram/turns.py": TELEGRAM,
+    "thea_store/telegram/importer.py": TELEGRAM,
+    "thea_store/telegram/message.py": TELEGRAM,
+    "thea_store/admin/doctor/shipped.py": MISTAKES,
+    "thea_store/admin/doctor/sequences.py": MISTAKES,
+    "thea_store/admin/doctor/tables.py": MISTAKES,
+    "thea_store/admin/doctor/grants.py": MISTAKES,
+    "thea_store/admin/doctor/security.py": [*MISTAKES, "tests/admin/test_doctor.py"],
+    "thea_store/admin/compliance/chain.py": ["tests/cli/test_compliance.py"],
 }
 """Each part, and the tests that concern it."""
 
-TIMEOUT = 240.0
+TIMEOUT = 300.0
+SUMMARY = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+PASSED, FAILED = 0, 1
 
 
 class Mutant(NamedTuple):
@@ -85,31 +143,37 @@ def mutants(words: Sequence[str]) -> list[Mutant]:
     return found
 
 
-def outcome(mutant: Mutant, directory: Path) -> str:
-    """`noticed`, `unnoticed` or `impossible` (the change cannot be made)."""
+def outcome(mutant: Mutant, directory: Path) -> tuple[str, str]:
+    """`noticed` and by which test; `unnoticed` and the change; or `impossible`, where the change cannot be made."""
     path = directory / mutant.file
     text = path.read_text()
     changed = mutate_code(text, plugins.get_operator(mutant.operator)(), mutant.place)
     if changed is None or changed == text:
-        return "impossible"
+        return "impossible", ""
     path.write_text(changed)
     try:
-        return "noticed" if _fails(mutant, directory) else "unnoticed"
+        status, by = judged(mutant.file, directory)
     finally:
         path.write_text(text)
+    if status != PASSED:
+        return "noticed", by
+    lines = unified_diff(text.splitlines(), changed.splitlines(), lineterm="", n=0)
+    return "unnoticed", "\n".join(["", *lines])
 
 
-def _fails(mutant: Mutant, directory: Path) -> bool:
+def judged(file: str, directory: Path) -> tuple[int, str]:
+    """How pytest ended over the tests of a part in the copy, and the first test that failed."""
     environment = os.environ | {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.setdefault("THEA_TEST_SERVER", "embedded")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", *PARTS[mutant.file]]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", *PARTS[file]]
     try:
         done = subprocess.run(
-            command, cwd=directory, env=environment, capture_output=True, check=False, timeout=TIMEOUT
+            command, cwd=directory, env=environment, capture_output=True, check=False, text=True, timeout=TIMEOUT
         )
     except subprocess.TimeoutExpired:
-        return True  # it hangs
-    return done.returncode != 0
+        return FAILED, "it hangs"
+    found = SUMMARY.search(done.stdout)
+    return done.returncode, found[1] if found else "it cannot be imported"
 
 
 def main() -> int:
@@ -128,15 +192,23 @@ def main() -> int:
         for name in COPIED:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, Path(directory, name))
+        soundness = dict[str, bool]()
         for mutant in chosen:
             if time.monotonic() > until or counted["noticed"] + counted["unnoticed"] >= options.count:
                 break
-            told = outcome(mutant, Path(directory))
+            if mutant.file not in soundness:
+                status, by = judged(mutant.file, Path(directory))
+                soundness[mutant.file] = status == PASSED
+                if status != PASSED:
+                    print(f"unsound     {mutant.file} without a change {by}", flush=True)
+            if not soundness[mutant.file]:
+                continue
+            told, detail = outcome(mutant, Path(directory))
             counted[told] += 1
-            print(f"{told:<11} {mutant.file} {mutant.operator} {mutant.place}", flush=True)
+            print(f"{told:<11} {mutant.file} {mutant.operator} {mutant.place} {detail}", flush=True)
     tried = counted["noticed"] + counted["unnoticed"]
     print(f"{counted['noticed']} of {tried} changes were noticed (of {len(chosen)} that could be made)")
-    return 1 if counted["unnoticed"] else 0
+    return 1 if counted["unnoticed"] or not all(soundness.values()) else 0
 
 
 if __name__ == "__main__":
