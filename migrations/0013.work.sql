@@ -42,6 +42,12 @@ create table thea.retention_policies (
 
 comment on table thea.retention_policies is 'how long rows are kept, for all tenants or for one';
 
+comment on constraint retention_policies_tenant_key on thea.retention_policies is 'retention.set_policy, '
+  'retention.remove_policy';
+
+create index retention_policies_table_name_idx on thea.retention_policies (table_name, rule);
+comment on index thea.retention_policies_table_name_idx is 'work.expire_rows, work.tenants_with_expired_rows';
+
 alter table thea.retention_policies owner to thea_owner;
 
 alter table thea.retention_policies enable row level security;

@@ -48,13 +48,32 @@ create function thea.expiring_tables() returns table (target regclass, table_nam
   set search_path = pg_catalog, pg_temp
   set row_security = on
 begin atomic
-  with recursive wanted (target, table_name, rule) as (
-    select distinct
-      to_regclass(case when p.table_name like '%.%' then p.table_name else 'thea.' || p.table_name end),
-      p.table_name, p.rule
-    from thea.retention_policies p
-    where p.rule in ('deleted', 'old')
-      and p.table_name <> 'audit_log'
+  -- Each table and rule is looked up once: there may be policies of each of many tenants.
+  with recursive named (table_name, rule) as (
+    (
+      select p.table_name, p.rule
+      from thea.retention_policies p
+      order by p.table_name, p.rule
+      limit 1
+    )
+    union all
+    select n.table_name, n.rule
+    from named d
+    cross join lateral (
+      select p.table_name, p.rule
+      from thea.retention_policies p
+      where (p.table_name, p.rule) > (d.table_name, d.rule)
+      order by p.table_name, p.rule
+      limit 1
+    ) n
+  ),
+  wanted (target, table_name, rule) as (
+    select
+      to_regclass(case when d.table_name like '%.%' then d.table_name else 'thea.' || d.table_name end),
+      d.table_name, d.rule
+    from named d
+    where d.rule in ('deleted', 'old')
+      and d.table_name <> 'audit_log'
   ),
   above (target, parent, depth) as (
     select w.target, w.target, 0

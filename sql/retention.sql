@@ -20,7 +20,8 @@ returning p.tenant, p.table_name, p.rule, p.keep;
 -- The policy that was removed; no row when there was none.
 -- tenant: none, a policy is no row of a tenant
 delete from thea.retention_policies p
-where p.tenant is not distinct from :tenant::text
+-- Not `is not distinct from`, which no index serves; there may be policies of each of many tenants.
+where (p.tenant = :tenant::text or p.tenant is null and :tenant is null)
   and p.table_name = :table_name
   and p.rule = :rule
 returning p.tenant, p.table_name, p.rule, p.keep;

@@ -20,7 +20,7 @@ from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.binding import bind
 from thea_store.queries.file import Query
 from thea_store.testing import TestDatabase
-from thea_store.testing.logins import SERVICE
+from thea_store.testing.logins import login_of
 from thea_store.verification.groups import shared_tables
 
 __all__ = ["Fault", "Mode", "Plan", "Planner", "Rule", "judge", "open_planner", "read_plan"]
@@ -34,11 +34,10 @@ Rule = Literal["seq scan", "filter", "reads", "pages"]
 # each row that is read, or written to all indexes: more than that, and an index was walked in vain.
 _THROWN, _READ, _PAGES, _WRITTEN_PAGES = 100, 100, 10, 100
 
-_AS_SERVICE = f"set session authorization {SERVICE}"
 _EXPLAIN = (
     "load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;"
     " set auto_explain.log_analyze = on; set auto_explain.log_buffers = on; set auto_explain.log_timing = off;"
-    f" set auto_explain.log_format = json; set client_min_messages = log; {_AS_SERVICE}"
+    " set auto_explain.log_format = json; set client_min_messages = log"
 )
 
 _Node = Mapping[str, Any]
@@ -122,9 +121,10 @@ def judge(plan: Plan, tables: Collection[str], hidden: int = 0) -> Iterator[Faul
 
 @dataclass
 class Planner:
-    """A service's session that tells how its statements were executed."""
+    """A session of a group's login that tells how its statements were executed."""
 
     connection: Connection
+    login: str
     tables: Collection[str]
     _told: list[str]
 
@@ -141,7 +141,7 @@ class Planner:
         await raw.execute(f"begin; set local plan_cache_mode = force_{mode}_plan")
         try:
             if spoilt is not None:
-                await raw.execute(f"reset session authorization; {spoilt}; {_AS_SERVICE}")
+                await raw.execute(f"reset session authorization; {spoilt}; set session authorization {self.login}")
             self._told.clear()
             await raw.fetch(query.text, *bind(query, tenant, values).arguments)
         except asyncpg.IntegrityConstraintViolationError:
@@ -154,8 +154,8 @@ class Planner:
 
 
 @asynccontextmanager
-async def open_planner(database: TestDatabase) -> AsyncIterator[Planner]:
-    """A session of the service's login; that a superuser opened it gives it auto_explain and no right."""
+async def open_planner(database: TestDatabase, group: str = "thea_app") -> AsyncIterator[Planner]:
+    """A session of a group's login; that a superuser opened it gives it auto_explain and no right."""
     connection = await Connector(DatabaseUrl.parse(database.superuser_url), 120.0, direct_only=False)()
     told: list[str] = []
     try:
@@ -163,9 +163,9 @@ async def open_planner(database: TestDatabase) -> AsyncIterator[Planner]:
             "select tablename from pg_tables where schemaname = 'thea' and not (tablename = any($1))",
             list(shared_tables()),
         )
-        await connection.raw.execute(_EXPLAIN)
+        await connection.raw.execute(f"{_EXPLAIN}; set session authorization {login_of(group)}")
         connection.raw.add_log_listener(lambda _, message: told.append(str(message.message)))
-        yield Planner(connection, frozenset(row[0] for row in rows), told)
+        yield Planner(connection, login_of(group), frozenset(row[0] for row in rows), told)
     finally:
         await connection.raw.close()
 

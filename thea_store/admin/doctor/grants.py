@@ -269,6 +269,8 @@ left join (
     ('unpause_tenant', 'thea_loader'),
     ('end_begin', 'thea_loader'),
     ('end_rows', 'thea_loader'),
+    -- What hides and restores rows with others.
+    ('cascade_deletion', 'thea_loader'),
     ('advance_ids', 'thea_owner'),
     ('reserve_ids', 'thea_owner'),
     -- What writes the compliance log, and what is told of a tenant to those who read it.
