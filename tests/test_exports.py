@@ -25,6 +25,19 @@ def test_what_type_checkers_see_is_what_there_is() -> None:
     assert all(hasattr(thea_store, name) for name in thea_store.__all__)
 
 
+def test_no_record_can_be_changed() -> None:
+    for module in thea_store.__dict__["_MODULES"].values():
+        importlib.import_module(module)
+    kinds = [Record]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+
+    assert len(kinds) > 20
+    assert [
+        kind for kind in kinds[1:] if kind.__module__.startswith("thea_store.") and not kind.model_config.get("frozen")
+    ] == []
+
+
 def test_a_name_that_is_not_exported_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         vars(thea_store)["__getattr__"]("Nothing")

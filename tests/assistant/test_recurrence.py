@@ -43,6 +43,15 @@ def local_times(rule: str, start: str, zone: str, count: int) -> list[str]:
 # --- reading ------------------------------------------------------------------------------------
 
 
+def test_a_rule_may_have_so_many_characters_and_no_more() -> None:
+    longest = "FREQ=WEEKLY;BYDAY=" + "MO," * 164 + "MO"
+    assert len(longest) == 512
+
+    assert parse(longest).days
+    with pytest.raises(ValueError, match="up to 512 characters"):
+        parse(longest.replace("FREQ", "RRULE:FREQ"))
+
+
 @pytest.mark.parametrize(
     "rule",
     [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from thea_store import InvalidArgumentError, Store, User
-from thea_store.queries.arguments import JsonObject, check
+from thea_store.queries.arguments import Count, Integer, JsonObject, Key, Limit, check
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -73,3 +73,31 @@ def test_a_document_may_be_as_large_as_the_bound_says_and_no_larger(most: object
 
     with pytest.raises(InvalidArgumentError, match="up to 50000 values and 1000000 characters"):
         check("document", too_much, JsonObject)
+
+
+@pytest.mark.parametrize(
+    ("type_", "least", "most"), [(Integer, -(2**31), 2**31 - 1), (Count, 0, 2**31 - 1), (Limit, 1, 1000)]
+)
+def test_a_number_may_be_what_its_column_holds_and_no_more(type_: Any, least: int, most: int) -> None:
+    check("number", least, type_)
+    check("number", most, type_)
+
+    for number in (least - 1, most + 1):
+        with pytest.raises(InvalidArgumentError):
+            check("number", number, type_)
+
+
+@pytest.mark.parametrize(
+    ("value", "type_", "reason"),
+    [
+        ("7", Limit, "limit: must be a valid integer"),
+        (7, Key, "limit: must be a valid string"),
+        (0, Limit, "limit: must be greater than or equal to 1"),
+        ({"x": float("nan")}, JsonObject, "limit: must"),
+    ],
+)
+def test_a_refusal_says_what_the_value_must_be(value: object, type_: Any, reason: str) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        check("limit", value, type_)
+
+    assert str(refused.value).startswith(reason)

@@ -97,6 +97,9 @@ SENT = "select id from n where tenant_id = $1"
         (" order by case when :a then 1 end desc, id", " order by id", " order by +1 desc, id"),
         (" group by x, case when :a then 1 else 2 end", " group by x, (+2)", " group by x, (+1)"),
         (" order by case when :a then x else y end desc, id", " order by y desc, id", " order by x desc, id"),
+        # A list that is no ordering has its values, whatever comes before them.
+        (" and (y, case when :a then x end) = (1, 2)", " and (y, null) = (1, 2)", " and (y, x) = (1, 2)"),
+        (" union select id, case when :a then x end", " union select id, null", " union select id, x"),
     ],
 )  # fmt: skip
 def test_a_shape_becomes_one_thing_or_the_other(written: str, off: str | None, on: str | None) -> None:

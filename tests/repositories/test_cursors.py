@@ -59,3 +59,11 @@ async def test_a_cursor_with_a_key_of_another_kind_is_refused(store: Store, tena
 def test_a_made_up_cursor_is_refused(place: bytes) -> None:
     with pytest.raises(InvalidArgumentError, match="cursor"):
         cursors.decode("users.all", "acme", made_up(place))
+
+
+def test_what_is_no_text_is_no_cursor_and_nobodys() -> None:
+    ours = cursors.encode("users.all", "acme", NOW, 1)
+
+    for tenant, cursor in [("acme", 5), ("acme", b"x"), ("acme", None), (5, ours), (None, ours)]:
+        with pytest.raises(InvalidArgumentError, match="^cursor"):
+            cursors.decode("users.all", tenant, cursor)  # type: ignore[arg-type]

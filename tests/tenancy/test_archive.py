@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from thea_store import (
     User,
 )
 from thea_store.tenancy.archive import end_tenant, export_tenant, import_tenant, restore_tenant
+from thea_store.tenancy.archive.file import Archive, batches
+from thea_store.tenancy.archive.importing import _begun
+from thea_store.tenancy.archive.session import connected
 
 
 @pytest.fixture
@@ -97,6 +101,14 @@ async def test_a_tenant_under_another_name_has_its_words_made_anew(
     found = [hit.id for hit in await there_store.notes.search(other_tenant, user, "pan")]
     assert found == [hit.id for hit in await store.notes.search(tenant, user, "pan")] != []
     assert there.rows(tenant)["notes"] == []
+
+
+def test_what_another_version_of_postgresql_computed_is_computed_anew(there: Place, archive: Path, tenant: str) -> None:
+    with Archive(archive) as opened, connected(there.mover) as connection:
+        same, older = opened.manifest, replace(opened.manifest, server_version=opened.manifest.server_version - 1)
+
+        assert _begun(connection, same, tenant)[1].given is None
+        assert _begun(connection, older, tenant)[1].given == {"offsets": {}, "anew": True}
 
 
 async def test_ids_are_mapped_in_a_tenant_that_has_rows(
@@ -407,3 +419,10 @@ async def test_what_hangs_on_a_deleted_row_comes_back_deleted_with_it(
 def test_a_tenant_that_the_backup_has_not_is_told(here: Place, there: Place, tenant: str) -> None:
     with pytest.raises(NotFoundError, match="the backup has no row of this tenant"):
         restore_tenant(here.service, there.service, tenant)
+
+
+def test_rows_go_in_batches_of_a_number_and_a_size() -> None:
+    small, large = [b"x"] * 4_001, [b"x" * 3_000_000] * 3
+
+    assert [len(batch) for batch in batches(small)] == [2_000, 2_000, 1]
+    assert [len(batch) for batch in batches(large)] == [2, 1]
