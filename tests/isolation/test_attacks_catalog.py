@@ -283,7 +283,7 @@ BODIES = {
     "keep_limits": "d9d78a1d2075",
     "limits_in": "a01a6f1ee7cd",
     "load_entries": "99c6f6e639e6",
-    "limits_of_calls": "875450e1041a",
+    "limits_of_calls": "9835089c6373",
     "load_rows": "7d653e535819",
     "marked": "6b52b8f5b6d6",
     "may_work": "e9b4cad91a41",
