@@ -29,9 +29,9 @@ revoke all on function thea.touch() from public;
 -- writes their entries of the audit log; the triggers of single rows stay quiet, because this runs as thea_loader
 -- (0011.archive). Row security binds that role to the tenant that is named.
 --
--- `link` says what hangs on the given rows, as the arguments of the trigger below do. The rows were deleted at `is_now`;
--- or it is null, and they are back from what was deleted at `was`. What has another deleted parent stays hidden then,
--- and belongs to that other one.
+-- `link` says what hangs on the given rows, as the arguments of the trigger below do. The rows were deleted at
+-- `is_now`; or it is null, and they are back from what was deleted at `was`. What has another deleted parent stays
+-- hidden then, and belongs to that other one.
 create function thea.cascade_rows(link text[], whose text, ids bigint[], was timestamptz, is_now timestamptz)
   returns void
   language plpgsql
@@ -411,8 +411,8 @@ begin
       format('hide_%s_%s', replace(thea.short_name(full_name), '.', '_'), parent.reference),
       'AFTER UPDATE OF deleted_at',
       -- Rows that are brought in from elsewhere are hidden there already.
-      format('WHEN ((((old.deleted_at IS NULL) <> (new.deleted_at IS NULL)) AND (CURRENT_USER <> ''thea_loader''::name)))'
-        ' EXECUTE FUNCTION thea.cascade_deletion(%s)',
+      format('WHEN ((((old.deleted_at IS NULL) <> (new.deleted_at IS NULL))'
+        ' AND (CURRENT_USER <> ''thea_loader''::name))) EXECUTE FUNCTION thea.cascade_deletion(%s)',
         (select string_agg(quote_literal(a.argument), ', ' order by a.place)
          from unnest(
              array[full_name, parent.reference, thea.short_name(parent.parent)]

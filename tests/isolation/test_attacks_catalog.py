@@ -297,7 +297,7 @@ BODIES = {
     "person_condition": "b2b7eee0fcea",
     "person_row_ids": "36eb2c8c8a87",
     "person_rows": "f8bde1ca75ad",
-    "protect": "2cb6fdc0788c",
+    "protect": "36375e48c569",
     "record_compliance": "131abc8ffe75",
     "remove_rows": "d85eafd98336",
     "require_import": "87603b4ea678",
