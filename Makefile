@@ -68,6 +68,10 @@ build/patroni/patroni/__init__.py: $(STAMP)
 test-cluster: build/patroni/patroni/__init__.py ## Strike primaries of a Patroni cluster in five ways, as root, and read on late standbys; THEA_CLUSTER_KILLS says how often (nightly)
 	@THEA_PATRONI=$(CURDIR)/build/patroni $(BIN)/pytest -q -s -m nightly tests/cluster $(ARGS)
 
+.PHONY: test-compose
+test-compose: $(STAMP) ## Start profiles of the compose file, migrate and ask them (nightly; needs a container engine)
+	@$(BIN)/pytest -q -m nightly tests/deploy $(ARGS)
+
 EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
 
 $(VENV)/.installed-%: examples/%/pyproject.toml $(STAMP)
