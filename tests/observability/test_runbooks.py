@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.support.commands import Run
+from tests.support.standby import servers_directory, standbys
+from thea_store import Settings, Store
+from thea_store.embedded import EmbeddedPostgres
+from thea_store.migrator import migrate
+from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "runbooks.md"
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
-COMMANDS = sorted({line for block in BLOCKS for line in block.splitlines()})
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "runbooks.md").read_text()
+COMMANDS = sorted({line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()})
+TERMINATE, PROMOTE = "select pg_terminate_backend(pid)", "select pg_promote()"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -26,3 +35,46 @@ def test_a_command_of_the_runbooks_runs(run: Run, thea_database: TestDatabase, c
     # `doctor` may find something to warn of on whatever server the tests have.
     assert result.exit_code == 0 or (arguments == ["doctor"] and "warning(s)" in result.stderr), result.output
     assert result.stdout or is_audit
+
+
+def test_every_statement_of_the_runbooks_is_tried_below() -> None:
+    assert set(re.findall(r"`(select [^`]+)`", PAGE)) == {TERMINATE, PROMOTE}
+
+
+def test_a_session_that_is_stuck_is_seen_and_ended(run: Run, thea_database: TestDatabase) -> None:
+    with psycopg.connect(thea_database.app_url) as stuck:
+        stuck.execute("select 1")
+        pid = stuck.info.backend_pid
+        top = run("top", "--once", "--json", DATABASE_URL=thea_database.app_url)
+        with psycopg.connect(thea_database.app_url, autocommit=True) as login:
+            ended = login.execute(TERMINATE.replace("pid", str(pid)).encode()).fetchone()
+        with pytest.raises(psycopg.OperationalError):
+            stuck.execute("select 1")
+
+    assert (pid, "idle in transaction") in [(each["pid"], each["state"]) for each in json.loads(top.stdout)["sessions"]]
+    assert ended == (True,)
+
+
+@pytest.mark.slow
+async def test_the_page_of_a_failover_leads_from_no_primary_to_one_that_a_running_service_uses(run: Run) -> None:
+    with servers_directory() as directory:
+        async with EmbeddedPostgres(directory / "primary") as primary:
+            await asyncio.to_thread(migrate, primary.migrator_url)
+            with standbys(primary, directory, 1) as [standby]:
+                both = [host for url in (primary.app_url, standby.app_url) for host in DatabaseUrl.parse(url).hosts]
+                url = replace(DatabaseUrl.parse(primary.app_url), hosts=tuple(both)).render()
+                async with Store.open(Settings(url=url)) as store:
+                    await store.users.create("acme", telegram_id=1)
+                    before = run("status", DATABASE_URL=url)
+                    await primary.stop()
+                    without = run("status", DATABASE_URL=url)
+                    with psycopg.connect(standby.superuser_url, autocommit=True) as superuser:
+                        superuser.execute(PROMOTE.encode())
+                    promoted = run("status", "--json", DATABASE_URL=url)
+                    await store.users.create("acme", telegram_id=2)
+                    assert await store.users.count("acme") == 2
+
+    assert before.exit_code == 0, before.output
+    assert without.exit_code == 1
+    assert "no server of DATABASE_URL is a primary" in without.stderr
+    assert [each["role"] for each in json.loads(promoted.stdout)["servers"]] == [None, "primary"]
