@@ -34,9 +34,8 @@ _LONGEST_CONNECT = 5.0
 _SHORTEST_PROMPT = 1.0
 # The server ends a statement after the command timeout. The driver gives up this much later.
 _GRACE = 1.0
-# A refused connection is tried again for as long as a server takes to start, with pauses up to so long.
+# A refused connection is tried again for as long as a server takes to start.
 _STARTING = 10.0
-_LONGEST_PAUSE = 0.5
 
 # Seconds: a connection on which nothing comes is probed this early, then this often, also while a statement runs. One
 # whose data or probes nobody acknowledges for so long is dead: its host is gone, or a firewall has forgotten it. The
@@ -244,7 +243,7 @@ class Connector:
             except Exception as error:
                 if is_silent(error):
                     self.silence = error
-                pause = min(_LONGEST_PAUSE, 0.05 * 2**attempt) * random.uniform(0.5, 1.0)
+                pause = min(1.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0)
                 is_final = self.standby or not self._may_come_up(error)
                 if is_final or time.monotonic() - started + pause > self._longest_wait():
                     if isinstance(error, StoreError):
