@@ -57,7 +57,9 @@ PARTS: dict[str, list[str]] = {
     "thea_store/migrator/files.py": ["tests/migrator/test_runner.py", "tests/migrator/test_lineages.py"],
     "thea_store/migrator/backend.py": ["tests/migrator/test_losses.py", "tests/migrator/test_runner.py"],
     "thea_store/database/transaction.py": [*TRANSACTIONS, "tests/database/test_cut_short.py"],
-    "thea_store/database/database.py": [*TRANSACTIONS, "tests/database/test_pool.py"],
+    "thea_store/database/database.py": [
+        *(*TRANSACTIONS, "tests/database/test_pool.py", "tests/database/test_silence.py"),
+    ],
     "thea_store/database/retries.py": TRANSACTIONS,
     "thea_store/database/acting.py": TRANSACTIONS,
     "thea_store/database/origin.py": ["tests/database/test_origin.py"],
@@ -71,9 +73,20 @@ PARTS: dict[str, list[str]] = {
     "thea_store/verification/login.py": ["tests/verification/test_logins.py"],
     "thea_store/verification/protection.py": OPENING,
     "thea_store/verification/opening.py": OPENING,
-    "thea_store/verification/conditions_counted.py": OPENING,
-    "thea_store/verification/conditions_parsed.py": [*OPENING, "tests/proving/test_planted_faults.py"],
-    "thea_store/tenancy/directory.py": ["tests/tenancy/test_directory.py", "tests/tenancy/test_suspension.py"],
+    "thea_store/verification/conditions_counted.py": [*OPENING, "tests/verification/test_conditions_counted.py"],
+    "thea_store/verification/conditions_parsed.py": [
+        *(
+            "tests/proving/test_planted_faults.py",
+            "tests/isolation/test_two_locks.py::test_what_is_wrong_is_found_at_its_line",
+        ),
+    ],
+    "thea_store/tenancy/directory.py": [
+        *(
+            "tests/tenancy/test_directory.py",
+            "tests/tenancy/test_suspension.py",
+            "tests/tenancy/test_limits_of_calls.py",
+        ),
+    ],
     "thea_store/tenancy/people.py": ["tests/tenancy/test_people.py"],
     "thea_store/tenancy/person_file.py": ["tests/tenancy/test_people.py"],
     "thea_store/tenancy/erasure.py": ["tests/tenancy/test_people.py"],
@@ -85,7 +98,7 @@ PARTS: dict[str, list[str]] = {
     "thea_store/tenancy/archive/importing.py": ARCHIVE,
     "thea_store/tenancy/archive/loading.py": ARCHIVE,
     "thea_store/tenancy/archive/moving.py": ARCHIVE,
-    "thea_store/assistant/messages.py": ["tests/assistant/test_messages.py"],
+    "thea_store/assistant/messages.py": ["tests/assistant/test_messages.py", "tests/test_exports.py"],
     "thea_store/assistant/events/schedule.py": ["tests/assistant/test_events.py"],
     "thea_store/assistant/recurrence/rule.py": RECURRENCE,
     "thea_store/assistant/recurrence/series.py": RECURRENCE,

@@ -247,6 +247,41 @@ FUNCTIONS = [
     Weakening("search runs as the owner", f"alter function {SEARCH} owner to thea_owner"),
 ]
 
+CALLS = "thea.limits_of_calls()"
+LIMITS_OF_CALLS = [
+    Weakening(
+        "a service learns the limits of some tenant's calls",
+        _rewritten(CALLS, "t.id = nullif(current_setting('app.tenant_id', true), '')", "true"),
+    ),
+    Weakening("no tenant's calls are limited", _rewritten(CALLS, "if not exists", "if exists")),
+    Weakening(
+        "the time of no statement is limited",
+        _rewritten(CALLS, "(array['calls_in_flight', 'statement_ms'])", "(array['calls_in_flight'])"),
+    ),
+    Weakening("limits of calls have their caller's search path", f"alter function {CALLS} reset search_path"),
+    Weakening("everyone may ask for limits of calls", f"grant execute on function {CALLS} to public"),
+    Weakening(
+        "a service lifts the limits of its calls",
+        "create policy lifted on thea.tenants to thea_app using (id = thea.named_tenant());"
+        " grant select, update (limits) on thea.tenants to thea_app",
+    ),
+]
+
+CASCADE = "thea.cascade_rows(text[], text, bigint[], timestamptz, timestamptz)"
+CASCADES = [
+    Weakening(
+        "what is hidden with a row leaves no entry",
+        _rewritten(CASCADE, "as r (id, subject, deleted_at);", "as r (id, subject, deleted_at) where false;"),
+    ),
+    Weakening(
+        "what is hidden with a row has another's tenant in its entry",
+        _rewritten(CASCADE, "      whose, nullif(", "      'nobody', nullif("),
+    ),
+    Weakening("a cascade has its caller's search path", "alter function thea.cascade_deletion() reset search_path"),
+    Weakening("a service may cascade what it likes", f"grant execute on function {CASCADE} to thea_app"),
+    Weakening("a cascade runs as the owner", "alter function thea.cascade_deletion() owner to thea_owner"),
+]
+
 AUDIT = [
     Weakening("entries may be forged", "grant insert on thea.audit_log to thea_app"),
     Weakening(
@@ -526,5 +561,5 @@ WORKERS = [
 WEAKENINGS = [
     *WORKERS,
     *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *DIRECTORY, *MOVERS, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
-    *SILENCES, *BROADCASTS, *LOOSE_NAMES, *ELSEWHERE, *EFFECTS,
+    *SILENCES, *BROADCASTS, *LOOSE_NAMES, *ELSEWHERE, *EFFECTS, *LIMITS_OF_CALLS, *CASCADES,
 ]  # fmt: skip

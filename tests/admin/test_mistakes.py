@@ -249,6 +249,16 @@ def test_a_mistake_is_found_and_its_fix_is_its_end(database: TestDatabase, role:
     assert ailing(database) == []
 
 
+def test_a_table_that_is_gone_is_told_without_all_that_went_with_it(lone: TestDatabase) -> None:
+    do(lone, "drop table thea.message_history cascade")
+
+    assert [each.found for each in ailing(lone)] == [
+        "the right to usage on sequence thea.message_history_id_seq to thea_app is missing",
+        "the sequence thea.message_history_id_seq is missing",
+        "the table thea.message_history is missing",
+    ]
+
+
 def test_what_an_operator_may_add_is_no_mistake(lone: TestDatabase) -> None:
     do(
         lone,

@@ -243,6 +243,17 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             refused(attacker, call, match="permission denied for function")
 
 
+def test_the_limits_of_calls_are_told_of_the_sessions_own_tenant_alone(scene: Scene, attacker: Connection[Any]) -> None:
+    # Without the trigger that makes quotas of limits.
+    run(scene.superuser, "set session_replication_role = replica")
+    run(scene.superuser, "update thea.tenants set limits = '{\"calls_in_flight\": 7}' where id = %s", THEIRS)
+    try:
+        assert run(attacker, "select thea.limits_of_calls()").fetchall() == [({},)]
+    finally:
+        run(scene.superuser, "update thea.tenants set limits = '{}' where id = %s", THEIRS)
+        run(scene.superuser, "reset session_replication_role")
+
+
 def test_a_shadow_changes_neither_tenant_nor_policy(scene: Scene, shadows: Connection[Any]) -> None:
     assert run(shadows, "select thea.tenant()").fetchall() == [(MINE,)]
     for table in scene.tables:

@@ -207,6 +207,7 @@ def test_each_condition_that_is_missing_is_found(catalog: Catalog, query: Query[
             "insert into thea.users as u (tenant_id) values ($1) on conflict (tenant_id) do update set tenant_id = $2",
             "it moves rows to another tenant",
         ),
+        ("with thea as (select 1) select n.id from thea.notes n, thea", "thea.notes has no `n.tenant_id"),
         ("select id from notes where tenant_id = $1", "notes is no table or view of these schemas"),
         ("select id from thea.unknown where tenant_id = $1", "thea.unknown is no table or view"),
         ("select id from public.notes where tenant_id = $1", "public.notes is no table or view"),

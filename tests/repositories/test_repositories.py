@@ -23,6 +23,7 @@ from thea_store import (
     Store,
     User,
 )
+from thea_store.repositories.base import listed
 
 Maker = Callable[[Store, str, int], Awaitable[dict[str, Any]]]
 
@@ -529,3 +530,10 @@ async def test_times_are_kept_to_the_microsecond_and_come_back_in_utc(store: Sto
 
     assert found.last_activity == madrid
     assert found.last_activity.tzinfo is UTC or found.last_activity.utcoffset() == timedelta(0)
+
+
+def test_no_row_of_too_many_for_one_call_is_dropped() -> None:
+    assert len(listed({} for _ in range(100_000))) == 100_000
+
+    with pytest.raises(InvalidArgumentError, match="^rows: must be up to 100000 rows"):
+        listed({} for _ in range(100_001))

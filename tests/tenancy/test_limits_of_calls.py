@@ -187,6 +187,16 @@ async def test_a_limit_of_time_that_is_longer_than_any_statement_may_run_changes
     assert service._database.limits.statement_ms(tenant) == longest
 
 
+@pytest.mark.parametrize("limit", ["calls_in_flight", "statement_ms"])
+async def test_a_limit_of_calls_is_a_number_that_a_server_can_hold(admin: Store, tenant: str, limit: str) -> None:
+    made = await admin.tenants.create(tenant, limits={limit: 2**31 - 1})  # type: ignore[arg-type]
+    assert made.limits == {limit: 2**31 - 1}
+
+    for figure in (0, 2**31):
+        with pytest.raises(InvalidArgumentError, match=limit):
+            await admin.tenants.update(tenant, limits={limit: figure})  # type: ignore[misc]
+
+
 async def test_a_limit_that_is_lifted_is_forgotten_and_another_tenant_has_none(
     admin: Store, service: Store, tenant: str, other_tenant: str
 ) -> None:
