@@ -67,3 +67,8 @@ def test_what_is_no_text_is_no_cursor_and_nobodys() -> None:
     for tenant, cursor in [("acme", 5), ("acme", b"x"), ("acme", None), (5, ours), (None, ours)]:
         with pytest.raises(InvalidArgumentError, match="^cursor"):
             cursors.decode("users.all", tenant, cursor)  # type: ignore[arg-type]
+
+
+def test_a_cursor_outlives_an_update_of_the_library() -> None:
+    # A client has one from a process of the version before, and asks one of the next.
+    assert cursors.encode("users.all", "acme", NOW, 7) == "f2BgQpHYCtkABkde9kzzRgAAAAAAAAAH"

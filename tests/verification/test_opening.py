@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psycopg
 import pytest
@@ -21,13 +21,14 @@ from thea_store import (
     SettingsError,
     Store,
     UnsafeRoleError,
+    Vector,
 )
 from thea_store.migrator import available, rollback
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import SqlFile
 from thea_store.repositories.base import Record
 from thea_store.testing import TestDatabase
-from thea_store.verification.opening import inspect, mismatches
+from thea_store.verification.opening import Column, Described, _column_problems, inspect, mismatches
 
 NewDatabase = Callable[..., TestDatabase]
 
@@ -257,3 +258,19 @@ def test_importing_the_library_loads_nothing_that_only_operators_need() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("dimensions", "problems"), [(3, 0), (4, 1), (-1, 0)])
+def test_a_vector_of_other_dimensions_than_its_column_is_told(tmp_path: Path, dimensions: int, problems: int) -> None:
+    tmp_path.joinpath("things.sql").write_text(
+        "-- name: found\n-- What is there.\n-- tenant: none, a value\nselect 1 as embedding;\n"
+    )
+    query = SqlFile("things", tmp_path).query("found", _Embedded)
+    column = Column("embedding", "vector", (1, 1), dimensions)
+
+    told = _column_problems(Described(query, (column,)), frozenset({(1, 1)}))
+    assert [f"vector({dimensions})" in problem for problem in told] == [True] * problems
+
+
+class _Embedded(Record, frozen=True):
+    embedding: Annotated[list[float], Vector(3)]
