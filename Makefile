@@ -143,6 +143,10 @@ test-citus: $(STAMP) ## The library on the Citus cluster that THEA_CITUS_URL nam
 bench-notes: $(STAMP) ## What the words of a note add to its insert
 	@$(BIN)/python bench/note_words.py $(ARGS)
 
+.PHONY: bench-statistics
+bench-statistics: $(STAMP) ## Counts and statistics of five million messages, and what their sums cost who writes
+	@$(BIN)/python bench/message_statistics.py $(ARGS)
+
 reference: $(STAMP) ## Write docs/reference/plain.md anew, from the docstrings
 	@$(BIN)/python tools/reference.py
 

@@ -36,16 +36,16 @@ comment on index thea.message_history_conversation_id_idx is 'messages.get_conte
 
 create index message_history_user_id_idx on thea.message_history (tenant_id, user_id, created_at, id);
 comment on index thea.message_history_user_id_idx is 'messages.get_all+user_id+newest_first, '
-  'messages.get_all+user_id, messages.count+user_id, messages.get_statistics+user_id';
+  'messages.get_all+user_id, messages.count+user_id, messages.get_statistics_of_user';
 
 create index message_history_created_at_idx on thea.message_history (tenant_id, created_at, id);
 comment on index thea.message_history_created_at_idx is 'messages.get_all+newest_first, messages.get_all, '
-  'messages.analyze_performance, messages.delete_old';
+  'messages.count_by_day, messages.get_statistics, messages.analyze_performance, messages.delete_old';
 
 create index message_history_intent_detected_idx on thea.message_history (tenant_id, intent_detected, created_at, id)
   where intent_detected is not null;
 comment on index thea.message_history_intent_detected_idx is 'messages.get_all+intent+newest_first, '
-  'messages.get_all+intent, messages.count+intent';
+  'messages.get_all+intent, messages.count+intent, messages.count_by_day+intent';
 
 -- What is deleted does not count: a number may come again after its message, or the whole session, was deleted.
 create unique index message_history_message_id_key on thea.message_history (tenant_id, conversation_id, message_id)

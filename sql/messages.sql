@@ -36,6 +36,58 @@ where tenant_id = :tenant_id
   and (:created_from::timestamptz is null or created_at >= :created_from)
   and (:created_before::timestamptz is null or created_at < :created_before);
 
+-- name: count_by_day
+-- How many messages there are that are not deleted, of an intent and of a span of time: the sums of the whole days
+-- in it that were counted, what has changed since in these, and all others as they are.
+-- not null: total
+-- variants: intent
+with asked as (
+  select
+    coalesce(:created_from::timestamptz, '-infinity') as first,
+    coalesce(:created_before::timestamptz, 'infinity') as until,
+    (
+      select coalesce(max(until), '-infinity')
+      from thea.message_folds
+      where tenant_id = :tenant_id
+    ) as counted_until
+),
+whole_days as (
+  select
+    first, until, day,
+    -- The sums of the last day end where the counting does, which is mostly within the day.
+    greatest(day, case when until < counted_until then date_trunc('day', until, 'UTC') else counted_until end) as rest
+  from asked
+  cross join lateral (
+    select date_trunc('day', first + interval '24 hours' - interval '1 microsecond', 'UTC') as day
+  ) d
+)
+select (
+  (
+    select coalesce(sum(messages), 0)
+    from thea.message_counts
+    where tenant_id = :tenant_id
+      and at >= (select day from whole_days)
+      and at < (select rest from whole_days)
+      and (:intent::text is null or intent = :intent)
+  ) + (
+    select count(*)
+    from thea.message_history
+    where tenant_id = :tenant_id
+      and created_at >= (select first from whole_days)
+      and created_at < (select least(day, until) from whole_days)
+      and deleted_at is null
+      and (:intent::text is null or intent_detected = :intent)
+  ) + (
+    select count(*)
+    from thea.message_history
+    where tenant_id = :tenant_id
+      and created_at >= (select rest from whole_days)
+      and created_at < (select until from whole_days)
+      and deleted_at is null
+      and (:intent::text is null or intent_detected = :intent)
+  )
+)::bigint as total;
+
 -- name: get_all
 -- A page of messages in the order of time, from after the given place; empty past the end.
 -- variants: user_id, conversation_id, intent, created_from, created_before, newest_first
@@ -348,15 +400,55 @@ returning
   entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
 
 -- name: get_statistics
--- One row: the totals of one user's messages or of all; averages are null over nothing.
+-- One row: the totals of all messages, from the sums of those that were counted, what has changed since in these, and
+-- all others as they are; averages are null over nothing.
 -- not null: total_messages, unique_intents, intent_distribution
--- variants: user_id
+with fold as (
+  select coalesce(max(until), '-infinity') as until
+  from thea.message_folds
+  where tenant_id = :tenant_id
+),
+parts as (
+  select intent, sum(messages) as messages, sum(confidences) as confidences,
+    sum(confidence_sum)::double precision / 1e11 as confidence_sum, sum(times) as times, sum(time_sum) as time_sum
+  from thea.message_counts
+  where tenant_id = :tenant_id
+    and at < (select until from fold)
+  group by intent
+  union all
+  select intent_detected, count(*), count(confidence_score), sum(confidence_score), count(processing_time_ms),
+    sum(processing_time_ms)
+  from thea.message_history
+  where tenant_id = :tenant_id
+    and created_at >= (select until from fold)
+    -- All of them; but a server that sees no end takes these for a third of the table, and then reads all of it.
+    and created_at <= 'infinity'
+    and deleted_at is null
+  group by intent_detected
+),
+intents as (
+  select intent, sum(messages)::bigint as total
+  from parts
+  where intent is not null
+  group by intent
+  having sum(messages) > 0
+)
+select
+  (select coalesce(sum(messages), 0)::bigint from parts) as total_messages,
+  (select count(*) from intents) as unique_intents,
+  (select coalesce(jsonb_object_agg(intent, total), '{}') from intents) as intent_distribution,
+  (select sum(confidence_sum) / nullif(sum(confidences), 0)::double precision from parts) as avg_confidence,
+  (select (sum(time_sum) / nullif(sum(times), 0))::double precision from parts) as avg_processing_time_ms;
+
+-- name: get_statistics_of_user
+-- One row: the totals of one user's messages; averages are null over nothing.
+-- not null: total_messages, unique_intents, intent_distribution
 with chosen as (
   select intent_detected, confidence_score, processing_time_ms
   from thea.message_history
   where tenant_id = :tenant_id
     and deleted_at is null
-    and (:user_id::bigint is null or user_id = :user_id)
+    and user_id = :user_id
 ),
 intents as (
   select intent_detected as intent, count(*) as total

@@ -27,6 +27,23 @@ from (
 order by tenant_id
 limit :limit;
 
+-- name: tenants_with_uncounted_messages
+-- The tenants that have thousands of messages which are not counted yet, by name, from after the given one; empty when
+-- none has.
+-- not null: tenant_id
+-- tenant: none, it names tenants and reads no row for its caller
+select tenant_id
+from thea.tenants_with_uncounted_messages(:after, :limit) as m (tenant_id)
+order by tenant_id
+limit :limit;
+
+-- name: fold_messages
+-- Whether some of the tenant's messages were counted, or the next time can do so.
+-- not null: folded
+-- tenant: none, the function takes the tenant by name and shows no row
+-- writes: it adds up sums
+select thea.fold_messages(:tenant) as folded;
+
 -- name: expire_rows
 -- Whether a batch of the tenant's rows was removed, because their time was over.
 -- not null: removed

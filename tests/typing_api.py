@@ -44,6 +44,7 @@ from thea_store import (
     inactivity_worker,
     reminder_worker,
     retention_worker,
+    statistics_worker,
 )
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.telemetry import otel, prometheus
@@ -312,6 +313,8 @@ async def work(finder: Store, store: Store, told: list[str]) -> None:
     assert_type(await finder.work.tenants_with_expired_rows(), list[str])
     assert_type(await finder.work.tenants_with("due_reminders", "planner.due_tasks", limit=10), list[str])
     assert_type(await finder.work.expire("acme"), bool)
+    assert_type(await finder.work.tenants_with_uncounted_messages(limit=10, after="acme"), list[str])
+    assert_type(await finder.work.fold_messages("acme"), bool)
 
     async def handle(tx: StoreTransaction, reminder: Reminder) -> None:
         told.append(reminder.tenant_id)
@@ -328,6 +331,7 @@ async def work(finder: Store, store: Store, told: list[str]) -> None:
     assert_type(report.pieces, int)
     assert_type(inactivity_worker(finder.work, store, pause=60), Worker)
     assert_type(await retention_worker(finder.work).run_once(), WorkReport)
+    assert_type(await statistics_worker(finder.work).run_once(), WorkReport)
 
     async def do(tenant_id: str) -> bool:
         return bool(await store.events.claim_due_reminders(tenant_id))

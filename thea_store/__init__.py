@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from thea_store.assistant.messages import Message, MessageChanges, MessageStatistics, PerformanceReport
     from thea_store.assistant.notes import MARK_END, MARK_START, Note, NoteChanges, NoteHit
     from thea_store.assistant.users import User, UserChanges, UserOverview
-    from thea_store.assistant.work import Reminder, inactivity_worker, reminder_worker, retention_worker
+    from thea_store.assistant.work import (
+        Reminder,
+        inactivity_worker,
+        reminder_worker,
+        retention_worker,
+        statistics_worker,
+    )
     from thea_store.errors import (
         ArchiveError,
         ConflictError,
@@ -175,6 +181,7 @@ __all__ = [
     "inactivity_worker",
     "reminder_worker",
     "retention_worker",
+    "statistics_worker",
 ]
 
 __version__ = "0.1.0"
@@ -185,7 +192,13 @@ _EXPORTS = {
     "thea_store.assistant.messages": ("Message", "MessageChanges", "MessageStatistics", "PerformanceReport"),
     "thea_store.assistant.notes": ("MARK_END", "MARK_START", "Note", "NoteChanges", "NoteHit"),
     "thea_store.assistant.users": ("User", "UserChanges", "UserOverview"),
-    "thea_store.assistant.work": ("Reminder", "inactivity_worker", "reminder_worker", "retention_worker"),
+    "thea_store.assistant.work": (
+        "Reminder",
+        "inactivity_worker",
+        "reminder_worker",
+        "retention_worker",
+        "statistics_worker",
+    ),
     "thea_store.errors": (
         "ArchiveError",
         "ConflictError",

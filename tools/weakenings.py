@@ -305,6 +305,8 @@ AUDIT = [
     Weakening("who redacts may change who acted", "grant update (actor) on thea.audit_log to thea_redactor"),
     Weakening("who redacts sees all tenants", "alter policy redaction on thea.audit_log using (true)"),
     Weakening("who protects data may change rows", "grant update (first_name) on thea.users to thea_privacy"),
+    Weakening("sums may be forged", "grant insert on thea.message_counts to thea_app"),
+    Weakening("sums are everybody's", "create policy opened on thea.message_counts to thea_app using (true)"),
     Weakening("certificates may be forged", "grant insert on thea.compliance_log to thea_privacy"),
     Weakening("certificates may be ordered", f"grant execute on function {RECORD} to thea_app"),
     Weakening("who protects data becomes who certifies", "grant thea_recorder to thea_privacy"),

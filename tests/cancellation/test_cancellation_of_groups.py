@@ -43,10 +43,15 @@ CASES: dict[str, tuple[str, Run]] = {
     "retention.remove": ("thea_admin", lambda store, tenant: store.retention.remove("notes", "old", tenant_id=tenant)),
     "work.tenants_with": ("thea_worker", lambda store, _: store.work.tenants_with("due_reminders")),
     "work.tenants_with_expired_rows": ("thea_worker", lambda store, _: store.work.tenants_with_expired_rows()),
+    "work.tenants_with_uncounted_messages": (
+        "thea_worker",
+        lambda store, _: store.work.tenants_with_uncounted_messages(),
+    ),
+    "work.fold_messages": ("thea_worker", lambda store, tenant: store.work.fold_messages(tenant)),
     "work.expire": ("thea_worker", lambda store, tenant: store.work.expire(tenant)),
     "people.erase": ("thea_privacy", lambda store, tenant: store.people.erase(tenant, USER, reason="asked for")),
 }
-READS = {"get", "get_all", "usage", "tenants_with", "tenants_with_expired_rows"}
+READS = {"get", "get_all", "usage", "tenants_with", "tenants_with_expired_rows", "tenants_with_uncounted_messages"}
 
 _MAKE = """
 set session_replication_role = replica;
@@ -71,7 +76,8 @@ select jsonb_build_array(
   (select count(*) from thea.notes where tenant_id = %(tenant)s),
   (select jsonb_agg(jsonb_build_array(table_name, action, actor) order by at) from thea.audit_log
    where tenant_id = %(tenant)s),
-  (select count(*) from thea.compliance_log where tenant_id = %(tenant)s)
+  (select count(*) from thea.compliance_log where tenant_id = %(tenant)s),
+  (select count(*) from thea.message_folds where tenant_id = %(tenant)s)
 )::text
 """
 

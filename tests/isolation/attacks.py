@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 from psycopg import Connection, errors
 
-from tests.support.twins import LOGS, Twin, certify, make_twin, snapshot
+from tests.support.twins import LOGS, Twin, certify, count_messages, make_twin, snapshot
 from thea_store import Settings, Store
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
@@ -165,6 +165,7 @@ async def scene_fixture(
         mine, theirs = [await make_twin(store, tenant) for tenant in (MINE, THEIRS)]
     for tenant in (MINE, THEIRS):
         certify(database.superuser_url, tenant)
+        count_messages(database.superuser_url, tenant)
     with psycopg.connect(database.superuser_url, autocommit=True) as superuser, ExitStack() as connections:
         reader = f"reader_of_{database.name}"[:63]
         address = DatabaseUrl.parse(database.app_url)

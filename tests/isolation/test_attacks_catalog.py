@@ -54,6 +54,8 @@ OTHER_POLICIES = {
     ("thea.audit_log", "r", "thea_audit_expirer"): "entries whose time is over are removed by it alone",
     ("thea.audit_log", "d", "thea_audit_expirer"): "the same",
     ("thea.audit_log", "a", "thea_audit_expirer"): "and it says so",
+    ("thea.message_counts", "*", "thea_maintenance"): "the functions that count run as this role",
+    ("thea.message_folds", "*", "thea_maintenance"): "the same",
 }
 
 # What a role may do with a whole table: with all of them, and where it is another right with one.
@@ -70,6 +72,16 @@ RIGHTS = {
     ("thea.compliance_log", "thea_maintenance"): set[str](),
     ("thea.compliance_log", "thea_mover"): set[str](),
     ("thea.compliance_log", "thea_loader"): set[str](),
+    **{
+        (table, role): rights
+        for table in ("thea.message_counts", "thea.message_folds")
+        for role, rights in {
+            "thea_app": {"SELECT"},
+            "thea_maintenance": {"SELECT", "INSERT", "UPDATE", "DELETE"},
+            "thea_mover": set[str](),
+            "thea_loader": set[str](),
+        }.items()
+    },
     # Whose function erases a person: the user's row, with which the rest goes.
     ("thea.users", "thea_redactor"): {"SELECT", "DELETE"},
     ("thea.audit_log", "thea_redactor"): {"SELECT"},
@@ -159,6 +171,11 @@ DEFINERS = {
     "tenants_with_expired_audit": ("thea_audit_expirer", "the same"),
     "expire_rows": ("thea_maintenance", "a worker, which may touch no row, has rows removed by policies alone"),
     "expire_audit": ("thea_audit_expirer", "nobody else removes an entry"),
+    "leave_difference": ("thea_maintenance", "nobody else may write the sums of messages"),
+    "tenants_with_uncounted_messages": ("thea_maintenance", "it looks at every tenant, and gives names alone"),
+    "fold_messages": ("thea_maintenance", "a worker, which may see no row, has messages counted"),
+    "sums_kept_of": ("thea_maintenance", "it counts a tenant's sums, and shows none"),
+    "forget_message_counts": ("thea_maintenance", "nobody else may remove the sums of a tenant that ends"),
 }
 
 PEOPLE = {"thea_privacy", "thea_redactor"}
@@ -171,7 +188,7 @@ EXECUTED = {
     "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
     "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
     # Who moves or ends a tenant works on one that is suspended.
-    "named_tenant": {"thea_app", "thea_mover", "thea_loader"},
+    "named_tenant": {"thea_app", "thea_mover", "thea_loader", "thea_maintenance"},
     "may_work": {"thea_maintenance", "thea_audit_expirer"},
     "limits_of_calls": {"thea_app", "thea_readonly"},
     "tables_of_tenants": {"thea_maintenance"},
@@ -203,6 +220,10 @@ EXECUTED = {
     "tenants_with_expired_audit": {"thea_worker"},
     "expire_rows": {"thea_worker"},
     "expire_audit": {"thea_worker"},
+    "tenants_with_uncounted_messages": {"thea_worker"},
+    "fold_messages": {"thea_worker"},
+    "forget_message_counts": {"thea_mover"},
+    "sums_kept_of": {"thea_auditor"},
     "tenants_due": {"thea_maintenance", "thea_audit_expirer"},
     "kept": {"thea_maintenance", "thea_audit_expirer"},
     "work_kinds": {"thea_maintenance"},
@@ -274,6 +295,8 @@ BODIES = {
     "erase_person": "43ab9230fd1a",
     "expire_audit": "968a3bdf61a3",
     "expire_rows": "a713eba97542",
+    "fold_messages": "8220ad86e53e",
+    "forget_message_counts": "94f447ee1063",
     "import_begin": "824a0d049a83",
     "import_rows": "ffb34164378f",
     "index_note": "b261674bee2d",
@@ -281,6 +304,7 @@ BODIES = {
     "kept_of": "a4fcb7193ca5",
     "keep_dates": "5bf060dc902f",
     "keep_limits": "d9d78a1d2075",
+    "leave_difference": "30e061906e3d",
     "limits_in": "a01a6f1ee7cd",
     "load_entries": "99c6f6e639e6",
     "limits_of_calls": "9835089c6373",
@@ -305,12 +329,14 @@ BODIES = {
     "reserve_ids": "95a67105b9df",
     "search_notes": "6a867878f166",
     "spoken": "31b474cd41e8",
+    "sums_kept_of": "277e51086805",
     "sync_rows": "a8218b5993ac",
     "tagged_notes": "f0cbbd0a294b",
     "tenant_entry": "fbca862d51ec",
     "tenants_due": "ec193dcaa7ac",
     "tenants_with_expired_audit": "57ede3e07868",
     "tenants_with_expired_rows": "dfd147e99c1f",
+    "tenants_with_uncounted_messages": "7203f7237e33",
     "tenants_with_work": "e3085690dde9",
     "touch": "c7ef398c0b15",
     "unpause_tenant": "f153647dff48",
@@ -368,6 +394,16 @@ TRIGGERS = {
         "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.compliance_log FOR EACH STATEMENT"
         " EXECUTE FUNCTION thea.compliance_is_append_only()"
     ),
+    *(
+        f"count_{command.lower()} AFTER {command} ON thea.message_history FOR EACH ROW WHEN ({condition})"
+        " EXECUTE FUNCTION thea.leave_difference()"
+        for command, condition in {
+            "INSERT": "((new.created_at < (clock_timestamp() - '01:00:00'::interval)) AND (new.deleted_at IS NULL))",
+            "DELETE": "((old.created_at < (clock_timestamp() - '01:00:00'::interval)) AND (old.deleted_at IS NULL))",
+            "UPDATE": "((LEAST(old.created_at, new.created_at) < (clock_timestamp() - '01:00:00'::interval))"
+            " AND ((old.deleted_at IS NULL) OR (new.deleted_at IS NULL)))",
+        }.items()
+    ),
     "chain BEFORE INSERT ON thea.compliance_log FOR EACH ROW EXECUTE FUNCTION thea.chain_compliance()",
     (
         "search_vector BEFORE INSERT OR UPDATE OF tenant_id, user_id, title, tags, content, search_vector ON thea.notes"
@@ -420,7 +456,7 @@ def test_each_table_has_the_tenants_two_policies(scene: Scene) -> None:
 
 def test_who_works_on_a_tenant_as_a_whole_reaches_the_one_that_the_session_names(scene: Scene) -> None:
     of_named = "(tenant_id = thea.named_tenant())"
-    for table in set(scene.tables) - {"thea.compliance_log"}:
+    for table in set(scene.tables) - {"thea.compliance_log", "thea.message_counts", "thea.message_folds"}:
         policies = scene.ask(
             "select polpermissive, polcmd::text, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)"
             " from pg_policy where polrelid = %s::regclass and polroles && array['thea_mover', 'thea_loader']"

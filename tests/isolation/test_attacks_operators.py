@@ -28,7 +28,7 @@ CALLED: dict[str, set[str]] = {
     # It counts the rows of a tenant that the directory has, and shows none.
     "thea_admin": {"usage_of"},
     # They count the rows of a tenant, and show none.
-    "thea_auditor": {"kept_of", "entries_kept_of"},
+    "thea_auditor": {"kept_of", "entries_kept_of", "sums_kept_of"},
     # They return names of tenants, or whether a batch was removed: see test_attacks_workers.py.
     "thea_worker": {
         "tenants_with_work",
@@ -36,6 +36,8 @@ CALLED: dict[str, set[str]] = {
         "tenants_with_expired_audit",
         "expire_rows",
         "expire_audit",
+        "tenants_with_uncounted_messages",
+        "fold_messages",
     },
 }
 

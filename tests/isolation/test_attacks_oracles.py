@@ -189,7 +189,8 @@ def test_statistics_of_values_are_closed(scene: Scene, attacker: Connection[Any]
     run(scene.superuser, "analyze")
     known = "select from pg_stats where schemaname = 'thea' and most_common_vals::text like '%tenant-theirs%'"
 
-    assert len(scene.ask(known)) >= len(scene.tables)
+    # A value that is in one row alone is none of the most common.
+    assert len(scene.ask(known)) >= sum(count > 1 for count in scene.counts.values())
     for view in ("pg_stats", "pg_stats_ext", "pg_stats_ext_exprs"):
         assert run(attacker, f"select from {view} where schemaname = 'thea'").fetchall() == []
     for catalog in ("pg_statistic", "pg_statistic_ext_data"):

@@ -36,7 +36,7 @@ OPEN = {
     "in an outer join": "select coalesce(b.tenant_id, a.tenant_id)"
     " from {t} a left join {t} b on a.tenant_id <> b.tenant_id",
     "in a lateral join": "select b.tenant_id"
-    " from {t} a, lateral (select tenant_id from {t} where id <> a.id offset 0) b",
+    " from {t} a, lateral (select tenant_id from {t} where (id = a.id) is not null offset 0) b",
     "in a subquery": "select (select max(b.tenant_id) from {t} b where b.tenant_id >= a.tenant_id) from {t} a",
     "in a CTE": "with x as materialized (select * from {t}) select tenant_id from x",
     "recursively": "with recursive x as (select tenant_id, 1 n from {t}"

@@ -80,6 +80,8 @@ def test_no_function_of_the_schema_is_called_but_those_of_workers(scene: Scene, 
         "tenants_with_expired_audit": "SETOF text",
         "expire_rows": "boolean",
         "expire_audit": "boolean",
+        "tenants_with_uncounted_messages": "SETOF text",
+        "fold_messages": "boolean",
     }
     assert [name for name, _, signature, _ in functions if re.search("timestamp|interval|date", signature)] == []
     for call in ("thea.tenant()", "thea.kept('a', 'notes', 'old')", "thea.tenants_due('thea.notes_pkey', null)"):

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
-from tests.support.twins import LONG_AGO, certify, make_twin
+from tests.support.twins import LONG_AGO, certify, count_messages, make_twin
 from thea_store import Settings, Store
 from thea_store.assistant import AGGREGATES
 from thea_store.repositories import audit
@@ -59,6 +59,7 @@ async def _fill(database: TestDatabase, tenant: str) -> None:
     async with Store.open(Settings(url=database.app_url, pool_size=1)) as store:
         await make_twin(store, tenant)
         certify(database.superuser_url, tenant)
+        count_messages(database.superuser_url, tenant)
         await asyncio.to_thread(_fill_the_rest, database, tenant)
         for stranger in (OTHERS, THIRD) if tenant == OTHERS else ():
             await _make_stranger(store, stranger)

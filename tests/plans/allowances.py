@@ -18,8 +18,8 @@ class Allowance:
     """Patterns of names, with blanks between."""
     cases: str
     """The options with which they may (see `plan_arguments.cases`), with blanks between, or `*`: whatever is given."""
-    upto: Literal["tenant", "user"]
-    """All rows of the tenant, or of one user."""
+    upto: Literal["tenant", "user", "sums"]
+    """All rows of the tenant, or of one user; or sums of them, for a year, and the rows of some days."""
     reason: str
 
     def names(self, query: str) -> bool:
@@ -65,8 +65,9 @@ ALLOWED: tuple[Allowance, ...] = (
         "user",
         _COUNTED,
     ),
-    Allowance("messages.get_statistics messages.analyze_performance", "*", "tenant", _COUNTED),
-    Allowance("messages.get_statistics+user_id", "*", "user", _COUNTED),
+    Allowance("messages.count_by_day* messages.get_statistics", "*", "sums", _COUNTED),
+    Allowance("messages.analyze_performance", "*", "tenant", _COUNTED),
+    Allowance("messages.get_statistics_of_user", "*", "user", _COUNTED),
     Allowance("users.get_all*", "language_code everything", "tenant", _FILTERED),
     Allowance(
         "conversations.get_all conversations.get_all+after_at* conversations.get_all+newest_first",

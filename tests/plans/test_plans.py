@@ -37,6 +37,8 @@ MODES: tuple[Mode, ...] = ("custom", "generic")
 
 # Of a user with a fifth of a table, a server may well read the whole table.
 _SHARE = 6
+# One for each day and intent, and the messages of two days: a hundredth of the tenant's.
+_SUMS = 6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def unneeded(name: str, found: list[Found]) -> list[str]:
 
 def allows(allowance: Allowance, name: str, found: Found) -> bool:
     """Whether the fault is within the allowance."""
-    limit = found.place.owned * _SHARE if allowance.upto == "user" else float("inf")
+    limit = {"user": found.place.owned * _SHARE, "sums": _SUMS, "tenant": float("inf")}[allowance.upto]
     return allowance.covers(name, found.case) and found.fault.read <= limit
 
 

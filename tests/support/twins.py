@@ -6,6 +6,7 @@ texts, row for row. Only the ids of the rows tell them apart, so a query that fo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from psycopg import sql
 from thea_store import Event, Store, User
 from thea_store.assistant.messages import NewTurn
 
-__all__ = ["ACTOR", "LOGS", "LONG_AGO", "Twin", "certify", "make_twin", "snapshot", "tenant_tables"]
+__all__ = ["ACTOR", "LOGS", "LONG_AGO", "Twin", "certify", "count_messages", "make_twin", "snapshot", "tenant_tables"]
 
 LONG_AGO = datetime(2020, 5, 4, 9, 0, tzinfo=UTC)
 """When the twins' events and messages begin."""
@@ -26,7 +27,7 @@ ACTOR = "operadora"
 """Who changed one user, as the audit log has it."""
 
 
-LOGS = ("thea.audit_log", "thea.compliance_log")
+LOGS = ("thea.audit_log", "thea.compliance_log", "thea.message_counts", "thea.message_folds")
 """The tables that nobody writes but the database itself."""
 
 
@@ -82,6 +83,17 @@ def certify(superuser_url: str, tenant: str) -> None:
             " from thea.audit_log where tenant_id = %s order by at, id limit 2",
             [tenant],
         )
+
+
+def count_messages(superuser_url: str, tenant: str) -> None:
+    """The sums of the tenant's old messages, as a worker makes them."""
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        # It waits for every transaction of the server that began before.
+        until = time.monotonic() + 30
+        while not connection.execute("select from thea.message_counts where tenant_id = %s", [tenant]).rowcount:
+            connection.execute("select thea.fold_messages(%s)", [tenant])
+            assert time.monotonic() < until
+            time.sleep(0.01)
 
 
 def snapshot(connection: psycopg.Connection[Any], tenant: str) -> dict[str, list[tuple[Any, ...]]]:

@@ -15,7 +15,15 @@ from thea_store.assistant.notes import Note, Notes
 from thea_store.tenancy.work import Work
 from thea_store.tenancy.worker import Worker
 
-__all__ = ["AssistantWork", "Reminder", "WorkerOptions", "inactivity_worker", "reminder_worker", "retention_worker"]
+__all__ = [
+    "AssistantWork",
+    "Reminder",
+    "WorkerOptions",
+    "inactivity_worker",
+    "reminder_worker",
+    "retention_worker",
+    "statistics_worker",
+]
 
 # As the migration 0013.work offers them.
 _DUE_REMINDERS, _DUE_NOTE_REMINDERS, _INACTIVE = "due_reminders", "due_note_reminders", "inactive_conversations"
@@ -121,3 +129,8 @@ def inactivity_worker(work: AssistantWork, store: _Closes, **options: Unpack[Wor
 def retention_worker(work: Work, **options: Unpack[WorkerOptions]) -> Worker:
     """A worker that removes rows, and entries of the audit log, whose time is over by the policies of retention."""
     return Worker(work.tenants_with_expired_rows, work.expire, **options)
+
+
+def statistics_worker(work: Work, **options: Unpack[WorkerOptions]) -> Worker:
+    """A worker that counts the messages of tenants that have many, so that statistics need not read all of them."""
+    return Worker(work.tenants_with_uncounted_messages, work.fold_messages, **options)

@@ -97,6 +97,21 @@ def retention(
     _tell(asyncio.run(_run(make, once, concurrency, pause)), as_json=as_json)
 
 
+@work.command()
+def statistics(
+    *, once: _Once = False, concurrency: _Concurrency = 2, pause: _Pause = 600.0, as_json: AsJson = False
+) -> None:
+    """Count the messages of tenants that have many, so that their statistics need not read all of them."""
+
+    def make(finder: Store, service: Store, options: WorkerOptions) -> Worker:
+        from thea_store import statistics_worker  # noqa: PLC0415
+
+        del service
+        return statistics_worker(finder.work, **options)
+
+    _tell(asyncio.run(_run(make, once, concurrency, pause)), as_json=as_json)
+
+
 async def _run(
     make: Callable[[Store, Store, WorkerOptions], Worker],
     once: bool,  # noqa: FBT001 - the command's option

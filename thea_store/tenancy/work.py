@@ -12,6 +12,8 @@ SQL = SqlFile("work")
 
 TENANTS_WITH_WORK = SQL.query("tenants_with_work", str, kinds=list[Key], after=Key | None, limit=Limit)
 TENANTS_WITH_EXPIRED_ROWS = SQL.query("tenants_with_expired_rows", str, after=Key | None, limit=Limit)
+TENANTS_WITH_UNCOUNTED_MESSAGES = SQL.query("tenants_with_uncounted_messages", str, after=Key | None, limit=Limit)
+FOLD_MESSAGES = SQL.query("fold_messages", bool, tenant=str)
 EXPIRE_ROWS = SQL.query("expire_rows", bool, tenant=str)
 EXPIRE_AUDIT = SQL.query("expire_audit", bool, tenant=str)
 
@@ -38,6 +40,19 @@ class Work:
     async def tenants_with_expired_rows(self, *, limit: int = 100, after: str | None = None) -> list[str]:
         """The tenants that have rows, or entries of the audit log, whose time is over by a retention policy."""
         return await self._db.fetch_all(TENANTS_WITH_EXPIRED_ROWS, NOBODY, after=after, limit=limit)
+
+    async def tenants_with_uncounted_messages(self, *, limit: int = 100, after: str | None = None) -> list[str]:
+        """The tenants that have five thousand messages, or more, which are two hours old and not counted yet."""
+        return await self._db.fetch_all(TENANTS_WITH_UNCOUNTED_MESSAGES, NOBODY, after=after, limit=limit)
+
+    async def fold_messages(self, tenant_id: str) -> bool:
+        """Count some of the tenant's messages, so that `messages.count` and `get_statistics` need not read them.
+
+        Whether there may be more to do; it is false too while a transaction that is older than the last look goes on,
+        or where another worker is at it. Answers are the same before and after. A piece is up to 100,000 messages, and
+        commits by itself. It works for any tenant; of those that are not named above it is not worth the while.
+        """
+        return await self._db.fetch_value(FOLD_MESSAGES, NOBODY, tenant=check_tenant(tenant_id))
 
     async def expire(self, tenant_id: str) -> bool:
         """Remove one batch of the tenant's rows whose time is over, and one of entries of its audit log.

@@ -84,6 +84,8 @@ select table_name, row_count, oldest, newest from thea.kept_of(%(tenant)s)
 union all
 select 'audit_log', row_count, oldest, newest from thea.entries_kept_of(%(tenant)s)
 union all
+select table_name, row_count, oldest, newest from thea.sums_kept_of(%(tenant)s)
+union all
 select 'compliance_log', count(*), min(at), max(at) from thea.compliance_log where tenant_id = %(tenant)s
 """
 

@@ -15,6 +15,8 @@ from thea_store.settings import Settings
 
 __all__ = [
     "LOGS",
+    "ONLY_READ",
+    "SUMS",
     "Check",
     "CheckContext",
     "Finding",
@@ -29,6 +31,12 @@ __all__ = [
 ]
 
 LOGS = ("audit_log", "compliance_log")
+"""The tables that nobody changes."""
+
+SUMS = ("message_counts", "message_folds")
+"""The tables of sums, which the database itself keeps."""
+
+ONLY_READ = (*LOGS, *SUMS)
 """The tables that the application only reads."""
 
 State: TypeAlias = Literal["ok", "warning", "problem"]

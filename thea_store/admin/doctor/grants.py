@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thea_store.admin.doctor.findings import LOGS, Check, CheckContext, Verdict, ok, problem, quoted
+from thea_store.admin.doctor.findings import ONLY_READ, Check, CheckContext, Verdict, ok, problem, quoted
 from thea_store.store import SQL_FILES
 from thea_store.verification.groups import GROUPS, shared_tables
 
@@ -157,7 +157,7 @@ def _may(role: str, privilege: str, table: str, kind: str, column: str | None) -
         return privilege == "usage" and (role not in _READERS or table == _KEYSTONE)
     if privilege == "select":
         return True
-    if role in _READERS or table in LOGS:
+    if role in _READERS or table in ONLY_READ:
         return False
     return privilege in {"insert", "delete"} or (privilege == "update" and column not in {None, *_FIXED})
 
@@ -194,7 +194,7 @@ order by 1
 
 def _missing_rights(context: CheckContext) -> Sequence[Verdict]:
     found: list[Verdict] = []
-    for (what,) in context.ask(_MISSING, used=_used_names(), logs=list(LOGS)):
+    for (what,) in context.ask(_MISSING, used=_used_names(), logs=list(ONLY_READ)):
         columns = ", with the columns that its migration lists" if "…" in what else ""
         found.append(problem(f"thea_app lacks {what}", f"`grant {what} to thea_app`{columns}"))
     return found or [ok("thea_app may do all that the queries need")]
@@ -260,6 +260,11 @@ left join (
     ('expire_rows', 'thea_maintenance'),
     ('tenants_with_expired_audit', 'thea_audit_expirer'),
     ('expire_audit', 'thea_audit_expirer'),
+    ('tenants_with_uncounted_messages', 'thea_maintenance'),
+    ('fold_messages', 'thea_maintenance'),
+    ('sums_kept_of', 'thea_maintenance'),
+    ('leave_difference', 'thea_maintenance'),
+    ('forget_message_counts', 'thea_maintenance'),
     -- What works on a tenant as a whole.
     ('import_begin', 'thea_loader'),
     ('import_rows', 'thea_loader'),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from thea_store.admin.doctor.findings import LOGS, Check, CheckContext, Verdict, ok, problem, quoted
+from thea_store.admin.doctor.findings import ONLY_READ, Check, CheckContext, Verdict, ok, problem, quoted
 from thea_store.verification.groups import MOVERS, ROLES_OF_TENANTS, shared_tables
 
 __all__ = ["CHECKS"]
@@ -99,7 +99,7 @@ def _of_table(name: str, policies: Sequence[_Policy]) -> list[Verdict]:
         for each in policies
         if each.permissive and each.reaches and not each.is_of_tenant()
     ]
-    reads_only = name in LOGS
+    reads_only = name in ONLY_READ
     commands = {"*", "r"} if reads_only else {"*"}
     condition = f"using {_OF_TENANT}" if reads_only else _CONDITION
     if not any(each.permissive and each.command in commands and each.binds(["thea_app"]) for each in policies):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from thea_store.admin.doctor.findings import LOGS, Check, CheckContext, Verdict, ok, problem, quoted, warning
+from thea_store.admin.doctor.findings import LOGS, SUMS, Check, CheckContext, Verdict, ok, problem, quoted, warning
 from thea_store.verification.groups import shared_tables
 
 __all__ = ["CHECKS"]
@@ -139,7 +139,7 @@ def _triggers(context: CheckContext) -> Sequence[Verdict]:
         if without_keys:
             fix = f"`alter table {table} enable trigger all`, as a superuser"
             found.append(problem(f"the foreign keys of {table} are not enforced", fix))
-        if audited or name in shared_tables():
+        if audited or name in (*shared_tables(), *SUMS):
             continue
         if name in LOGS:
             fix = f"`{_APPEND_ONLY.format(table, name.removesuffix('_log'))}`"

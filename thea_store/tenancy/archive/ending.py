@@ -18,6 +18,7 @@ from thea_store.tenancy.archive.tables import read_tables
 __all__ = ["Ended", "end_tenant"]
 
 _BEGIN = "select thea.end_begin(%s, %s)"
+_FORGET = "select thea.forget_message_counts(%s)"
 _ROWS = "select thea.end_rows(%s, %s, %s)"
 
 # Of one transaction: it takes a fraction of a second, so nobody waits long for a lock.
@@ -54,6 +55,8 @@ def end_tenant(
             tables = read_tables(connection)
         with transaction(connection, tenant_id, actor="end"):
             connection.execute(_BEGIN, [tenant_id, Jsonb(told)])
+            # Or each message that goes would leave its difference to the sums.
+            connection.execute(_FORGET, [tenant_id])
         gone = dict.fromkeys((table.name for table in reversed(tables)), 0)
         for table in gone:
             while True:
@@ -63,6 +66,9 @@ def end_tenant(
                 on_progress(table, removed)
                 if removed < _BATCH:
                     break
+        # A worker may have begun anew meanwhile.
+        with transaction(connection, tenant_id, actor="end"):
+            connection.execute(_FORGET, [tenant_id])
         if archive is None and not any(gone.values()):
             raise NotFoundError(f"{address}: there is no row of this tenant: check its name")
         return Ended(tenant_id, archive, gone)
