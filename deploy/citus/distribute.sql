@@ -203,6 +203,37 @@ from pg_proc p
 where p.oid = to_regprocedure('thea.tenants_due(regclass,text)')
   and pg_get_functiondef(p.oid) like '%with recursive%';
 
+-- A row in a trigger is of its shard's type, which no function takes.
+insert into thea_steps (statement)
+select replace(
+  pg_get_functiondef(p.oid), 'thea.compliance_hash(last_hash, new)',
+  'thea.compliance_hash(last_hash, jsonb_populate_record(null::thea.compliance_log, to_jsonb(new)))'
+)
+from pg_proc p
+where p.oid = to_regprocedure('thea.chain_compliance()')
+  and pg_get_functiondef(p.oid) like '%thea.compliance_hash(last\_hash, new)%';
+
+-- A node lets one role alone change a tenant's rows in a transaction, so whoever erases a person writes the certificate.
+insert into thea_steps (statement)
+select 'create policy certificates_on_cluster on thea.compliance_log to thea_redactor'
+  ' using (tenant_id = thea.tenant()) with check (tenant_id = thea.tenant())'
+where to_regclass('thea.compliance_log') is not null
+  and not exists (
+    select from pg_policy
+    where polrelid = to_regclass('thea.compliance_log') and polname = 'certificates_on_cluster'
+  );
+
+insert into thea_steps (statement)
+select 'grant select, insert on thea.compliance_log to thea_redactor'
+where not has_table_privilege('thea_redactor', to_regclass('thea.compliance_log'), 'insert');
+
+insert into thea_steps (statement)
+select format('alter function %s owner to thea_redactor', p.oid::regprocedure)
+from pg_proc p
+join pg_roles r on r.oid = p.proowner
+where p.oid = to_regprocedure('thea.record_compliance(text,text,bigint,text,jsonb)')
+  and r.rolname <> 'thea_redactor';
+
 -- --- doing it -----------------------------------------------------------------------------------
 
 \if :dry_run

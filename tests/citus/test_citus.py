@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -14,15 +16,28 @@ import pytest_asyncio
 
 from tests.citus.conftest import Cluster
 from tests.isolation.two_locks import ABOUT, QUERIES
-from tests.support.distribution import REFUSED, UNSUPPORTED
+from tests.support.distribution import REFUSED
 from tests.support.twins import make_twin
-from thea_store import InvalidArgumentError, Settings, Store, StoreUnavailableError, TenantSuspendedError, User
+from thea_store import (
+    InvalidArgumentError,
+    QuotaExceededError,
+    Settings,
+    Store,
+    StoreUnavailableError,
+    TenantSuspendedError,
+    User,
+)
 from thea_store.database.connection import Connector, set_local
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.binding import bind
+from thea_store.store import GROUP_FILES, REFUSED_ON_CITUS, SQL_FILES
 from thea_store.testing.proving.arguments import argument_sets
 from thea_store.testing.proving.databases import rows_of
 from thea_store.testing.proving.rows import tables_of
+from thea_store.verification.cluster import refused_by_nodes
+from thea_store.verification.opening import inspect, mismatches
+
+pytestmark = pytest.mark.timeout(300)  # a cluster takes its time, and the first test spreads the tables
 
 # A constraint, or a row too many where one is expected: an answer, as a caller gets it.
 ANSWERS = ("21", "23")
@@ -42,6 +57,16 @@ async def store(cluster: Cluster) -> AsyncIterator[Store]:
 @pytest_asyncio.fixture
 async def user(store: Store, tenant: str) -> User:
     return await store.users.create(tenant, telegram_id=1, first_name="Ana")
+
+
+@pytest.fixture
+def worker(cluster: Cluster) -> str:
+    """A superuser's URL of one of the nodes that have rows."""
+    with psycopg.connect(cluster.superuser_url) as connection:
+        row = connection.execute("select nodename, nodeport from pg_dist_node where groupid <> 0").fetchone()
+    assert row is not None
+    name, port = row
+    return psycopg.conninfo.make_conninfo(cluster.superuser_url, host=name, port=port)
 
 
 @pytest_asyncio.fixture
@@ -81,8 +106,8 @@ async def test_every_query_runs_but_those_that_are_documented(cluster: Cluster, 
     for connection in (superuser, service):
         await connection.close()
 
-    assert refused.keys() == UNSUPPORTED, refused
-    assert answered == {query.name for query in QUERIES} - UNSUPPORTED
+    assert refused.keys() == REFUSED_ON_CITUS, refused
+    assert answered == {query.name for query in QUERIES} - REFUSED_ON_CITUS
 
 
 @pytest.mark.parametrize(("statement", "why"), REFUSED)
@@ -132,8 +157,28 @@ async def test_a_suspended_tenant_is_refused_on_every_node(store: Store, admin: 
 
 
 async def test_a_limit_that_the_database_would_keep_is_refused(admin: Store, tenant: str) -> None:
-    with pytest.raises(InvalidArgumentError):
+    with pytest.raises(InvalidArgumentError, match="^limits: a Citus cluster keeps none of rows or of text"):
         await admin.tenants.create(tenant, limits={"rows": {"notes": 2}})
+
+
+async def test_the_limits_of_a_tenants_calls_hold(cluster: Cluster, store: Store, admin: Store, tenant: str) -> None:
+    await admin.tenants.create(tenant, limits={"calls_in_flight": 1, "statement_ms": 200})
+    await store.users.create(tenant, telegram_id=1)
+    await store.users.count(tenant)
+    await store._database.limits.refresh()
+
+    async with store.transaction(tenant) as tx:
+        assert await tx.users.count(tenant) == 1
+        with pytest.raises(QuotaExceededError, match="1 calls in flight"):
+            await store.users.count(tenant)
+    with psycopg.connect(cluster.superuser_url) as holder:
+        holder.execute("lock table thea.users in access exclusive mode")
+        with pytest.raises(QuotaExceededError, match="200 ms"):
+            await store.users.count(tenant)
+        with pytest.raises(QuotaExceededError, match="200 ms"):
+            async with store.transaction(tenant) as tx:
+                await tx.users.count(tenant)
+    assert await store.users.count(tenant) == 1
 
 
 async def test_a_worker_learns_of_work_and_rows_expire(
@@ -165,6 +210,43 @@ async def test_a_person_is_exported_and_erased(cluster: Cluster, store: Store, t
     assert await store.users.get_by_id(tenant, user.id) is None
 
 
+async def test_a_slow_call_is_logged_without_a_plan_and_without_a_failure(
+    cluster: Cluster, tenant: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = cluster.settings().model_copy(update={"slow_query_ms": 0.001})
+    async with Store.open(settings) as store:
+        await store.users.count(tenant)
+        await asyncio.sleep(0.2)  # a plan would be made in the background
+
+    assert "slow query users.count" in caplog.text
+    assert "plan of" not in caplog.text
+
+
+# --- check and doctor -----------------------------------------------------------------------------
+
+
+def refused(cluster: Cluster) -> list[str]:
+    address = DatabaseUrl.parse(cluster.url_of("thea_app"))
+    findings = inspect(address, SQL_FILES, (), GROUP_FILES)
+    assert mismatches(findings) == []
+    return refused_by_nodes(address, findings.described, GROUP_FILES, REFUSED_ON_CITUS)
+
+
+def test_every_node_takes_the_queries_and_one_that_does_not_is_named(cluster: Cluster, worker: str) -> None:
+    function = "function thea.search_notes(text, bigint, jsonb, integer)"
+    assert refused(cluster) == []
+
+    with psycopg.connect(worker, autocommit=True) as node:
+        node.execute("set citus.enable_ddl_propagation = off")
+        node.execute(f"revoke execute on {function} from thea_app".encode())
+        try:
+            [sentence] = refused(cluster)
+        finally:
+            node.execute(f"grant execute on {function} to thea_app".encode())
+
+    assert re.fullmatch(r"sql/notes\.sql:\d+: notes\.search: the node \S+:\d+ refuses it: its log says why.*", sentence)
+
+
 # --- the operator's script ------------------------------------------------------------------------
 
 
@@ -178,11 +260,5 @@ def test_the_script_refuses_who_cannot_do_it(cluster: Cluster, run_script: Calla
     assert "no superuser" in run_script(url=cluster.url_of("thea_app"))
 
 
-def test_the_script_refuses_a_worker(cluster: Cluster, run_script: Callable[..., str]) -> None:
-    with psycopg.connect(cluster.superuser_url) as connection:
-        row = connection.execute("select nodename, nodeport from pg_dist_node where groupid <> 0").fetchone()
-    assert row is not None
-    name, port = row
-    worker = psycopg.conninfo.make_conninfo(cluster.superuser_url, host=name, port=port)
-
+def test_the_script_refuses_a_worker(worker: str, run_script: Callable[..., str]) -> None:
     assert "no coordinator" in run_script(url=worker)

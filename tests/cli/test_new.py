@@ -139,7 +139,7 @@ def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(pla
         ["mypy", "--strict", "planner", "tests", "conftest.py"],
         ["pyright", "planner"],
         ["pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
-        ["thea-store", "check"],
+        ["thea-store", "check", "--citus"],
         ["thea-store", "doctor"],
         ["thea-store", "prove", "--extension", "planner"],
         ["thea-store", "manifest"],
@@ -148,6 +148,27 @@ def test_what_it_writes_passes_tests_proof_linter_and_type_checkers_unedited(pla
     ):
         done = program(planner, *arguments, **setting)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+def test_a_statement_that_a_cluster_would_refuse_is_named_where_that_is_asked_for(
+    planner: Path, run: Run, thea_new_database: Callable[..., TestDatabase]
+) -> None:
+    queries = planner / "planner/sql/tasks.sql"
+    kept = "set deleted_at = now()"
+    assert kept in queries.read_text()
+    queries.write_text(queries.read_text().replace(kept, "set deleted_at = coalesce(deleted_at, now())", 1))
+    database = thea_new_database(migrated=False)
+    setting = {"DATABASE_EXTENSIONS": "planner:PLANNER", "DATABASE_URL": database.app_url}
+    assert run("migrate", DATABASE_MIGRATOR_URL=database.migrator_url, **setting).exit_code == 0
+
+    assert run("check", **setting).exit_code == 0
+    result = run("check", "--citus", "--json", **setting)
+
+    assert result.exit_code == 1
+    [found] = json.loads(result.stdout)["mismatches"]
+    assert re.fullmatch(r".*sql/tasks\.sql:\d+: tasks\.delete: a cluster takes no function of the clock in .*", found)
+    assert run("check", "--citus", "--offline").exit_code == 2
 
 
 @pytest.mark.slow

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["REFUSED", "UNSUPPORTED"]
-
-UNSUPPORTED = {"events.upsert_external"}
-"""The queries that a cluster refuses: docs/citus.md says what to do instead."""
+__all__ = ["REFUSED"]
 
 _FROM_LIST = "from jsonb_to_recordset('[{\"a\": 1}]') as r (a bigint)"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from thea_store import InvalidArgumentError, NotFoundError, QuotaExceededError, Store
+from thea_store import InvalidArgumentError, NotFoundError, QuotaExceededError, Settings, Store
 from thea_store.testing import TestDatabase
 
 
@@ -162,6 +165,25 @@ async def test_a_limit_that_is_none_is_refused(admin: Store, tenant: str, limits
 
     assert caught.value.argument.startswith(argument)
     assert await admin.tenants.get(tenant) is None
+
+
+async def test_limits_that_a_cluster_does_not_keep_are_refused_with_the_reason(
+    thea_new_database: Callable[..., TestDatabase], tenant: str
+) -> None:
+    database = thea_new_database()
+    script = (Path(__file__).parents[2] / "deploy" / "citus" / "distribute.sql").read_text()
+    [name] = re.findall(r"add constraint (\w+)'\n", script)
+    [condition] = re.findall(r"' (check \(not \(limits .*\)\))'\n", script)
+    with psycopg.connect(database.superuser_url) as superuser:
+        added = f"alter table thea.tenants add constraint {name} {condition}".replace("''", "'")
+        superuser.execute(added.encode())
+
+    async with Store.open(Settings(url=database.url_of("thea_admin"), pool_size=1)) as keeper:
+        with pytest.raises(InvalidArgumentError, match="^limits: a Citus cluster keeps none of rows or of text"):
+            await keeper.tenants.create(tenant, limits={"rows": 2})
+        made = await keeper.tenants.create(tenant, limits={"statement_ms": 500})
+
+    assert made.limits == {"statement_ms": 500}
 
 
 async def test_usage_of_a_tenant_that_is_not_in_the_directory_is_not_found(admin: Store, tenant: str) -> None:

@@ -193,6 +193,9 @@ def check(
         Path | None,
         typer.Option("--against", metavar="FILE", help="Can processes of this old manifest go on with this schema?"),
     ] = None,
+    citus: Annotated[
+        bool, typer.Option("--citus", help="Would a Citus cluster take the extensions' statements? Needs no cluster.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Hold every query of the library and of the extensions against the live schema."""
@@ -202,6 +205,8 @@ def check(
         raise typer.BadParameter("asks a server, which --offline does not", param_hint="--against")
     if extension is not None and not offline:
         raise typer.BadParameter("goes with --offline", param_hint="--extension")
+    if citus and (offline or against):
+        raise typer.BadParameter("goes with neither --offline nor --against", param_hint="--citus")
     if offline or against is not None:
         problems = differences(extension) if against is None else asyncio.run(broken_promises(against))
         print_json({"problems": problems}) if as_json else print_problems(problems)
@@ -211,7 +216,7 @@ def check(
         return
     from thea_store.verification.opening import mismatches  # noqa: PLC0415
 
-    findings, read = asyncio.run(_check())
+    findings, read = asyncio.run(_check(citus=citus))
     problems = list(dict.fromkeys([*findings.lacks, *mismatches(findings), *read]))
     if as_json:
         print_json(check_as_json(findings, problems))
@@ -283,11 +288,12 @@ async def _migrate(tell: Callable[[str, float], None], *, dry_run: bool, back: d
         )
 
 
-async def _check() -> tuple[Findings, list[str]]:
-    """What the server says of every query, and what the parser finds in the queries of extensions."""
+async def _check(*, citus: bool) -> tuple[Findings, list[str]]:
+    """What the server and the nodes of a cluster say of every query, and what the parser finds in the extensions'."""
     from thea_store import migrator  # noqa: PLC0415
     from thea_store.migrator.files import lineage_of  # noqa: PLC0415
-    from thea_store.store import GROUP_FILES, SQL_FILES  # noqa: PLC0415
+    from thea_store.store import GROUP_FILES, REFUSED_ON_CITUS, SQL_FILES  # noqa: PLC0415
+    from thea_store.verification.cluster import refused_by_nodes  # noqa: PLC0415
     from thea_store.verification.opening import inspect, require_migrated  # noqa: PLC0415
 
     settings = read_settings()
@@ -300,24 +306,28 @@ async def _check() -> tuple[Findings, list[str]]:
             )
         address = settings.address(server.app_url if server else None)
         findings = await asyncio.to_thread(inspect, address, SQL_FILES, extensions, GROUP_FILES)
+        require_migrated(findings.server, address, lineages)
         unread = any(described.failure for described in findings.described)
-        read = [] if unread else await asyncio.to_thread(_read_statements, address, extensions)
-    require_migrated(findings.server, address, lineages)
+        read = [] if unread else await asyncio.to_thread(_read_statements, address, extensions, citus=citus)
+        read += await asyncio.to_thread(refused_by_nodes, address, findings.described, GROUP_FILES, REFUSED_ON_CITUS)
     looked_at = {"", *(extension.name for extension in extensions)}
     for name in sorted({lineage_of(id_) or "" for id_ in findings.server.applied or ()} - looked_at):
         say(f"the database has the tables of {name}, which is not looked at: name it in DATABASE_EXTENSIONS")
     return findings, read
 
 
-def _read_statements(address: DatabaseUrl, extensions: Sequence[Extension]) -> list[str]:
+def _read_statements(address: DatabaseUrl, extensions: Sequence[Extension], *, citus: bool) -> list[str]:
     if not extensions:
         return []
     from thea_store.postgres.operator import connect  # noqa: PLC0415
     from thea_store.verification.conditions_parsed import catalog_of, findings  # noqa: PLC0415
+    from thea_store.verification.distribution import refused_on_clusters  # noqa: PLC0415
     from thea_store.verification.left_out import sentences  # noqa: PLC0415
     from thea_store.verification.parse_tree import is_available  # noqa: PLC0415
 
     if not is_available():
+        if citus:
+            raise InvalidArgumentError("--citus", "needs a parser: pip install 'thea-store[prove]'")
         say("the statements' conditions are counted, not read: to have them read, pip install 'thea-store[prove]'")
         return []
     schemas = ["thea", *(extension.name for extension in extensions)]
@@ -327,7 +337,8 @@ def _read_statements(address: DatabaseUrl, extensions: Sequence[Extension]) -> l
         connection.execute("set search_path = ''")
         catalog = catalog_of(connection, schemas, shared)
         forgotten = sentences(connection, queries)
-    return [*(sentence for query in queries for sentence in findings(query, catalog)), *forgotten]
+    on_clusters = [sentence for query in queries for sentence in refused_on_clusters(query)] if citus else []
+    return [*(sentence for query in queries for sentence in findings(query, catalog)), *forgotten, *on_clusters]
 
 
 async def _examine() -> list[Finding]:

@@ -13,7 +13,7 @@ from thea_store.database import wire
 from thea_store.database.acting import UNSAID, Acting, acting, who_acts
 from thea_store.database.connection import Connection, Connector, set_local
 from thea_store.database.executor import Executor, Row
-from thea_store.database.explaining import generic_plan, has_plan
+from thea_store.database.explaining import generic_plan
 from thea_store.database.failures import (
     answered,
     is_of_other_isolation,
@@ -238,8 +238,11 @@ class Database(Executor):
         return places
 
     async def _explain(self, query: Query[Any], tenant_id: str) -> str | None:
-        """A query's generic plan; `None` where it has none, and while no connection is idle, which a call may need."""
-        if not has_plan(query) or not self._pool.figures().idle:
+        """A query's generic plan; `None` where it has none, and while no connection is idle, which a call may need.
+
+        None on a Citus cluster: a coordinator plans for the node of a tenant that is known, and shows it in the plan.
+        """
+        if not query.has_plan or self._connector.distributed or not self._pool.figures().idle:
             return None
         connection = await self._pool.acquire(None)
         try:

@@ -7,14 +7,7 @@ from typing import Any
 from thea_store.database.connection import Connection, set_local
 from thea_store.queries.file import Query
 
-__all__ = ["generic_plan", "has_plan"]
-
-_PLANNED = ("delete", "insert", "merge", "select", "update", "values", "with")
-
-
-def has_plan(query: Query[Any]) -> bool:
-    """Whether the server makes a plan for such a statement: for none of those that set or discard something."""
-    return query.text.lower().startswith(_PLANNED)
+__all__ = ["generic_plan"]
 
 
 async def generic_plan(connection: Connection, query: Query[Any], tenant_id: str) -> str:

@@ -243,7 +243,7 @@ def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR
             forgotten = "" if state == "23503" or fields[0].endswith("_id") else _FORGOTTEN
             return InvalidReferenceError(f"{aggregate}: {', '.join(fields)} names no row of this tenant{forgotten}")
         case "23514":
-            return InvalidArgumentError(", ".join(_fields(error)) or query, "does not fulfil the database's check")
+            return _unfulfilled(error, query)
         case "57014" | "55P03":
             return QueryTimeoutError(_TIMEOUT.format(query=query))
         case "40001" | "40P01":
@@ -271,6 +271,18 @@ _WAYS_OUT = {
     "TH101": "move or remove those rows first, or erase with `with_others`",
     "TH102": "remove those rows first, or let the key be `on delete cascade`",
 }
+
+
+# The constraint by which deploy/citus/distribute.sql refuses limits that the database would have to keep.
+_ON_CLUSTER = "tenants_limits_on_cluster_check"
+
+
+def _unfulfilled(error: BaseException, query: str) -> InvalidArgumentError:
+    if _ON_CLUSTER in str(error):  # a cluster does not tell the name by itself
+        return InvalidArgumentError(
+            "limits", "a Citus cluster keeps none of rows or of text: leave these two out (docs/citus.md)"
+        )
+    return InvalidArgumentError(", ".join(_fields(error)) or query, "does not fulfil the database's check")
 
 
 def _of_tenant(error: BaseException, query: str) -> StoreError:

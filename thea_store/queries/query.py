@@ -18,6 +18,7 @@ R_co = TypeVar("R_co", covariant=True)
 _NAME = re.compile(r"-- name: ([a-z][a-z0-9_]*)")
 _NEARLY_NAME = re.compile(r"--\s*name\s*:", re.IGNORECASE)
 _LINE_START = re.compile(r"^", re.MULTILINE)
+_PLANNED = ("delete", "insert", "merge", "select", "update", "values", "with")
 _HINT = re.compile(r"-- (not null|nullable|tenant|writes|variants): *(.*)")
 _COLUMN = re.compile(r"[a-z_][a-z0-9_]*")
 _OPAQUE = frozenset({"comment", "string", "quoted"})
@@ -60,6 +61,11 @@ class Query(Generic[R_co]):
     """The names of `-- variants:`, each with the value that switches it off; empty where there are none."""
     variants: Mapping[Key, Query[R_co]] = field(default_factory=dict, repr=False)
     """The query for each case of the switches. Where there are any, `text` itself is never sent to a server."""
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether the server makes a plan for it: for none of those that set or discard something."""
+        return self.text.lower().startswith(_PLANNED)
 
     @property
     def each(self) -> tuple[Query[R_co], ...]:

@@ -8,8 +8,9 @@ from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, p
 from thea_store.extensions import Extension, discover
 from thea_store.migrator import Lineage, Status, listed, pending, status
 from thea_store.migrator.plan import compare
-from thea_store.store import GROUP_FILES, SQL_FILES
-from thea_store.verification.opening import inspect, mismatches
+from thea_store.store import GROUP_FILES, REFUSED_ON_CITUS, SQL_FILES
+from thea_store.verification.cluster import refused_by_nodes
+from thea_store.verification.opening import Findings, inspect, mismatches
 
 __all__ = ["CHECKS"]
 
@@ -55,9 +56,17 @@ def _queries(context: CheckContext) -> Sequence[Verdict]:
     if findings.lacks:
         return [problem(*sentence.rsplit(": ", 1)) for sentence in findings.lacks]
     if not (found := mismatches(findings)):
-        return [ok(f"all {len(findings.described)} fit the schema")]
+        return _on_nodes(context, findings) or [ok(f"all {len(findings.described)} fit the schema")]
     fix = "`thea-store check` lists all; undo the change of the schema, or migrate with the service's version"
     return [problem(f"{len(found)} mismatch(es) with the schema, the first: {found[0]}", fix)]
+
+
+def _on_nodes(context: CheckContext, findings: Findings) -> Sequence[Verdict]:
+    """What the nodes of a cluster say; empty where all is well, and on a server that is none."""
+    if not (found := refused_by_nodes(context.settings.address(), findings.described, GROUP_FILES, REFUSED_ON_CITUS)):
+        return []
+    fix = "`thea-store check` lists all; run deploy/citus/distribute.sql again, as a superuser of the coordinator"
+    return [problem(f"nodes of the cluster refuse queries ({len(found)}), the first: {found[0]}", fix)]
 
 
 def _lacks_migrations(context: CheckContext) -> bool:
