@@ -356,6 +356,19 @@ def test_the_module_runs_as_a_command() -> None:
     assert "Traceback" not in wrong.stderr
 
 
+def test_no_file_of_the_current_directory_takes_the_place_of_a_package(tmp_path: Path) -> None:
+    for package in ("asyncpg", "psycopg", "rich", "yoyo", "pydantic"):
+        (tmp_path / f"{package}.py").write_text("from pathlib import Path; Path('loaded').touch()")
+    command = [Path(sys.executable).parent / "thea-store", "check"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env={"DATABASE_URL": DEAD}, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert ended.returncode == 1
+    assert "127.0.0.1:1/thea" in ended.stderr
+    assert not (tmp_path / "loaded").exists()
+
+
 def test_help_loads_nothing_that_only_a_command_needs() -> None:
     loaded = "import sys; import thea_store.cli.commands; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()

@@ -104,9 +104,10 @@ def _root(
     ] = False,
 ) -> None:
     """The data layer of a multi-tenant assistant on PostgreSQL."""
-    # As with `python -m`: an extension, or a worker's handler, may stand in the current directory.
+    # An extension, or a worker's handler, may stand in the current directory. That comes last, so that no file there
+    # takes the place of an installed package in a command that has an operator's rights.
     if "" not in sys.path:
-        sys.path.insert(0, "")
+        sys.path.append("")
 
 
 def main() -> None:
