@@ -68,6 +68,13 @@ class Installation:
         with (self.data / "postgresql.conf").open("a") as file:
             file.write(settings)
 
+    def make_directory(self, name: str) -> Path:
+        """An empty directory of the account's."""
+        made = self.directory / name
+        made.mkdir()
+        os.chown(made, self.account.uid or -1, self.account.gid or -1)
+        return made
+
     def start(self) -> None:
         log = str(self.directory / "log/server")
         self.run(str(PROGRAMS / "pg_ctl"), "--pgdata", str(self.data), "--log", log, "--silent", "start")

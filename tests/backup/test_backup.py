@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 from collections.abc import Iterator
 from configparser import ConfigParser
 from contextlib import ExitStack, closing
@@ -64,6 +65,12 @@ def kinds_of_backups(installation: Installation) -> list[str]:
     return found
 
 
+def use_a_tablespace(installation: Installation, superuser: psycopg.Connection) -> None:
+    elsewhere = installation.make_directory("elsewhere")
+    superuser.execute("create tablespace elsewhere location %s", [str(elsewhere)])
+    superuser.execute("alter index thea.notes_search_vector_idx set tablespace elsewhere")
+
+
 async def test_a_tenant_and_a_server_come_back(installation: Installation) -> None:
     installation.start()
     for block in blocks_of("Setting up"):
@@ -76,6 +83,7 @@ async def test_a_tenant_and_a_server_come_back(installation: Installation) -> No
             closing(psycopg.connect(database.superuser_url, autocommit=True, cursor_factory=psycopg.ClientCursor))
         )
         place = Place(database, superuser)
+        use_a_tablespace(installation, superuser)
         await write(database.app_url, "acme-1", ["in the full backup"])
         await write(database.app_url, "other", ["another's"])
         assert kinds_of_backups(installation) == ["full", "incr"]
@@ -92,6 +100,7 @@ async def test_a_tenant_and_a_server_come_back(installation: Installation) -> No
         assert "it answers" in installation.shell(start, moment=moment)
         refused = installation.attempt("thea-side-restore", f"{installation.directory}/side", "1")
         assert (refused.returncode, "is there already" in refused.stdout) == (1, True)
+        assert list((installation.directory / "side/tablespaces").iterdir())
         live = {"DATABASE_URL": database.app_url}
         told = installation.shell(bring, tenant="acme-1", side=side, **live)
         assert "51 would come back" in told
@@ -125,6 +134,22 @@ async def test_a_tenant_and_a_server_come_back(installation: Installation) -> No
         "pgbackrest", "--stanza=thea", "info", environment={"PGBACKREST_REPO1_CIPHER_PASS": "another"}
     )
     assert "unable to load info file" in wrong.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "side-restore DIRECTORY PORT [TIME]"),
+        (["side", "5433"], "by its whole path"),
+        (["/tmp/a b", "5433"], "by its whole path"),
+        (["/tmp/side", "soon"], "is no port"),
+    ],
+)
+def test_a_side_server_that_cannot_be_is_refused(arguments: list[str], complaint: str) -> None:
+    done = subprocess.run([DEPLOY / "side-restore", *arguments], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
 
 
 def test_a_moment_before_the_oldest_backup_is_refused(installation: Installation) -> None:

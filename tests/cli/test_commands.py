@@ -359,7 +359,7 @@ def test_the_module_runs_as_a_command() -> None:
 def test_no_file_of_the_current_directory_takes_the_place_of_a_package(tmp_path: Path) -> None:
     for package in ("asyncpg", "psycopg", "rich", "yoyo", "pydantic"):
         (tmp_path / f"{package}.py").write_text("from pathlib import Path; Path('loaded').touch()")
-    command = [Path(sys.executable).parent / "thea-store", "check"]
+    command = [str(Path(sys.executable).parent / "thea-store"), "check"]
     ended = subprocess.run(
         command, cwd=tmp_path, env={"DATABASE_URL": DEAD}, capture_output=True, text=True, check=False, timeout=60
     )
