@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from thea_store import InsufficientPrivilegeError, Settings, Store, statistics_worker
+from tests.tenancy.places import Place
+from thea_store import InsufficientPrivilegeError, MessageChanges, Settings, Store, statistics_worker
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.tenancy.archive.ending import end_tenant
+from thea_store.tenancy.archive.exporting import export_tenant
+from thea_store.tenancy.archive.importing import import_tenant
 from thea_store.testing import TestDatabase
 
 LONG_AGO = datetime.now(UTC).replace(hour=12) - timedelta(days=10)
@@ -97,8 +101,15 @@ async def test_whatever_is_done_to_messages_that_are_counted_the_answers_are_rig
     await store.messages.delete(tenant, oldest[0].id)
     assert await agrees(store, tenant) == everything - 1
     await store.messages.restore(tenant, oldest[0].id)
-    await store.messages.update(tenant, oldest[1].id, intent_detected="other", confidence_score=None)
-    assert await agrees(store, tenant) == everything
+    # Each by itself: a change of any of them counts.
+    changes: list[MessageChanges] = [
+        {"intent_detected": "other"},
+        {"confidence_score": None},
+        {"processing_time_ms": 7},
+    ]
+    for change in changes:
+        await store.messages.update(tenant, oldest[1].id, **change)
+        assert await agrees(store, tenant) == everything
     await store.messages.purge(tenant, oldest[1].id)
     await store.users.delete(tenant, second)
     assert await agrees(store, tenant) == everything - 1 - (DAYS + 1)
@@ -166,6 +177,25 @@ async def test_of_a_tenant_that_ends_no_sum_is_left(
     for table in ("message_counts", "message_folds", "message_history"):
         rows = superuser.execute(f"select from thea.{table} where tenant_id = %s".encode(), [tenant]).fetchall()
         assert rows == [], table
+
+
+async def test_an_archive_comes_into_the_sums_and_holds_none(
+    store: Store, finder: Store, tenant: str, here: Place, tmp_path: Path
+) -> None:
+    other_tenant = f"other-{tenant[-16:]}"
+    for name in (tenant, other_tenant):
+        await store.users.create(name, telegram_id=100)
+        await write(store, name)
+        await count_all(finder, name, here.superuser)
+    file = tmp_path / "archive.zip"
+
+    manifest = await asyncio.to_thread(export_tenant, here.mover, tenant, file)
+    # A user whose Telegram id is here already is that user, whose messages come along.
+    await asyncio.to_thread(import_tenant, here.mover, file, name=other_tenant)
+
+    assert not {table for table in manifest.manifest.rows if "message_" in table} - {"thea.message_history"}
+    assert await agrees(store, other_tenant) == 4 * (DAYS + 1)
+    assert await agrees(store, tenant) == 2 * (DAYS + 1)
 
 
 async def test_a_worker_counts_the_messages_of_those_who_have_thousands(
