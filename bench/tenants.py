@@ -20,10 +20,17 @@ from thea_store.embedded import EmbeddedPostgres
 from thea_store.migrator import migrate
 
 ROUNDS, CALLS, ROWS = 8, 100, 300
-TENANTS = {"without an entry": None, "with an entry": "{}", "with a limit of rows": '{"rows": 1000000000}'}
-TENANTS |= {"with a limit of text": '{"text_bytes": 1000000000000}'}
-TENANTS |= {"with a limit of calls in flight": '{"calls_in_flight": 1000}'}
-TENANTS |= {"with a limit of a statement's time": '{"statement_ms": 20000}'}
+# The limits and the settings of each; the last one is beside one whose reads are noted.
+TENANTS = {
+    "without an entry": None,
+    "with an entry": ("{}", "{}"),
+    "with a limit of rows": ('{"rows": 1000000000}', "{}"),
+    "with a limit of text": ('{"text_bytes": 1000000000000}', "{}"),
+    "with a limit of calls in flight": ('{"calls_in_flight": 1000}', "{}"),
+    "with a limit of a statement's time": ('{"statement_ms": 20000}', "{}"),
+    "with its reads noted": ("{}", '{"log_reads": true}'),
+    "with another's reads noted": ("{}", "{}"),
+}
 
 numbers = itertools.count(1)
 
@@ -34,15 +41,21 @@ async def main() -> None:
         await asyncio.to_thread(migrate, server.migrator_url)
         async with Store.open(server.app_url) as store:
             users = {tenant: await store.users.create(tenant, telegram_id=next(numbers)) for tenant in TENANTS}
+            for user in users.values():
+                await store.notes.create_many(
+                    user.tenant_id, [{"user_id": user.id, "content": "Comprar pan"} for _ in range(50)]
+                )
             await store.users.create_many("crowd", [{"telegram_id": next(numbers)} for _ in range(5000)])
             with psycopg.connect(server.superuser_url) as superuser:
                 superuser.execute("analyze")  # else the first plans are for a small table, and are kept
             await measure(store, server.superuser_url, users["without an entry"])  # the caches are filled
             plain = await measure(store, server.superuser_url, users["without an entry"])
-            for step, limits in TENANTS.items():
+            for step, said in TENANTS.items():
                 with psycopg.connect(server.superuser_url) as superuser:
-                    if limits is not None:
-                        superuser.execute("insert into thea.tenants (id, limits) values (%s, %s)", [step, limits])
+                    if said is not None:
+                        superuser.execute(
+                            "insert into thea.tenants (id, limits, settings) values (%s, %s, %s)", [step, *said]
+                        )
                 await store.users.count(users[step].tenant_id)
                 await asyncio.sleep(0.5)  # the process has asked for its limits by then
                 found = await measure(store, server.superuser_url, users[step])
@@ -59,6 +72,11 @@ async def measure(store: Store, url: str, user: User) -> dict[str, float]:
             await store.users.get_by_id(tenant, user.id)
         return CALLS
 
+    async def read_page() -> int:
+        for _ in range(CALLS):
+            await store.notes.get_all(tenant, user_id=user.id)
+        return CALLS
+
     async def insert() -> int:
         for _ in range(CALLS):
             await store.users.create(tenant, telegram_id=next(numbers))
@@ -68,7 +86,12 @@ async def measure(store: Store, url: str, user: User) -> dict[str, float]:
         await store.users.create_many(tenant, [{"telegram_id": next(numbers)} for _ in range(ROWS)])
         return ROWS
 
-    work: dict[str, Callable[[], Awaitable[int]]] = {"read": read, "insert": insert, "row of many": insert_many}
+    work: dict[str, Callable[[], Awaitable[int]]] = {
+        "read": read,
+        "page": read_page,
+        "insert": insert,
+        "row of many": insert_many,
+    }
     found = dict.fromkeys(work, float("inf"))
     for _ in range(ROUNDS):
         for name, calls in work.items():

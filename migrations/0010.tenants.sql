@@ -40,7 +40,9 @@ create table thea.tenants (
   -- Every process reads these. The library checks them before; what is written by hand must be as good.
   constraint tenants_limits_of_calls_check
     check ((limits ->> 'calls_in_flight')::integer >= 1 and (limits ->> 'statement_ms')::integer >= 1),
-  constraint tenants_settings_check check (jsonb_typeof(settings) = 'object')
+  constraint tenants_settings_check check (jsonb_typeof(settings) = 'object'),
+  constraint tenants_log_reads_check
+    check (not settings ? 'log_reads' or jsonb_typeof(settings -> 'log_reads') = 'boolean')
 );
 
 alter table thea.tenants owner to thea_owner;
@@ -55,6 +57,10 @@ comment on index thea.tenants_status_idx is 'tenants.get_all+status, tenants.get
 create index tenants_limits_of_calls_idx on thea.tenants (id)
   where limits ?| array['calls_in_flight', 'statement_ms'];
 comment on index thea.tenants_limits_of_calls_idx is 'limits.of_calls';
+
+-- And those whose reads are noted (0016.compliance), of which the same is asked.
+create index tenants_log_reads_idx on thea.tenants (id) where settings @> '{"log_reads": true}';
+comment on index thea.tenants_log_reads_idx is 'limits.of_calls';
 
 alter table thea.tenants enable row level security;
 

@@ -156,9 +156,10 @@ begin
 end
 $$;
 
--- What the tenant that the session names may do in calls, where the directory limits that: how many at once, and for
--- how many milliseconds a statement may run. Services ask for it, because each process knows its own calls alone. It is
--- null where no tenant has such a limit: then a service need not ask for others.
+-- What the directory says of the calls of the tenant that the session names: how many there may be at once, for how
+-- many milliseconds a statement may run, and whether reads are noted (0016.compliance). Services ask for it, because
+-- each process knows its own calls alone. It is null where this is said of no tenant: then a service need not ask for
+-- others.
 create function thea.limits_of_calls() returns jsonb
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
@@ -166,16 +167,21 @@ create function thea.limits_of_calls() returns jsonb
   set enable_seqscan = off
 as $$
 begin
-  -- The condition in the words of the index, which no other words match.
-  if not exists (select from thea.tenants t where t.limits ?| array['calls_in_flight', 'statement_ms']) then
+  -- The conditions in the words of the indexes, which no other words match.
+  if not exists (select from thea.tenants t where t.limits ?| array['calls_in_flight', 'statement_ms'])
+    and not exists (select from thea.tenants t where t.settings @> '{"log_reads": true}')
+  then
     return null;
   end if;
   return coalesce((
     select jsonb_object_agg(l.key, l.value)
     from thea.tenants t
-    cross join lateral jsonb_each(t.limits) l
+    cross join lateral (
+      select e.key, e.value from jsonb_each(t.limits) e where e.key in ('calls_in_flight', 'statement_ms')
+      union all
+      select 'log_reads', t.settings -> 'log_reads' where t.settings ? 'log_reads'
+    ) l
     where t.id = nullif(current_setting('app.tenant_id', true), '')
-      and l.key = any (array['calls_in_flight', 'statement_ms'])
   ), '{}');
 end
 $$;
@@ -283,7 +289,7 @@ revoke all on function thea.tables_of_tenants(), thea.text_bytes_of(regclass), t
     thea.limits_in(jsonb), thea.keep_limits(), thea.limits_of_calls()
   from public;
 
-grant execute on function thea.limits_of_calls() to thea_app, thea_readonly;
+grant execute on function thea.limits_of_calls() to thea_app, thea_privacy, thea_readonly;
 
 grant execute on function thea.tables_of_tenants(), thea.text_bytes_of(regclass) to thea_maintenance;
 

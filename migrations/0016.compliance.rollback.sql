@@ -1,5 +1,33 @@
 -- The role stays: other databases of the server may use it.
 
+drop trigger record_whole on thea.audit_log;
+
+drop trigger record_policy on thea.retention_policies;
+
+drop trigger record_directory on thea.tenants;
+
+drop procedure thea.log_export(text);
+
+drop procedure thea.log_read(text, bigint);
+
+drop function thea.record_whole();
+
+drop function thea.record_policy();
+
+drop function thea.record_directory();
+
+drop function thea.record_activity(text, text, text, bigint, text, jsonb);
+
+drop function thea.activity_hash(bytea, thea.activity_log);
+
+drop table thea.activity_log;
+
+revoke all (id, settings) on thea.tenants from thea_recorder;
+
+drop policy recorder_reads on thea.tenants;
+
+revoke execute on function thea.named_tenant() from thea_recorder;
+
 drop function thea.entries_kept_of(text);
 
 drop function thea.kept_of(text);

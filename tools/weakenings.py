@@ -228,6 +228,7 @@ def _rewritten(function: str, old: str, new: str) -> str:
 SEARCH, TAGGED = "thea.search_notes(text, bigint, jsonb, integer)", "thea.tagged_notes(text, bigint, text[], boolean)"
 ERASE = "thea.erase_person(text, bigint, text, boolean)"
 RECORD = "thea.record_compliance(text, text, bigint, text, jsonb)"
+RECORD_ACTIVITY = "thea.record_activity(text, text, text, bigint, text, jsonb)"
 CHECK = "if (p_tenant = thea.tenant()) is not true then"
 FUNCTIONS = [
     Weakening("search does not check the tenant", _rewritten(SEARCH, CHECK, "if false then")),
@@ -313,6 +314,14 @@ AUDIT = [
     Weakening("who certifies may take back", "grant update on thea.compliance_log to thea_recorder"),
     Weakening("who certifies may log in", "alter role thea_recorder login"),
     Weakening("certifying has its caller's search path", f"alter function {RECORD} reset search_path"),
+    Weakening("a service reads what administrators did", "grant select on thea.activity_log to thea_app"),
+    Weakening("who reads may say that they administered", f"grant execute on function {RECORD_ACTIVITY} to thea_app"),
+    Weakening("entries of activities may change", "drop trigger append_only on thea.activity_log"),
+    Weakening("the directory changes without an entry", "drop trigger record_directory on thea.tenants"),
+    Weakening("policies change without an entry", "drop trigger record_policy on thea.retention_policies"),
+    Weakening("a tenant is removed without an entry", "alter table thea.audit_log disable trigger record_whole"),
+    Weakening("noting a read looks at every chain", f"alter function {RECORD_ACTIVITY} reset enable_seqscan"),
+    Weakening("noting has its caller's search path", "alter procedure thea.log_read(text, bigint) reset search_path"),
     Weakening("an auditor reads rows", "grant select on thea.notes to thea_auditor"),
     Weakening("an auditor writes the directory", "grant update (settings) on thea.tenants to thea_auditor"),
     Weakening("a service counts every tenant", "grant execute on function thea.kept_of(text) to thea_app"),

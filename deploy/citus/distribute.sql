@@ -85,17 +85,20 @@ where rolname in (
 order by rolname;
 
 -- The directory is asked from the beginning: its first tenant could not change a function from a node. The database
--- keeps no limits here, because their figures would be changed from the nodes.
+-- keeps no limits here, because their figures would be changed from the nodes; nor does it note what administrators do,
+-- because the nodes would each have a log of it.
 insert into thea_steps (statement)
 select 'create or replace function thea.tenant() returns text language sql stable parallel safe'
   ' return thea.admitted_tenant()'
 where pg_get_function_sqlbody('thea.tenant()'::regprocedure) not like '%admitted_tenant%';
 
 insert into thea_steps (statement)
-select format('drop trigger %I on thea.tenants', t.tgname)
+select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
 from pg_trigger t
-where t.tgrelid = to_regclass('thea.tenants')
-  and t.tgname in ('install_directory', 'keep_limits')
+where t.tgrelid in (
+    to_regclass('thea.tenants'), to_regclass('thea.retention_policies'), to_regclass('thea.audit_log')
+  )
+  and t.tgname in ('install_directory', 'keep_limits', 'record_directory', 'record_policy', 'record_whole')
 order by t.tgname;
 
 insert into thea_steps (statement)

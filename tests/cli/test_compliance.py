@@ -251,7 +251,7 @@ async def test_an_auditor_is_told_of_a_tenant_that_the_server_refuses(
     assert stored["notes"]["oldest"] is not None
     assert (stored["notes"]["kept"], found["status"], len(found["erased"])) == ([], refused, 1)
     assert f"In the directory of tenants it is {refused}." in page
-    assert (verified.exit_code, verified.stdout[:2]) == (0, "1:")
+    assert (verified.exit_code, verified.stdout.splitlines()[-1][:11]) == (0, "erasures:1:")
 
 
 async def test_the_server_goes_on_to_refuse_it_to_others_who_are_told_what_to_do(
@@ -263,6 +263,35 @@ async def test_the_server_goes_on_to_refuse_it_to_others_who_are_told_what_to_do
         assert (found.exit_code, found.stdout) == (1, ""), group
         assert refused in found.stderr
         assert "take one in thea_auditor" in found.stderr
+
+
+async def test_an_auditor_is_told_who_administered_and_who_read(
+    run: Run, store: Store, admin: Store, tenant: str, thea_database: TestDatabase
+) -> None:
+    await store.users.create(tenant, telegram_id=1)
+    await admin.tenants.create(tenant, name=REASON)
+    for _ in range(101):
+        await admin.tenants.rename(tenant, REASON)
+    await admin.tenants.update(tenant, settings={"log_reads": True})
+    async with Store.open(Settings(url=thea_database.app_url, pool_size=1)) as reader:
+        with reader.acting(actor="<b>Ana</b>"):
+            for _ in range(3):
+                await reader.users.count(tenant)
+    url = thea_database.url_of("thea_auditor")
+    found = json.loads(run("compliance", "report", "--tenant", tenant, "--json", DATABASE_URL=url).stdout)
+    page = run("compliance", "report", "--tenant", tenant, DATABASE_URL=url).stdout
+    by_service = run("compliance", "report", "--tenant", tenant, DATABASE_URL=thea_database.app_url).stdout
+
+    own = [act["action"] for act in found["acts"] if act["action"] in {"create tenant", "change tenant"}]
+    assert own[:2] == ["change tenant", "create tenant"]
+    assert [(read["actor"], read["query"], read["times"]) for read in found["reads"]] == [
+        ("<b>Ana</b>", "users.count", 3)
+    ]
+    assert found["reads_in_all"] == 3
+    assert "&lt;b&gt;Ana&lt;/b&gt;, by " in page
+    assert "<script" not in page
+    assert "<b>Ana" not in page
+    assert by_service.count("Not read: it needs a login in thea_auditor.") == 2
 
 
 async def test_an_auditor_is_told_the_same_as_a_service(
@@ -331,7 +360,7 @@ def head(verify: Verify, superuser: psycopg.Connection[Any], tenant: str) -> str
     )
     done = verify()
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.startswith("3:")
+    assert done.stdout.startswith("erasures:3:")
     return done.stdout.strip()
 
 
@@ -398,14 +427,14 @@ async def test_what_is_missing_at_the_end_is_found_by_what_was_noted(
     tamper(CUT)
     unnoticed = verify()
     found = verify("--expect", head)
-    other = verify("--expect", f"2:{head[2:]}")
+    other = verify("--expect", head.replace(":3:", ":2:"))
     wrong = verify("--expect", "3")
 
     assert (before.exit_code, before.stdout.strip()) == (0, head)
     assert unnoticed.exit_code == 0
     assert (found.exit_code, "its end was cut off" in found.stderr) == (1, True)
     assert (other.exit_code, "another than the one that was noted" in other.stderr) == (1, True)
-    assert (wrong.exit_code, "PLACE:HASH" in wrong.stderr) == (2, True)
+    assert (wrong.exit_code, "LOG:PLACE:HASH" in wrong.stderr) == (2, True)
 
 
 def test_a_chain_that_was_written_anew_is_found_by_what_was_noted_alone(
@@ -456,7 +485,7 @@ async def test_of_many_faults_the_first_have_a_sentence_and_the_others_a_number(
 
     assert len(faults) == 21
     assert "the entry 20 of" in faults[19]
-    assert faults[20].startswith("40 more entries were altered")
+    assert faults[20].startswith("erasures: 40 more entries were altered")
 
 
 # --- the chains of all tenants ------------------------------------------------------------------
@@ -478,7 +507,7 @@ async def test_an_auditor_verifies_the_logs_of_all_tenants_at_once(
     unnoticed = verify_all()
     found = verify_all("--expect-file", str(noted), "--json")
 
-    assert json.loads(before.stdout)["tenants"][tenant] == {"head": head, "faults": []}
+    assert json.loads(before.stdout)["tenants"][tenant] == {"heads": [head], "faults": []}
     assert (same.exit_code, f"{tenant}\t{head}" in same.stdout.splitlines()) == (0, True)
     assert unnoticed.exit_code == 0
     assert found.exit_code == 1
@@ -491,7 +520,7 @@ async def test_a_log_that_is_gone_as_a_whole_is_found_by_what_was_noted(
     verify_all: Verify, tamper: Callable[[str], None], head: str, tenant: str, tmp_path: Path
 ) -> None:
     noted = tmp_path / "heads.json"
-    noted.write_text(json.dumps({"tenants": {tenant: {"head": head}}}), "utf-8")
+    noted.write_text(json.dumps({"tenants": {tenant: {"heads": [head]}}}), "utf-8")
     tamper("delete from thea.compliance_log where tenant_id = %s")
 
     found = verify_all("--expect-file", str(noted))
@@ -508,7 +537,7 @@ def test_who_does_not_see_all_tenants_is_not_told_that_all_is_well(run: Run, the
 
 def test_a_file_that_is_none_of_heads_is_refused(verify_all: Verify, tmp_path: Path) -> None:
     noted = tmp_path / "heads.json"
-    for content in ("", "[]", "{}", '{"tenants": 1}', '{"tenants": {"a": {"head": "x"}}}', "[" * 9_999):
+    for content in ("", "[]", "{}", '{"tenants": 1}', '{"tenants": {"a": {"heads": ["x"]}}}', "[" * 9_999):
         noted.write_text(content, "utf-8")
         found = verify_all("--expect-file", str(noted))
 
@@ -516,6 +545,6 @@ def test_a_file_that_is_none_of_heads_is_refused(verify_all: Verify, tmp_path: P
 
 
 def test_options_that_contradict_each_other_are_refused(verify_all: Verify, tmp_path: Path) -> None:
-    for arguments in (("--expect", "3:" + "0" * 64), ("--tenant", "a", "--expect-file", str(tmp_path / "no"))):
+    for arguments in (("--expect", "reads:3:" + "0" * 64), ("--tenant", "a", "--expect-file", str(tmp_path / "no"))):
         assert verify_all(*arguments).exit_code == 2
     assert verify_all("--expect-file", str(tmp_path / "no")).exit_code == 2

@@ -33,6 +33,7 @@ from thea_store.embedded import EmbeddedPostgres
 from thea_store.migrator import migrate
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import SqlFile
+from thea_store.tenancy.archive import export_tenant
 
 Cluster = tuple[EmbeddedPostgres, list[Standby]]
 
@@ -589,3 +590,30 @@ async def test_a_write_in_a_read_only_transaction_is_refused_and_costs_no_standb
                 await tx.users.create(tenant, telegram_id=1)
 
         assert all(replica.aside_until == 0 for replica in replicas_of(store))
+
+
+async def test_what_is_noted_when_it_is_read_is_read_on_the_primary(cluster: Cluster, tenant: str) -> None:
+    with psycopg.connect(cluster[0].superuser_url, autocommit=True) as superuser:
+        superuser.execute("insert into thea.tenants (id, settings) values (%s, '{\"log_reads\": true}')", [tenant])
+        async with opened(cluster, *cluster[1]) as store:
+            servers = served(store)
+            await store.users.count(tenant)
+            async with store.transaction(tenant, read_only=True) as tx:
+                await tx.users.count(tenant)
+        noted = superuser.execute(
+            "select details ->> 'query' from thea.activity_log where tenant = %s and kind = 'reads' order by place",
+            [tenant],
+        ).fetchall()
+
+    assert servers == ["primary"] * 4
+    assert noted == [("users.count",), ("transaction",)]
+
+
+async def test_an_export_from_a_standby_is_refused_because_it_would_leave_no_entry(
+    cluster: Cluster, tenant: str, tmp_path: Path
+) -> None:
+    address = DatabaseUrl.parse(cluster[1][0].app_url)
+    with pytest.raises(StoreError, match="give the primary's URL"):
+        await asyncio.to_thread(export_tenant, address, tenant, tmp_path / "archive.zip")
+
+    assert [path.name for path in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))] == []

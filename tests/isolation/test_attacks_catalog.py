@@ -45,6 +45,10 @@ OTHER_POLICIES = {
     ): "an auditor verifies the chains of all tenants",
     ("thea.compliance_log", "r", "thea_recorder"): "who adds to a chain reads where it ends",
     ("thea.compliance_log", "a", "thea_recorder"): "it alone writes there, of suspended tenants too",
+    ("thea.activity_log", "r", "thea_auditor"): "the same of what administrators did, and of who read what",
+    ("thea.activity_log", "r", "thea_recorder"): "who adds to a chain reads where it ends",
+    ("thea.activity_log", "a", "thea_recorder"): "it alone writes there",
+    ("thea.tenants", "r", "thea_recorder"): "it looks whether a tenant's reads are to be noted",
     ("thea.quotas", "*", "thea_owner"): "the triggers add up there what tenants use",
     ("thea.quotas", "r", "thea_admin"): "an administrator sees how much of a limit is used",
     ("thea.retention_policies", "*", "thea_admin"): "a policy belongs to no tenant",
@@ -112,6 +116,7 @@ SHARED = {
         "thea_loader": {"SELECT", "INSERT"},
         "thea_auditor": {"SELECT"},
     },
+    "thea.activity_log": {"thea_auditor": {"SELECT"}, "thea_recorder": {"SELECT", "INSERT"}},
     "thea.quotas": {"thea_admin": {"SELECT"}},
     "thea.retention_policies": {
         "thea_admin": {"SELECT", "INSERT", "DELETE"},
@@ -125,6 +130,7 @@ SHARED_UPDATES = {
     ("thea.tenants", "thea_admin", "UPDATE"),
     ("thea.tenants", "thea_loader", "UPDATE"),
     ("thea.retention_policies", "thea_admin", "UPDATE"),
+    ("thea.tenants", "thea_recorder", "SELECT"),
 }
 
 # `messages.add` draws the id first; for the keystone see its migration.
@@ -150,6 +156,11 @@ DEFINERS = {
     "count_rows": ("thea_maintenance", "it counts a tenant's rows, and shows none"),
     "usage_of": ("thea_maintenance", "the same"),
     "record_compliance": ("thea_recorder", "nobody else may write the compliance log"),
+    "record_directory": ("thea_recorder", "what is done to the directory is noted, whoever does it"),
+    "record_policy": ("thea_recorder", "the same of the policies of retention"),
+    "record_whole": ("thea_recorder", "the same of a tenant as a whole"),
+    "log_read": ("thea_recorder", "who reads has that noted, and nothing else"),
+    "log_export": ("thea_recorder", "the same of an export"),
     "kept_of": ("thea_maintenance", "an auditor learns how many rows there are, and sees none"),
     "entries_kept_of": ("thea_audit_expirer", "the same"),
     "erase_person": ("thea_redactor", "nobody else may take back what the log says"),
@@ -188,9 +199,9 @@ EXECUTED = {
     "admitted_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
     "unchecked_tenant": {"thea_app", "thea_readonly", "thea_maintenance", "thea_search"} | PEOPLE,
     # Who moves or ends a tenant works on one that is suspended.
-    "named_tenant": {"thea_app", "thea_mover", "thea_loader", "thea_maintenance"},
+    "named_tenant": {"thea_app", "thea_mover", "thea_loader", "thea_maintenance", "thea_recorder"},
     "may_work": {"thea_maintenance", "thea_audit_expirer"},
-    "limits_of_calls": {"thea_app", "thea_readonly"},
+    "limits_of_calls": {"thea_app", "thea_privacy", "thea_readonly"},
     "tables_of_tenants": {"thea_maintenance"},
     "text_bytes_of": {"thea_maintenance"},
     "count_rows": {"thea_owner"},
@@ -269,6 +280,11 @@ EXECUTED = {
     "erase_person": {"thea_privacy"},
     # What writes the compliance log, and what an auditor is told.
     "compliance_hash": {"thea_recorder"},
+    "activity_hash": {"thea_recorder"},
+    "record_activity": {"thea_recorder"},
+    # Who reads says so.
+    "log_read": {"thea_app", "thea_privacy", "thea_readonly"},
+    "log_export": {"thea_app", "thea_mover", "thea_privacy", "thea_readonly"},
     "record_compliance": {"thea_redactor"},
     "kept_of": {"thea_auditor"},
     "entries_kept_of": {"thea_auditor"},
@@ -283,7 +299,7 @@ BODIES = {
     "audit_is_append_only": "6bf07f933227",
     "cascade_deletion": "09ea27059aef",
     "cascade_rows": "583fd6448319",
-    "chain_compliance": "2b20b46b8f3c",
+    "chain_compliance": "b83c89212afe",
     "charge": "ff89f307ec3d",
     "compliance_is_append_only": "be717a8f9bb3",
     "count_rows": "6673e8282308",
@@ -301,14 +317,16 @@ BODIES = {
     "import_rows": "ffb34164378f",
     "index_note": "b261674bee2d",
     "install_directory": "a0ddfaa4da73",
-    "kept_of": "a4fcb7193ca5",
     "keep_dates": "5bf060dc902f",
     "keep_limits": "d9d78a1d2075",
+    "kept_of": "a4fcb7193ca5",
     "leave_difference": "30e061906e3d",
     "limits_in": "a01a6f1ee7cd",
+    "limits_of_calls": "03c0d0e2f194",
     "load_entries": "99c6f6e639e6",
-    "limits_of_calls": "9835089c6373",
     "load_rows": "7d653e535819",
+    "log_export": "e089a1fceaef",
+    "log_read": "3cc8fff21bcb",
     "marked": "6b52b8f5b6d6",
     "may_work": "e9b4cad91a41",
     "meter": "5ef3f325a1d4",
@@ -322,7 +340,11 @@ BODIES = {
     "person_row_ids": "36eb2c8c8a87",
     "person_rows": "f8bde1ca75ad",
     "protect": "36375e48c569",
-    "record_compliance": "131abc8ffe75",
+    "record_activity": "adbcfb642132",
+    "record_compliance": "36d68b4c5f4e",
+    "record_directory": "8a8dcce43000",
+    "record_policy": "000a9b487119",
+    "record_whole": "6003e66d7b72",
     "remove_rows": "d85eafd98336",
     "require_import": "87603b4ea678",
     "require_own": "1f623d5ab672",
@@ -403,6 +425,22 @@ TRIGGERS = {
             "UPDATE": "((LEAST(old.created_at, new.created_at) < (clock_timestamp() - '01:00:00'::interval))"
             " AND ((old.deleted_at IS NULL) OR (new.deleted_at IS NULL)))",
         }.items()
+    ),
+    (
+        "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.activity_log FOR EACH STATEMENT"
+        " EXECUTE FUNCTION thea.compliance_is_append_only()"
+    ),
+    (
+        "record_directory AFTER INSERT OR DELETE OR UPDATE ON thea.tenants FOR EACH ROW"
+        " EXECUTE FUNCTION thea.record_directory()"
+    ),
+    (
+        "record_policy AFTER INSERT OR DELETE OR UPDATE ON thea.retention_policies FOR EACH ROW"
+        " EXECUTE FUNCTION thea.record_policy()"
+    ),
+    (
+        "record_whole AFTER INSERT ON thea.audit_log FOR EACH ROW WHEN ((new.table_name = 'tenant'::text))"
+        " EXECUTE FUNCTION thea.record_whole()"
     ),
     "chain BEFORE INSERT ON thea.compliance_log FOR EACH ROW EXECUTE FUNCTION thea.chain_compliance()",
     (
@@ -727,6 +765,7 @@ def test_every_key_starts_with_the_tenant(scene: Scene) -> None:
         "thea.tenants_id_key",
         "thea.quotas_tenant_key",
         "thea.retention_policies_tenant_key",
+        "thea.activity_log_tenant_key",
     }
     assert foreign
     assert [row[0] for row in foreign if row[1:] != ("tenant_id", "tenant_id", "c", True)] == []

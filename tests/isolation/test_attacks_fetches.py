@@ -85,11 +85,11 @@ def users_fixture(scene: Scene) -> Iterator[dict[str, int]]:
     run(scene.superuser, "set session_replication_role = origin")
 
 
-def fetched(connection: Connection[Any]) -> int:
-    """How many rows of the notes the transaction has fetched, as any login may see."""
+def fetched(connection: Connection[Any], table: str = "thea.notes") -> int:
+    """How many rows of a table the transaction has fetched, as any login may see."""
     counted = "coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)"
     [(count,)] = run(
-        connection, f"select {counted} from pg_stat_xact_user_tables where relid = 'thea.notes'::regclass"
+        connection, f"select {counted} from pg_stat_xact_user_tables where relid = '{table}'::regclass"
     ).fetchall()
     return int(count)
 
@@ -146,10 +146,49 @@ def test_every_function_that_is_given_a_tenant_and_reads_as_another_role_is_trie
     assert {name for (name,) in functions} == {function for function, _ in SEARCHES}
 
 
+@pytest.fixture(name="chains", scope="module")
+def chains_fixture(scene: Scene) -> Iterator[None]:
+    """Long chains of reads of the attacker's tenant, which wants them noted, and of another one."""
+    run(scene.superuser, "set session_replication_role = replica")
+    run(
+        scene.superuser,
+        "insert into thea.activity_log (tenant, kind, place, at, login, action, details, hash)"
+        " select t.id, 'reads', n, now(), 'x', 'read', '{}', ''"
+        " from generate_series(1, 2000) n cross join unnest(array[%s, %s]) t (id)",
+        OWN,
+        TWIN,
+    )
+    run(scene.superuser, "insert into thea.tenants (id, settings) values (%s, '{\"log_reads\": true}')", OWN)
+    run(scene.superuser, "analyze thea.activity_log")
+    yield
+    run(scene.superuser, "delete from thea.activity_log where tenant in (%s, %s)", OWN, TWIN)
+    run(scene.superuser, "delete from thea.tenants where id = %s", OWN)
+    run(scene.superuser, "set session_replication_role = origin")
+
+
+@pytest.mark.usefixtures("chains")
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("call", ["call thea.log_read('x', 1)", "call thea.log_export('x')"])
+def test_noting_a_read_fetches_the_end_of_the_own_chain_and_no_more(
+    attacker: Connection[Any], settings: str, call: str
+) -> None:
+    switch(attacker, OWN)
+    for setting in SETTINGS[settings]:
+        run(attacker, f"set local {setting}")
+    # Planned once for all calls, it is still so.
+    for _ in range(8):
+        before = fetched(attacker, "thea.activity_log")
+        run(attacker, call)
+
+        assert fetched(attacker, "thea.activity_log") - before == 1
+
+
 # They read no row of a tenant for whoever calls them.
 OF_NO_TENANT: list[str] = [
     "admitted_tenant",  # reads the session's own tenant in the directory
     "limits_of_calls",  # reads the session's own tenant in the directory
+    "log_read",  # reads where the chain of the session's own tenant ends: see below
+    "log_export",  # the same
     "tenant_keeps",  # reads the policies of the session's own tenant
 ]
 

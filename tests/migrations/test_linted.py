@@ -47,7 +47,7 @@ DROPPING = {
 }
 
 DROPPED = re.compile(
-    r"(alter table [\w.]+ )?drop (column|function|index|policy|schema|sequence|table) ([\w.]+(?: on [\w.]+)?)"
+    r"(alter table [\w.]+ )?drop (column|function|index|policy|procedure|schema|sequence|table) ([\w.]+(?: on [\w.]+)?)"
 )
 
 UP = """
@@ -56,6 +56,7 @@ create table thea.more (id bigint);
 create sequence thea.keys;
 create policy tenant on thea.more using (true);
 create function thea.one() returns bigint return 1;
+create procedure thea.go() begin atomic select 1; end;
 alter table thea.users add column color text;
 create index if not exists users_color_idx on thea.users (tenant_id, color);
 """
@@ -66,6 +67,7 @@ BACK = [
     ("drop sequence thea.keys;", "drop sequence thea.keystone;"),
     ("drop policy tenant on thea.more;", "drop policy tenant on thea.users;"),
     ("drop function thea.one();", "drop function thea.tenant();"),
+    ("drop procedure thea.go();", "drop procedure thea.stay();"),
     ("alter table thea.users drop column color;", "alter table thea.notes drop column color;"),
     ("drop index thea.users_color_idx;", "drop index thea.users_created_at_idx;"),
 ]

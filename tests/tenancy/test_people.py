@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import shutil
 import subprocess
+import tracemalloc
+import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -37,7 +40,7 @@ from thea_store import (
 )
 from thea_store.database import Isolation
 from thea_store.postgres.url import DatabaseUrl
-from thea_store.tenancy.person_file import check_file
+from thea_store.tenancy.person_file import check_file, write_person
 from thea_store.testing import TestDatabase
 
 MARK = "Zqx7marca"
@@ -600,6 +603,94 @@ async def test_a_person_is_exported_into_a_file_that_proves_itself(
     shown = command(*arguments)
 
     assert [json.loads(line) for line in shown.stdout.splitlines()][:-1] == rows[:-1]
+
+
+def _members(path: str) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_person_is_exported_as_a_zip_of_the_same_lines(
+    tenant: str, person: User, command: Callable[..., Any]
+) -> None:
+    arguments = ("export", "user", str(person.id), "--tenant", tenant, "--json", "--file")
+    lines, zipped = command(*arguments, "person.jsonl"), command(*arguments, "person.ZIP")
+    members = _members("person.ZIP")
+    tables = [name.split(".", 1)[1].removesuffix(".jsonl") for name in members]
+    manifest = json.loads(zipped.stdout)
+
+    assert (lines.exit_code, zipped.exit_code) == (0, 0), zipped.output
+    assert tables == [*json.loads(lines.stdout)["counts"], "json"]
+    assert next(iter(members)) == "001.users.jsonl"
+    assert b"".join([*members.values()][:-1]).splitlines() == Path("person.jsonl").read_bytes().splitlines()[:-1]
+    assert json.loads(members["manifest.json"]) == manifest == check_file(Path("person.ZIP"))
+    assert {**manifest, "exported_at": ""} == {**json.loads(lines.stdout), "exported_at": ""}
+    assert _mode("person.ZIP") == 0o600
+
+
+def test_a_zip_that_was_altered_or_cut_off_is_refused(
+    tenant: str, person: User, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    command("export", "user", str(person.id), "--tenant", tenant, "--file", "person.zip")
+    members, whole = _members("person.zip"), Path("person.zip").read_bytes()
+    first = next(iter(members))
+    spoilt = tmp_path / "spoilt.zip"
+    middle = len(whole) // 2
+    for content in (whole[:middle], whole[middle:], whole[:60] + bytes(8) + whole[68:]):
+        spoilt.write_bytes(content)
+        with pytest.raises(ExportFileError):
+            check_file(spoilt)
+    for altered in (
+        {name: content for name, content in members.items() if name != first},
+        {name: content for name, content in members.items() if name != "manifest.json"},
+        {**members, first: members[first].replace(b"1001", b"1002")},
+        {"000.users.jsonl": members[first], **members},
+        {"../users.jsonl": b"", **members},
+        {**members, "readme.txt": b""},
+        {**members, "manifest.json": b"[]"},
+        {**members, "manifest.json": b"\xff"},
+    ):
+        with zipfile.ZipFile(spoilt, "w") as archive:
+            for name, content in altered.items():
+                archive.writestr(name, content)
+        with pytest.raises(ExportFileError):
+            check_file(spoilt)
+
+
+async def test_a_large_export_is_written_as_its_rows_come(tmp_path: Path) -> None:
+    row = {"table": "odd/../name", "id": 1, "text": "x" * 10_000}
+    sizes: list[int] = []
+
+    async def rows() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(3_000):
+            sizes.append(tracemalloc.get_traced_memory()[0])
+            yield row
+
+    tracemalloc.start()
+    try:
+        with (tmp_path / "large.zip").open("wb") as out:
+            manifest = await write_person(rows(), out, tenant_id="t", user_id=1, as_zip=True)
+    finally:
+        tracemalloc.stop()
+
+    assert manifest["counts"] == {"odd/../name": 3_000}
+    assert list(_members(str(tmp_path / "large.zip"))) == ["001.odd_.._name.jsonl", "manifest.json"]
+    assert max(sizes) - sizes[10] < 2_000_000
+    assert check_file(tmp_path / "large.zip") == manifest
+
+
+async def test_an_export_that_fails_leaves_no_zip_that_passes(tmp_path: Path) -> None:
+    async def rows() -> AsyncIterator[dict[str, Any]]:
+        yield {"table": "users", "id": 1}
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), (tmp_path / "half.zip").open("wb") as out:
+        await write_person(rows(), out, tenant_id="t", user_id=1, as_zip=True)
+    gc.collect()  # what was left open would complain here
+
+    with pytest.raises(ExportFileError):
+        check_file(tmp_path / "half.zip")
 
 
 def test_a_file_that_was_altered_or_cut_off_is_refused(

@@ -71,8 +71,12 @@ def verify(
         ),
     ] = None,
     expect: Annotated[
-        str | None,
-        typer.Option("--expect", metavar="PLACE:HASH", help="What this command printed earlier of the tenant."),
+        list[str] | None,
+        typer.Option(
+            "--expect",
+            metavar="LOG:PLACE:HASH",
+            help="What this command printed earlier of the tenant; may be repeated.",
+        ),
     ] = None,
     expect_file: Annotated[
         Path | None,
@@ -80,9 +84,10 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell whether an entry of the compliance log was altered or removed; the exit status is 1 then.
+    """Tell whether an entry of the compliance logs was altered or removed; the exit status is 1 then.
 
-    It prints the place and the hash of the last entry. Keep them where nobody who has the database can write.
+    It prints of each log the place and the hash of the last entry. Keep them where nobody who has the database can
+    write. A service's login sees the certificates of erasures alone, one in thea_auditor all logs.
     """
     from thea_store.cli.output import print_json  # noqa: PLC0415
 
@@ -90,7 +95,7 @@ def verify(
         if expect_file is not None:
             raise typer.BadParameter("is for all tenants: with --tenant give --expect", param_hint="--expect-file")
         found = {tenant: asyncio.run(_verify(tenant, expect))}
-    elif expect is not None:
+    elif expect:
         raise typer.BadParameter("is of one tenant: name it with --tenant", param_hint="--expect")
     else:
         found = asyncio.run(_verify_all(expect_file))
@@ -98,23 +103,23 @@ def verify(
         each = {whose: _as_json(verified) for whose, verified in found.items()}
         print_json({"tenants": each} if tenant is None else each[tenant])
     for whose, verified in found.items():
-        _tell(f"{whose or 'all tenants together'}\t" if tenant is None else "", verified, head=not as_json)
+        _tell(f"{whose or 'all tenants together'}\t" if tenant is None else "", verified, heads=not as_json)
     if any(verified.faults for verified in found.values()):
         say(
             "look in the server's log, and in a backup, who changed the log and what it said: docs/runbooks.md says how"
         )
         raise typer.Exit(FAILED)
-    if not as_json and all(verified.head is None for verified in found.values()):
+    if not as_json and not any(verified.heads for verified in found.values()):
         say("the log has no entry" if tenant is None else "the log of this tenant has no entry")
 
 
 def _as_json(verified: Verified) -> dict[str, object]:
-    return {"head": str(verified.head) if verified.head else None, "faults": list(verified.faults)}
+    return {"heads": [str(head) for head in verified.heads], "faults": list(verified.faults)}
 
 
-def _tell(whose: str, verified: Verified, *, head: bool) -> None:
-    if head and verified.head:
-        typer.echo(f"{whose}{verified.head}")
+def _tell(whose: str, verified: Verified, *, heads: bool) -> None:
+    for head in verified.heads if heads else ():
+        typer.echo(f"{whose}{head}")
     for fault in verified.faults:
         say(f"{whose}{fault}")
 
@@ -136,10 +141,10 @@ async def _read(tenant: str) -> Report:
         return await asyncio.to_thread(read, settings.address(), tenant, extensions, operator=operator)
 
 
-async def _verify(tenant: str, expect: str | None) -> Verified:
+async def _verify(tenant: str, expect: list[str] | None) -> Verified:
     from thea_store.admin.compliance import Head, verify  # noqa: PLC0415
 
-    expected = Head.parse(expect) if expect is not None else None
+    expected = [Head.parse(each) for each in expect or ()]
     async with AsyncExitStack() as resources:
         settings = await with_server(read_settings(), resources)
         return await asyncio.to_thread(verify, settings.address(), tenant, expected)
@@ -154,13 +159,13 @@ async def _verify_all(noted: Path | None) -> dict[str, Verified]:
         return await asyncio.to_thread(verify_all, settings.address(), expected)
 
 
-def _heads(noted: Path) -> dict[str, Head]:
+def _heads(noted: Path) -> dict[str, list[Head]]:
     """The heads that an earlier run printed; `InvalidArgumentError` for another file."""
     from thea_store.admin.compliance import Head  # noqa: PLC0415
 
     try:
-        heads = {whose: each["head"] for whose, each in json.loads(noted.read_bytes())["tenants"].items()}
-        return {whose: Head.parse(head, "--expect-file") for whose, head in heads.items() if head is not None}
+        heads = {whose: list(each["heads"]) for whose, each in json.loads(noted.read_bytes())["tenants"].items()}
+        return {whose: [Head.parse(head, "--expect-file") for head in each] for whose, each in heads.items()}
     except OSError as error:
         raise InvalidArgumentError("--expect-file", f"{noted.name} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,11 +37,16 @@ def export_user(
     tenant: _Tenant,
     user: _UserOption = None,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="A new file; else the lines go to standard output.")
+        Path | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="A new file, as a zip where it ends with .zip; else lines to standard output.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give out all that is kept of a person: JSON Lines, and last a manifest of counts and hashes."""
+    """Give out all that is kept of a person, as JSON Lines or a zip of them, with a manifest of counts and hashes."""
     from thea_store.cli.output import print_json  # noqa: PLC0415
 
     if as_json and file is None:
@@ -108,9 +113,13 @@ async def _export(tenant: str, user_id: int, file: Path | None) -> dict[str, Any
     from thea_store.tenancy.person_file import write_person  # noqa: PLC0415
 
     async with _opened("thea_app") as store:
-        with _written(file) as write:
+        with _written(file) as out:
             manifest = await write_person(
-                store.people.export(tenant, user_id), write, tenant_id=tenant, user_id=user_id
+                store.people.export(tenant, user_id),
+                out,
+                tenant_id=tenant,
+                user_id=user_id,
+                as_zip=file is not None and file.suffix.lower() == ".zip",
             )
             if not manifest["counts"]:
                 raise NotFoundError(f"nothing is kept of a user {user_id} of this tenant")
@@ -118,10 +127,10 @@ async def _export(tenant: str, user_id: int, file: Path | None) -> dict[str, Any
 
 
 @contextmanager
-def _written(file: Path | None) -> Iterator[Callable[[bytes], object]]:
-    """What writes to a new file, for its owner's eyes alone, which is there only when it is complete."""
+def _written(file: Path | None) -> Iterator[IO[bytes]]:
+    """A new file, for its owner's eyes alone, which is there only when it is complete; or standard output."""
     if file is None:
-        yield sys.stdout.buffer.write
+        yield sys.stdout.buffer
         return
     if file.exists():
         raise InvalidArgumentError("--file", f"{file.name} is there already: name a new file, or remove it")
@@ -129,7 +138,7 @@ def _written(file: Path | None) -> Iterator[Callable[[bytes], object]]:
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as out:
-            yield out.write
+            yield out
         part.replace(file)
     except OSError as error:
         raise InvalidArgumentError("--file", f"{file.name} cannot be written: {error.strerror}") from error

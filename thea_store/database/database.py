@@ -25,6 +25,7 @@ from thea_store.database.failures import (
 from thea_store.database.limits import CallLimits, limit_time
 from thea_store.database.nobody import NOBODY, OfNobody
 from thea_store.database.pool import Pool
+from thea_store.database.reading import noting, noting_all
 from thea_store.database.replicas import Replica, Replicas, Server
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Place, Transaction
@@ -47,6 +48,7 @@ T = TypeVar("T")
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 
 _BEGIN = "begin isolation level read committed"
+_READ_ONLY = " read only"
 
 
 class Database(Executor):
@@ -160,7 +162,7 @@ class Database(Executor):
         check("actor", actor, Key | None)
         check("request_id", request_id, Key | None)
         # Always said: a role or a database may have another default.
-        modes = f" isolation level {isolation or 'read committed'}{' read only' if read_only else ''}"
+        modes = f" isolation level {isolation or 'read committed'}{_READ_ONLY if read_only else ''}"
         who = who_acts(self, actor, request_id)
         opening = [f"begin{modes}", *set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id)]
         return TransactionScope(self, tenant, opening, self.observer, read_only=read_only)
@@ -180,8 +182,13 @@ class Database(Executor):
 
     def of_nobody(self, named: str = NOBODY) -> OfNobody:
         """What runs the queries that belong to no tenant, while the transaction names this one."""
-        opening = [_BEGIN, *set_local(tenant_id=named)]
-        return OfNobody(lambda: TransactionScope(self, NOBODY, opening, Observer()), self.observer)
+
+        def begin() -> TransactionScope:
+            who = who_acts(self)
+            opening = [_BEGIN, *set_local(tenant_id=named, actor=who.actor, request_id=who.request_id)]
+            return TransactionScope(self, NOBODY, opening, Observer())
+
+        return OfNobody(begin, self.observer)
 
     async def begin(
         self,
@@ -198,8 +205,13 @@ class Database(Executor):
         """
         longest_ms = self.limits.statement_ms(tenant_id)
         limit = limit_time(longest_ms)
-        places = [self._place(server or self._primary, [*opening, *limit], longest_ms)]
-        if read_only and server is None and self._replicas is not None:
+        is_noted = server is None and self.limits.reads_are_noted(tenant_id)
+        if is_noted and read_only:
+            opening = [opening[0].removesuffix(_READ_ONLY), *opening[1:], *noting_all()]
+        places = [
+            self._place(server or self._primary, [*opening, *limit], longest_ms, is_noted=is_noted and not read_only)
+        ]
+        if read_only and server is None and self._replicas is not None and not is_noted:
             places = [*await self._replicas_places(self._replicas, tenant_id, opening, longest_ms), *places]
         while len(places) > 1:
             try:
@@ -212,7 +224,9 @@ class Database(Executor):
             lambda: Transaction.begin(places, tenant_id, self.observer, read_only=read_only), retried=retried
         )
 
-    def _place(self, server: Server, opening: Sequence[str], longest_ms: int | None) -> Place:
+    def _place(
+        self, server: Server, opening: Sequence[str], longest_ms: int | None, *, is_noted: bool = False
+    ) -> Place:
         if server.connector.pooled:
             # A pooler took no start-up settings, so each transaction brings its own, before the tenant's.
             opening = [opening[0], *local_statements(**self._brought), *opening[1:]]
@@ -220,7 +234,7 @@ class Database(Executor):
         rides_along = bool(server.connector.rides_along)
         asks = self._replicas is not None and self._replicas.knows_positions
         tells_position = asks and rides_along and not server.connector.pooled
-        return Place(server.pool, opening, rides_along, failed, longest_ms, tells_position)
+        return Place(server.pool, opening, rides_along, failed, longest_ms, tells_position, is_noted)
 
     async def _replicas_places(
         self, replicas: Replicas, tenant_id: str, opening: Sequence[str], longest_ms: int | None
@@ -259,10 +273,11 @@ class Database(Executor):
         tenant = check_tenant(tenant_id)
         bound = await bind_in_turns(query, tenant, values)
         with self.observer.watch(query.name, tenant, bound.query) as call:
-            # Only what writes has entries in the audit log.
-            who = who_acts(self) if query.writes else UNSAID
+            before = noting(bound.query, bound.arguments) if self.limits.reads_are_noted(tenant) else ()
+            # What neither writes nor is noted has no entry in a log.
+            who = who_acts(self) if query.writes or before else UNSAID
             longest_ms = self.limits.statement_ms(tenant)
-            rows = await self._run(_Call(bound.query, tenant, bound.arguments, (), who, longest_ms), call)
+            rows = await self._run(_Call(bound.query, tenant, bound.arguments, before, who, longest_ms), call)
             call.rows = len(rows)
         return rows
 
@@ -277,7 +292,7 @@ class Database(Executor):
                 return await on_the_primary()
             finally:
                 self._replicas.wrote(call.tenant)
-        if self._settings.reads == "replica":
+        if self._settings.reads == "replica" and not call.before:  # no standby takes an entry of a log
             for replica in self._replicas.in_order():
                 try:
                     wait = await self._replicas.wait_for(replica, call.tenant)
@@ -314,7 +329,7 @@ class Database(Executor):
             if who.settings:
                 await connection.take_actors_by_message()
             sent = True
-            if message := _bytes([*before, *limit_time(longest_ms)]) + _actors_message(who):
+            if message := _actors_message(who) + _bytes([*before, *limit_time(longest_ms)]):
                 rows = await connection.fetch_behind(message, query.text, arguments)
             else:
                 rows = await connection.fetch(query.text, arguments)

@@ -1,4 +1,4 @@
-"""What tenants may do in calls: how many at once, and for how long a statement may run.
+"""What the directory says of tenants' calls: how many at once, how long a statement may run, whether reads are noted.
 
 The directory has these limits, and each process keeps them for its own calls. It asks in the background, for the
 tenants that it was called for, at most once in ten seconds: so no call waits for the answer, and a limit holds in a
@@ -6,6 +6,8 @@ running process within ten seconds and the time of the question. A tenant withou
 those that have one.
 
 - *Calls in flight* are connections that the tenant's calls and transactions hold or wait for. One more is refused.
+- *Whether reads are noted* in the activity log. Of a tenant that was not asked for yet, the server decides, once any
+  tenant at all has something said of its calls: so no read of a new process goes without its entry.
 - *The time of a statement* travels with the statement, in the transaction that it is alone in or that begins with it.
   No session keeps it, so it cannot reach another tenant's statement. What a connection asks about a statement before
   its first use of it is no part of that, and takes as long as any statement may.
@@ -24,7 +26,8 @@ __all__ = ["CallLimit", "CallLimits", "limit_time"]
 EVERY = 10.0
 """Seconds between two questions."""
 
-Ask = Callable[[Collection[str]], Awaitable[Mapping[str, "CallLimit"]]]
+Ask = Callable[[Collection[str]], Awaitable[Mapping[str, "CallLimit"] | None]]
+"""Gives what is said of those of these tenants of whom something is; `None` where nothing is said of any tenant."""
 
 
 class CallLimit(NamedTuple):
@@ -32,6 +35,7 @@ class CallLimit(NamedTuple):
 
     calls_in_flight: int | None = None
     statement_ms: int | None = None
+    log_reads: bool = False
 
 
 class CallLimits:
@@ -44,6 +48,8 @@ class CallLimits:
         self._in_flight, self._longest_ms = in_flight, longest_ms
         self._ask: Ask | None = None
         self._limits: Mapping[str, CallLimit] = {}
+        # The tenants that the last answer is about; `None` where it is about all, because nothing is said of any.
+        self._asked: Collection[str] | None = None
         self._called: set[str] = set()  # the tenants that were called for since the last question
         self._timer: asyncio.TimerHandle | None = None
         self._question: asyncio.Task[None] | None = None
@@ -78,6 +84,13 @@ class CallLimits:
             return None
         return limit.statement_ms
 
+    def reads_are_noted(self, tenant_id: str) -> bool:
+        """Whether a read of the tenant is to be noted, as far as is known: the server decides in the end."""
+        limit = self._limits.get(tenant_id)
+        if limit is not None:
+            return limit.log_reads
+        return bool(tenant_id) and self._asked is not None and tenant_id not in self._asked
+
     async def close(self) -> None:
         """Ask no more. Idempotent."""
         self._ask = None
@@ -95,11 +108,13 @@ class CallLimits:
         asked, self._called = {*self._called, *self._limits}, set()
         try:
             if self._ask is not None:
-                self._limits = await self._ask(asked)
+                limits = await self._ask(asked)
+                self._limits, self._asked = limits or {}, None if limits is None else asked
         except InsufficientPrivilegeError:  # the login is not one that these limits are for
             self._ask = None
         except StoreError:
             self._called |= asked  # the next call asks again
+            self._asked = () if self._asked is None else self._asked  # nobody knows by now
         finally:
             self._timer = None
 

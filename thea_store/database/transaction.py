@@ -41,6 +41,7 @@ from thea_store.database.failures import (
     translate,
 )
 from thea_store.database.pool import Pool
+from thea_store.database.reading import noting
 from thea_store.database.retries import ATTEMPTS
 from thea_store.errors import QuotaExceededError, StoreError, TenantMismatchError
 from thea_store.queries.arguments import check_tenant
@@ -76,6 +77,8 @@ class Place(NamedTuple):
     """For how many milliseconds each statement may run, where the tenant has a limit, which `opening` sets."""
     tells_position: bool = False
     """Whether a commit asks up to where the server's log was written then."""
+    is_noted: bool = False
+    """Whether each read is noted in the activity log."""
 
 
 class Transaction(Executor):
@@ -175,8 +178,12 @@ class Transaction(Executor):
                 self._opening = ()
 
     async def _fetch(self, before: bytes, query: Query[Any], arguments: Sequence[object]) -> Sequence[Row]:
+        notes = noting(query, arguments) if self._place.is_noted else ()
         if self._place.rides_along:
-            return await self._connection.fetch_behind(before, query.text, arguments)
+            message = before + b"".join(map(wire.statement, notes))
+            return await self._connection.fetch_behind(message, query.text, arguments)
+        for note in notes:
+            await self._connection.raw.execute(note)
         return await self._connection.fetch(query.text, arguments)
 
     async def _first(self, name: str, send: Callable[[], Awaitable[T]]) -> T:

@@ -14,6 +14,7 @@ __all__ = ["SQL", "limits_of_calls"]
 class _Limits(Record, frozen=True):
     calls_in_flight: int | None = None
     statement_ms: int | None = None
+    log_reads: bool = False
 
 
 class _OfCalls(Record, frozen=True):
@@ -25,13 +26,16 @@ SQL = SqlFile("limits")
 OF_CALLS = SQL.query("of_calls", _OfCalls)
 
 
-async def limits_of_calls(named: Callable[[str], Executor], tenants: Collection[str]) -> Mapping[str, CallLimit]:
-    """The limits of those of these tenants that have one, each asked for in its own name."""
+async def limits_of_calls(named: Callable[[str], Executor], tenants: Collection[str]) -> Mapping[str, CallLimit] | None:
+    """What is said of the calls of those of these tenants of whom something is, each asked for in its own name.
+
+    `None` where nothing is said of any tenant.
+    """
     found: dict[str, CallLimit] = {}
-    for tenant in tenants:
+    for tenant in tenants or (NOBODY,):
         limits = (await named(tenant).fetch_one(OF_CALLS, NOBODY)).limits
-        if limits is None:  # no tenant has one
-            return {}
-        if limits.calls_in_flight is not None or limits.statement_ms is not None:
-            found[tenant] = CallLimit(limits.calls_in_flight, limits.statement_ms)
+        if limits is None:
+            return None
+        if limits != _Limits():
+            found[tenant] = CallLimit(limits.calls_in_flight, limits.statement_ms, limits.log_reads)
     return found

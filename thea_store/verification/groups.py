@@ -40,7 +40,11 @@ GROUPS: Sequence[Group] = (
         "keep the directory of tenants and the policies of retention, and see no tenant's rows",
         tables=("quotas", "retention_policies", "tenants"),
     ),
-    Group("thea_auditor", "verify the compliance log, say what is kept of a tenant, and see no tenant's rows"),
+    Group(
+        "thea_auditor",
+        "verify the compliance logs, say what is kept of a tenant, and see no tenant's rows",
+        tables=("activity_log",),
+    ),
     Group("thea_worker", "learn which tenants have something to do, and see no tenant's rows"),
 )
 """The groups for logins with which a store opens; `thea_owner` and `thea_maintenance` are for operators alone."""

@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 
 from thea_store.admin.compliance.asking import asked, is_auditor, require_reader
 from thea_store.admin.compliance.powers import read_readers
-from thea_store.admin.compliance.records import Erased, Kept, Report, Stored
+from thea_store.admin.compliance.records import Act, Erased, Kept, Read, Report, Stored
 from thea_store.errors import MigrationRequiredError, NotFoundError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
@@ -43,11 +43,14 @@ def read(
         tables = connection.execute(_TABLES, [schemas]).fetchall()
         if not tables:
             raise MigrationRequiredError(f"{address}: there is no table of tenants: run `thea-store migrate`")
-        status, counts = None, None
+        status, counts, acts, reads, noted = None, None, None, None, {}
         if is_auditor(connection):
             policies = _policies(connection, tenant)
             counts = {name: rest for name, *rest in connection.execute(_COUNTS, {"tenant": tenant})}
             status = next((status for (status,) in connection.execute(_STATUS, [tenant])), None)
+            acts = tuple(connection.cursor(row_factory=class_row(Act)).execute(_ACTS, [tenant]))
+            reads = tuple(connection.cursor(row_factory=class_row(Read)).execute(_READS, [tenant]))
+            noted = dict(connection.execute(_NOTED, [tenant]).fetchall())
         stored = tuple(_stored(connection, tenant, table, policies, counts) for table in tables)
         readers = tuple(read_readers(connection, schemas))
         erased = connection.cursor(row_factory=class_row(Erased)).execute(_ERASED, [tenant]).fetchall()
@@ -55,7 +58,20 @@ def read(
         [(made_at, database)] = connection.execute("select now(), current_database()::text").fetchall()
     if not any(each.rows for each in stored):
         raise NotFoundError(f"nothing is kept of a tenant {tenant!r}")
-    return Report(tenant, status, made_at, database, stored, readers, tuple(erased), erasures)
+    return Report(
+        tenant=tenant,
+        status=status,
+        made_at=made_at,
+        database=database,
+        stored=stored,
+        readers=readers,
+        erased=tuple(erased),
+        erased_in_all=erasures,
+        acts=acts,
+        acts_in_all=noted.get("administration", 0),
+        reads=reads,
+        reads_in_all=noted.get("reads", 0),
+    )
 
 
 # Names of columns, and which of them says when a row came about.
@@ -100,6 +116,31 @@ limit 100
 """
 
 _ERASURES = "select count(*) from thea.compliance_log where tenant_id = %s and action = 'erase user'"
+
+
+_ACTS = """
+select at, action, login, actor, details
+from thea.activity_log
+where tenant in (%s, '') and kind = 'administration'
+order by at desc, tenant, place desc
+limit 100
+"""
+
+_READS = """
+select login, actor, coalesce(details ->> 'query', action) as query, count(*) as times, max(at) as last
+from thea.activity_log
+where tenant = %s and kind = 'reads'
+group by 1, 2, 3
+order by last desc, 1, 2, 3
+limit 100
+"""
+
+_NOTED = """
+select kind, count(*)
+from thea.activity_log
+where tenant = %s or tenant = '' and kind = 'administration'
+group by kind
+"""
 
 
 def _policies_by(operator: DatabaseUrl, tenant: str) -> dict[str, tuple[Kept, ...]]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-__all__ = ["ByFunction", "Erased", "Kept", "Reader", "Report", "Stored"]
+__all__ = ["Act", "ByFunction", "Erased", "Kept", "Read", "Reader", "Report", "Stored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,31 @@ class Erased:
 
 
 @dataclass(frozen=True, slots=True)
+class Act:
+    """What an administrator did to the tenant, or to all tenants' policies."""
+
+    at: datetime
+    action: str
+    login: str
+    actor: str | None
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read, where that is noted: by whom and with which query, how often, and when last."""
+
+    login: str
+    actor: str | None
+    query: str
+    """`export tenant` for the tenant as a whole."""
+    times: int
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """What a database keeps of a tenant, for how long, who may see it, and who was erased."""
+    """What a database keeps of a tenant, for how long, who may see it, who did what to it, and who was erased."""
 
     tenant: str
     status: str | None
@@ -91,6 +114,13 @@ class Report:
     """The newest hundred certificates."""
     erased_in_all: int
     """How many certificates there are."""
+    acts: tuple[Act, ...] | None
+    """The newest hundred, also of what was done for all tenants together; `None` where this was not read."""
+    acts_in_all: int
+    reads: tuple[Read, ...] | None
+    """The hundred that were read last; `None` where this was not read."""
+    reads_in_all: int
+    """How many entries of reads there are."""
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; a time that rows are kept for is in seconds."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from html import escape
+from typing import TypeVar
 
-from thea_store.admin.compliance.records import ByFunction, Erased, Kept, Reader, Report, Stored
+from thea_store.admin.compliance.records import Act, ByFunction, Erased, Kept, Read, Reader, Report, Stored
 
 __all__ = ["to_html"]
 
@@ -22,6 +24,11 @@ _BOUND = (
     "may do itself, and as every other role that it may become. A function that runs as another role does what it was "
     "written for; what stands here is all that this other role may do."
 )
+
+_Row = TypeVar("_Row")
+
+_ACTS = ("When", "What", "By", "Details")
+_READS = ("By", "Query", "Times", "Last")
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -43,6 +50,11 @@ def to_html(report: Report) -> str:
         _table(("Role", "Logs in", "Row security", "Reads", "Changes", "By functions"), map(_reader, report.readers)),
         "<h2>Who was erased</h2>",
         *_erasures(report),
+        "<h2>Who administered</h2>",
+        *_newest(_ACTS, report.acts, report.acts_in_all, _act, "Nothing was done."),
+        "<h2>Who read</h2>",
+        "<p>Each export of the tenant is noted, and each read where its settings say <code>log_reads</code>.</p>",
+        *_newest(_READS, report.reads, report.reads_in_all, _read, "No read was noted."),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -63,6 +75,36 @@ def _erasures(report: Report) -> Iterator[str]:
     if report.erased_in_all > len(report.erased):
         yield f"<p>The newest {len(report.erased):,} of {report.erased_in_all:,} certificates.</p>"
     yield _table(("When", "User", "By", "Reason"), map(_erased, report.erased))
+
+
+def _newest(
+    heads: Iterable[str], rows: tuple[_Row, ...] | None, in_all: int, cells: Callable[[_Row], Iterator[str]], none: str
+) -> Iterator[str]:
+    if rows is None:
+        yield "<p>Not read: it needs a login in thea_auditor.</p>"
+    elif not rows:
+        yield f"<p>{none}</p>"
+    else:
+        yield f"<p>The newest {len(rows):,}; there are {in_all:,} entries in all.</p>"
+        yield _table(heads, map(cells, rows))
+
+
+def _act(act: Act) -> Iterator[str]:
+    yield _cell(_moment(act.at))
+    yield _cell(_text(act.action))
+    yield _cell(_who(act.login, act.actor))
+    yield _cell(_text(json.dumps(act.details, ensure_ascii=False)))
+
+
+def _read(read: Read) -> Iterator[str]:
+    yield _cell(_who(read.login, read.actor))
+    yield _cell(_text(read.query))
+    yield f'<td class="number">{read.times:,}</td>'
+    yield _cell(_moment(read.last))
+
+
+def _who(login: str, actor: str | None) -> str:
+    return _text(f"{actor}, by {login}" if actor else login)
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -280,6 +280,11 @@ left join (
     ('reserve_ids', 'thea_owner'),
     -- What writes the compliance log, and what is told of a tenant to those who read it.
     ('record_compliance', 'thea_recorder'),
+    ('record_directory', 'thea_recorder'),
+    ('record_policy', 'thea_recorder'),
+    ('record_whole', 'thea_recorder'),
+    ('log_read', 'thea_recorder'),
+    ('log_export', 'thea_recorder'),
     ('kept_of', 'thea_maintenance'),
     ('entries_kept_of', 'thea_audit_expirer'),
     -- What a service learns of the directory.

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg import Connection, sql
 
-from thea_store.errors import NotFoundError
+from thea_store.errors import NotFoundError, StoreError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
 from thea_store.tenancy.archive.file import ArchiveWriter, Manifest
@@ -34,6 +35,7 @@ copy (
 OWN_ENTRIES = " and table_name <> 'tenant'"
 """Which entries of the audit log go along with a tenant, as the end of a condition."""
 _RANGE = "select min(id), max(id) from {table} where tenant_id = {tenant}"
+_LOG = "call thea.log_export(%s::text)"
 _LOGGED = """
 select table_name, min(row_id), max(row_id)
 from thea.audit_log
@@ -61,20 +63,35 @@ def export_tenant(address: DatabaseUrl, tenant_id: str, file: Path, *, on_progre
     with connected(address) as connection:
         migrations = applied_migrations(connection, address)
         version = connection.info.server_version // 10_000
-        with (
-            ArchiveWriter(file, tenant_id, version, migrations) as writer,
-            transaction(connection, tenant_id, is_snapshot=True),
-        ):
-            tables = read_tables(connection)
-            for table in tables:
-                writer.add(
-                    table.name, table.columns, _counted(rows_of(connection, table, tenant_id), table, on_progress)
-                )
-            for name, (lowest, highest) in highest_ids(connection, tables, tenant_id).items():
-                writer.set_ids(name, lowest, highest)
-            if not any(writer.manifest.rows.values()):
-                raise NotFoundError(f"{address}: there is no row of this tenant: check its name")
+        with ArchiveWriter(file, tenant_id, version, migrations) as writer:
+            _log(connection, address, tenant_id, writer.manifest.id)
+            _write(connection, address, tenant_id, writer, on_progress)
         return Exported(file, writer.manifest)
+
+
+def _log(connection: Connection[Any], address: DatabaseUrl, tenant_id: str, archive: str) -> None:
+    """Let the activity log say that the tenant is exported, before a row is read."""
+    try:
+        with transaction(connection, tenant_id):
+            connection.execute(_LOG, [archive])
+    except (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.FeatureNotSupported) as error:  # in recovery
+        raise StoreError(
+            f"{address}: an export has an entry in the activity log, and this server or login is read-only: give the "
+            "primary's URL"
+        ) from error
+
+
+def _write(
+    connection: Connection[Any], address: DatabaseUrl, tenant_id: str, writer: ArchiveWriter, on_progress: Progress
+) -> None:
+    with transaction(connection, tenant_id, is_snapshot=True):
+        tables = read_tables(connection)
+        for table in tables:
+            writer.add(table.name, table.columns, _counted(rows_of(connection, table, tenant_id), table, on_progress))
+        for name, (lowest, highest) in highest_ids(connection, tables, tenant_id).items():
+            writer.set_ids(name, lowest, highest)
+        if not any(writer.manifest.rows.values()):
+            raise NotFoundError(f"{address}: there is no row of this tenant: check its name")
 
 
 def rows_of(connection: Connection[Any], table: Table, tenant_id: str, *, since: int | None = None) -> Iterator[bytes]:
