@@ -294,6 +294,20 @@ async def test_an_auditor_is_told_who_administered_and_who_read(
     assert by_service.count("Not read: it needs a login in thea_auditor.") == 2
 
 
+def test_a_table_that_nobody_counts_is_named(run: Run, thea_new_database: Callable[[], TestDatabase]) -> None:
+    database = thea_new_database()
+    with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
+        superuser.execute("create table thea.loose (tenant_id text)")
+        superuser.execute("alter table thea.loose enable row level security")
+        superuser.execute("create policy tenant on thea.loose using (tenant_id = thea.tenant())")
+
+    refused = run("compliance", "report", "--tenant", "acme", DATABASE_URL=database.url_of("thea_auditor"))
+
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "loose has the policy `tenant`, but nothing else that protects it" in refused.stderr
+    assert "run `thea-store doctor`" in refused.stderr
+
+
 async def test_an_auditor_is_told_the_same_as_a_service(
     run: Run, erased: int, tenant: str, urls: dict[str, str], thea_database: TestDatabase
 ) -> None:

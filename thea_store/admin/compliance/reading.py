@@ -12,7 +12,7 @@ from psycopg.rows import class_row
 from thea_store.admin.compliance.asking import asked, is_auditor, require_reader
 from thea_store.admin.compliance.powers import read_readers
 from thea_store.admin.compliance.records import Act, Erased, Kept, Read, Report, Stored
-from thea_store.errors import MigrationRequiredError, NotFoundError
+from thea_store.errors import MigrationRequiredError, NotFoundError, UnsafeSchemaError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
 
@@ -165,6 +165,9 @@ def _stored(
     schema, table, about, columns, moment = found
     name = table if schema == _OWN else f"{schema}.{table}"
     kept = None if policies is None else policies.get(name, ())
+    if counts is not None and name not in counts:
+        lack = f"{name} has the policy `tenant`, but nothing else that protects it, so its rows cannot be counted"
+        raise UnsafeSchemaError([f"{lack}: run `thea-store doctor`"])
     rows, oldest, newest = _counted(connection, tenant, (schema, table), moment) if counts is None else counts[name]
     return Stored(name, about, tuple(columns), rows, oldest, newest, kept)
 
