@@ -12,13 +12,14 @@ create table thea.message_history (
   user_id bigint not null,
   conversation_id bigint not null,
   message_id bigint,
-  user_message text not null,
+  user_message text,
   bot_response text,
   answer_ids bigint[],
   intent_detected text,
   entities_extracted jsonb,
   confidence_score double precision,
   processing_time_ms integer,
+  sealed jsonb,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   deleted_at timestamptz,
@@ -27,6 +28,10 @@ create table thea.message_history (
     references thea.users (tenant_id, id) on delete cascade,
   constraint message_history_conversation_id_fkey foreign key (tenant_id, conversation_id)
     references thea.conversations (tenant_id, id) on delete cascade,
+  constraint message_history_user_message_check
+    check ((user_message is null) = coalesce(sealed ? 'user_message', false)),
+  constraint message_history_bot_response_check
+    check (bot_response is null or (sealed ? 'bot_response') is not true),
   constraint message_history_confidence_score_check check (confidence_score between 0 and 1),
   constraint message_history_processing_time_ms_check check (processing_time_ms >= 0)
 );
@@ -61,6 +66,10 @@ comment on index thea.message_history_deleted_message_id_idx is 'messages.import
 comment on column thea.message_history.answer_ids is
   'of an imported message: the numbers of the messages that are joined in bot_response, '
   'or its own where it is an answer alone';
+
+-- What a service seals of an encrypted tenant (see 0018.encryption) stands here instead of in its column: of each text
+-- the ciphertext, and in `row` what they are sealed for.
+comment on column thea.message_history.sealed is 'seals user_message, bot_response';
 
 -- Few rows: the answers alone, of which some are taken back when their message is imported.
 create index message_history_answers_alone_idx on thea.message_history (tenant_id, message_id)

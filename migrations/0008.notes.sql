@@ -254,7 +254,10 @@ begin
   if tags <> '{}' then
     result := result || thea.words(scope, "left"(array_to_string(tags, ' '), 5000), 'B');
   end if;
-  return result || thea.words(scope, "left"(content, 20000), 'D');
+  if content <> '' then
+    result := result || thea.words(scope, "left"(content, 20000), 'D');
+  end if;
+  return result;
 end
 $$;
 
@@ -275,7 +278,7 @@ create table thea.notes (
   id bigint generated always as identity,
   user_id bigint not null,
   title text,
-  content text not null,
+  content text,
   category text,
   priority integer not null default 0,
   tags text[] not null default '{}',
@@ -283,6 +286,7 @@ create table thea.notes (
   reminder_datetime timestamptz,
   next_reminder_at timestamptz,
   extra_data jsonb,
+  sealed jsonb,
   search_vector tsvector not null,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -290,6 +294,8 @@ create table thea.notes (
   constraint notes_pkey primary key (tenant_id, id),
   constraint notes_user_id_fkey foreign key (tenant_id, user_id)
     references thea.users (tenant_id, id) on delete cascade,
+  constraint notes_content_check check ((content is null) = coalesce(sealed ? 'content', false)),
+  constraint notes_title_check check (title is null or (sealed ? 'title') is not true),
   constraint notes_tags_check
     check (cardinality(tags) <= 100 and array_position(tags, null) is null and array_position(tags, '') is null),
   constraint notes_extra_data_check check (jsonb_typeof(extra_data) = 'object')
@@ -297,6 +303,9 @@ create table thea.notes (
 
 comment on column thea.notes.next_reminder_at is
   'when its reminder is due: reminder_datetime, until a worker claims it; null afterwards';
+
+-- As in `thea.message_history`. A sealed text has no words to be found by.
+comment on column thea.notes.sealed is 'seals title, content';
 
 -- No generated column: beside a trigger of the table, PostgreSQL computes those again with every update, and a
 -- vector is costly.

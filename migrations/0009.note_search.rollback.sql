@@ -12,6 +12,10 @@ drop function thea.note_query(text, jsonb, boolean);
 
 drop function thea.term_query(text, text, boolean, boolean, text[], boolean);
 
+drop function thea.may_search(text);
+
+drop function thea.is_encrypted(text);
+
 drop policy search_reads on thea.notes;
 
 revoke select on thea.notes from thea_search;

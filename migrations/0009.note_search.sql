@@ -34,6 +34,33 @@ create policy search_reads on thea.notes for select to thea_search using (true);
 
 grant select on thea.notes to thea_search;
 
+-- Whether the texts of a tenant are sealed, by the word of the keys that its session may see. Nothing is looked up until
+-- any tenant has one (0018.encryption).
+create function thea.is_encrypted(p_tenant text) returns boolean
+  language sql stable parallel safe
+  return false;
+
+alter function thea.is_encrypted(text) owner to thea_owner;
+
+-- Whether its notes may be searched. It raises instead of saying no, because sealed texts have no words, and a search
+-- would find nothing.
+create function thea.may_search(p_tenant text) returns boolean
+  language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if thea.is_encrypted(p_tenant) then
+    raise exception 'sealed texts cannot be searched' using errcode = 'TH007';
+  end if;
+  return true;
+end
+$$;
+
+alter function thea.may_search(text) owner to thea_owner;
+
+revoke all on function thea.is_encrypted(text), thea.may_search(text) from public;
+
+grant execute on function thea.is_encrypted(text), thea.may_search(text) to thea_app, thea_readonly;
+
 -- One term of a query: the words, up to 16, of what people see as one. Each may have any of its forms, they stand
 -- together in this order, and all of them may be one whole; a phrase must be there as written. For marks, their
 -- order does not matter, since a headline takes seconds to look for it; and the Spanish stem is there with its

@@ -4,7 +4,7 @@
 -- The message with this id; no row when there is none or it was deleted.
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
 from thea.message_history
 where tenant_id = :tenant_id
   and id = :id
@@ -93,7 +93,7 @@ select (
 -- variants: user_id, conversation_id, intent, created_from, created_before, newest_first
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
 from thea.message_history
 where tenant_id = :tenant_id
   -- The page starts after the last row of the one before, or where the time asked for begins.
@@ -132,7 +132,7 @@ with newest as (
   select
     m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
     m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,
-    m.updated_at, m.deleted_at
+    m.updated_at, m.deleted_at, m.sealed
   from thea.message_history m
   where m.tenant_id = :tenant_id
     -- No join, so that the newest are read alone, and in their order.
@@ -150,7 +150,7 @@ with newest as (
 )
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
 from newest
 order by created_at, id;
 
@@ -158,7 +158,7 @@ order by created_at, id;
 -- The message of this session that has the channel's number; no row when there is none or it was deleted.
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
 from thea.message_history
 where tenant_id = :tenant_id
   and conversation_id in (
@@ -199,7 +199,7 @@ parents as (
 )
 insert into thea.message_history (
   tenant_id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at
+  entities_extracted, confidence_score, processing_time_ms, created_at, sealed
 )
 select
   :tenant_id,
@@ -207,33 +207,32 @@ select
   case when (r.conversation_id, r.user_id) in (select id, user_id from parents) then r.conversation_id end,
   r.message_id, r.user_message, r.bot_response, r.intent_detected, r.entities_extracted, r.confidence_score,
   -- Not the time at which the transaction began, because other messages may have arrived since then.
-  r.processing_time_ms, coalesce(r.created_at, moment.at)
+  r.processing_time_ms, coalesce(r.created_at, moment.at), r.sealed
 from rows from (
   jsonb_to_recordset(:rows) as (
     user_id bigint, conversation_id bigint, message_id bigint, user_message text, bot_response text,
     intent_detected text, entities_extracted jsonb, confidence_score double precision,
-    processing_time_ms integer,
-    created_at timestamptz
+    processing_time_ms integer, created_at timestamptz, sealed jsonb
   )
 ) with ordinality as r (
   user_id, conversation_id, message_id, user_message, bot_response, intent_detected, entities_extracted,
-  confidence_score, processing_time_ms, created_at, place
+  confidence_score, processing_time_ms, created_at, sealed, place
 )
 cross join (select clock_timestamp() as at) moment
 order by r.place
 returning
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed;
 
 -- name: add
 -- The new message, at the end of its session, which is made where there is none and opened where it was closed;
 -- or the message that has this `message_id` in it already, with the answer if it had none. No row when the session
 -- is deleted or another user's, or when somebody made it or added this message at the same moment.
--- not null: tenant_id, id, user_id, conversation_id, user_message, created_at, updated_at
+-- not null: tenant_id, id, user_id, conversation_id, created_at, updated_at
 with present as (
   select
     tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-    entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+    entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
   from thea.message_history
   where tenant_id = :tenant_id
     and conversation_id = (
@@ -253,16 +252,20 @@ with present as (
 ),
 answered as (
   update thea.message_history m
-  set bot_response = :bot_response
+  set bot_response = :bot_response,
+    sealed = coalesce(p.sealed, '{}') || (:sealed::jsonb - 'user_message')
   from present p
   where m.tenant_id = :tenant_id
     and m.id = p.id
     and p.bot_response is null
-    and :bot_response::text is not null
+    and (p.sealed ? 'bot_response') is not true
+    and (:bot_response::text is not null or :sealed ? 'bot_response')
+    -- A sealed answer belongs to one row, and is sealed anew for this one where it is another's.
+    and (p.sealed -> 'row' <> :sealed -> 'row') is not true
   returning
     m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
     m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,
-    m.updated_at, m.deleted_at
+    m.updated_at, m.deleted_at, m.sealed
 ),
 owner as (
   select (
@@ -321,12 +324,12 @@ opened as (
 added as (
   insert into thea.message_history (
     tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-    entities_extracted, confidence_score, processing_time_ms, created_at
+    entities_extracted, confidence_score, processing_time_ms, created_at, sealed
   )
   overriding system value
   select
     :tenant_id, next_message.id, c.user_id, c.id, :message_id, :user_message, :bot_response, :intent_detected,
-    :entities_extracted, :confidence_score, :processing_time_ms, c.created_at
+    :entities_extracted, :confidence_score, :processing_time_ms, c.created_at, :sealed
   from next_message, (
     select id, user_id, created_at from place
     union all
@@ -335,7 +338,7 @@ added as (
   on conflict (tenant_id, conversation_id, message_id) where message_id is not null and deleted_at is null do nothing
   returning
     tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-    entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+    entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
 ),
 moved as (
   update thea.conversations c
@@ -349,17 +352,17 @@ moved as (
 )
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
 from added
 union all
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
 from answered
 union all
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
 from present
 where not exists (select from answered);
 
@@ -385,11 +388,12 @@ returning m.id;
 -- The message with the given fields changed; no row when there is none.
 update thea.message_history
 set (
-  message_id, user_message, bot_response, intent_detected, entities_extracted, confidence_score, processing_time_ms
+  message_id, user_message, bot_response, intent_detected, entities_extracted, confidence_score, processing_time_ms,
+  sealed
 ) = (
   select
     n.message_id, n.user_message, n.bot_response, n.intent_detected, n.entities_extracted,
-    n.confidence_score, n.processing_time_ms
+    n.confidence_score, n.processing_time_ms, jsonb_strip_nulls(coalesce(message_history.sealed, '{}') || n.sealed)
   from jsonb_populate_record(message_history, :changes) n
 )
 where tenant_id = :tenant_id
@@ -397,7 +401,7 @@ where tenant_id = :tenant_id
   and deleted_at is null
 returning
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at;
+  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed;
 
 -- name: get_statistics
 -- One row: the totals of all messages, from the sums of those that were counted, what has changed since in these, and
@@ -511,15 +515,17 @@ discard plans;
 -- not null: conversation_id, message_id, is_new
 with given as materialized (
   select
-    r.conversation_id, r.message_id, r.user_message, r.bot_response, r.answer_ids, r.created_at,
-    r.place,
+    r.conversation_id, r.message_id, r.user_message, r.bot_response, r.answer_ids, r.created_at, r.sealed,
+    r.continues, r.place,
     s.id as stored_id, s.bot_response as stored_response, s.answer_ids as stored_ids, s.deleted_at
   from rows from (
     jsonb_to_recordset(:rows) as (
       conversation_id bigint, message_id bigint, user_message text, bot_response text, answer_ids bigint[],
-      created_at timestamptz
+      created_at timestamptz, sealed jsonb, continues boolean
     )
-  ) with ordinality as r (conversation_id, message_id, user_message, bot_response, answer_ids, created_at, place)
+  ) with ordinality as r (
+    conversation_id, message_id, user_message, bot_response, answer_ids, created_at, sealed, continues, place
+  )
   -- Each exchange is looked up by itself, through the key: joined as sets, they might be compared each with each.
   left join lateral (
     select k.id, k.bot_response, k.answer_ids, k.deleted_at
@@ -540,7 +546,7 @@ with given as materialized (
 ),
 written as (
   insert into thea.message_history (
-    tenant_id, user_id, conversation_id, message_id, user_message, bot_response, answer_ids, created_at
+    tenant_id, user_id, conversation_id, message_id, user_message, bot_response, answer_ids, created_at, sealed
   )
   select
     :tenant_id,
@@ -551,13 +557,14 @@ written as (
         and c.id = g.conversation_id
         and c.deleted_at is null
     ),
-    g.conversation_id, g.message_id, g.user_message, g.bot_response, g.answer_ids, g.created_at
+    g.conversation_id, g.message_id, g.user_message, g.bot_response, g.answer_ids, g.created_at, g.sealed
   from given g
   where g.stored_id is null
     or g.deleted_at is null
     -- Answers are only ever appended: another beginning is not the chat's, and is left alone.
     and (
-      g.stored_response is null and g.bot_response is not null
+      g.continues
+      or g.stored_response is null and g.bot_response is not null
       -- What a bot stored itself: from now on it is known which messages these are.
       or g.stored_response = g.bot_response and g.stored_ids is null
       or starts_with(g.bot_response, g.stored_response || chr(10))
@@ -565,12 +572,45 @@ written as (
   order by g.place
   -- No update that joins what is stored: such a join may read all messages of the tenant.
   on conflict (tenant_id, conversation_id, message_id) where message_id is not null and deleted_at is null
-    do update set bot_response = excluded.bot_response, answer_ids = excluded.answer_ids
+    do update set bot_response = excluded.bot_response, answer_ids = excluded.answer_ids,
+      sealed = coalesce(message_history.sealed, '{}') || (excluded.sealed - 'user_message')
   returning conversation_id, message_id
 )
 select w.conversation_id, w.message_id, g.stored_id is null as is_new
 from written w
 join given g on g.conversation_id = w.conversation_id and g.message_id = w.message_id;
+
+-- name: get_answers
+-- The answers of those of these exchanges that are stored, which nobody else changes until the end of the transaction;
+-- empty when none is.
+-- not null: message_id
+with asked as materialized (
+  select conversation_id, message_id
+  from jsonb_to_recordset(:rows) as (conversation_id bigint, message_id bigint)
+)
+select
+  m.conversation_id, m.message_id, m.bot_response, m.answer_ids, m.sealed ->> 'row' as row_key, m.sealed
+from asked r
+-- Each is looked up by itself, as in import_many.
+cross join lateral (
+  select k.conversation_id, k.message_id, k.bot_response, k.answer_ids, k.sealed
+  from thea.message_history k
+  where k.tenant_id = :tenant_id
+    and k.conversation_id = r.conversation_id
+    and k.message_id = r.message_id
+    and k.deleted_at is null
+  for no key update
+) m;
+
+-- name: row_key
+-- What the texts of this message are sealed for, locked until the end of the transaction; null where they are not.
+-- nullable: row_key
+select sealed ->> 'row' as row_key
+from thea.message_history
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+for no key update;
 
 -- name: find_answers
 -- Those of these messages that their chat has as answers, joined or alone, with whomever; also deleted ones.
@@ -667,7 +707,7 @@ where m.tenant_id = :tenant_id
 returning
   m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
   m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,
-  m.updated_at, m.deleted_at;
+  m.updated_at, m.deleted_at, m.sealed;
 
 -- name: purge
 -- The id of the message, which is gone for good; no row when there was none.

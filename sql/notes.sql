@@ -4,7 +4,7 @@
 -- The note with this id; no row when there is none or it was deleted.
 select
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at
+  extra_data, created_at, updated_at, deleted_at, sealed
 from thea.notes
 where tenant_id = :tenant_id
   and id = :id
@@ -40,7 +40,7 @@ where tenant_id = :tenant_id
 -- variants: user_id, category, created_from, created_before, newest_first
 select
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at
+  extra_data, created_at, updated_at, deleted_at, sealed
 from thea.notes
 where tenant_id = :tenant_id
   -- The page starts after the last row of the one before, or where the time asked for begins.
@@ -82,16 +82,17 @@ limit :limit;
 select
   n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
   n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at,
-  f.rank, f.snippet
+  f.rank, f.snippet, n.sealed
 from thea.search_notes(:tenant_id, :user_id, :groups, :limit) f
 join thea.notes n on n.tenant_id = :tenant_id and n.id = f.id
+where thea.may_search(:tenant_id)
 order by f.rank desc, n.created_at desc, n.id desc;
 
 -- name: get_by_tags
 -- The user's notes with any of the tags, or with all of them, the newest first; empty when there are none.
 select
   n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
-  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at, n.sealed
 from thea.tagged_notes(:tenant_id, :user_id, :tags, :match_all) f
 join thea.notes n on n.tenant_id = :tenant_id and n.id = f.id
 order by n.created_at desc, n.id desc;
@@ -100,7 +101,7 @@ order by n.created_at desc, n.id desc;
 -- The user's notes of this category, the newest first; empty when there are none.
 select
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at
+  extra_data, created_at, updated_at, deleted_at, sealed
 from thea.notes
 where tenant_id = :tenant_id
   and user_id = :user_id
@@ -132,30 +133,40 @@ with parents as (
 )
 insert into thea.notes (
   tenant_id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data,
-  next_reminder_at
+  next_reminder_at, sealed
 )
 select
   :tenant_id, case when r.user_id in (select id from parents) then r.user_id end, r.title, r.content, r.category,
   coalesce(r.priority, 0), coalesce(r.tags, '{}'), coalesce(r.is_pinned, false), r.reminder_datetime, r.extra_data,
-  r.reminder_datetime
+  r.reminder_datetime, r.sealed
 from rows from (
   jsonb_to_recordset(:rows) as (
     user_id bigint, title text, content text, category text, priority integer, tags text[], is_pinned boolean,
-    reminder_datetime timestamptz, extra_data jsonb
+    reminder_datetime timestamptz, extra_data jsonb, sealed jsonb
   )
 ) with ordinality as r (
-  user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, place
+  user_id, title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, sealed, place
 )
 order by r.place
 returning
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at;
+  extra_data, created_at, updated_at, deleted_at, sealed;
+
+-- name: row_key
+-- What the texts of this note are sealed for, locked until the end of the transaction; null where they are not.
+-- nullable: row_key
+select sealed ->> 'row' as row_key
+from thea.notes
+where tenant_id = :tenant_id
+  and id = :id
+  and deleted_at is null
+for no key update;
 
 -- name: update
 -- The note with the given fields changed; no row when there is none.
 update thea.notes
 set (
-  title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, next_reminder_at
+  title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, next_reminder_at, sealed
 ) = (
   select
     n.title, n.content, n.category, n.priority, n.tags, n.is_pinned, n.reminder_datetime, n.extra_data,
@@ -163,7 +174,8 @@ set (
     case
       when n.reminder_datetime is distinct from notes.reminder_datetime then n.reminder_datetime
       else notes.next_reminder_at
-    end
+    end,
+    jsonb_strip_nulls(coalesce(notes.sealed, '{}') || n.sealed)
   from jsonb_populate_record(notes, :changes) n
 )
 where tenant_id = :tenant_id
@@ -171,7 +183,7 @@ where tenant_id = :tenant_id
   and deleted_at is null
 returning
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at;
+  extra_data, created_at, updated_at, deleted_at, sealed;
 
 -- name: add_tags
 -- The note with the tags that it did not have put after its own; no row when there is none.
@@ -187,7 +199,7 @@ where n.tenant_id = :tenant_id
   and n.deleted_at is null
 returning
   n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
-  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at;
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at, n.sealed;
 
 -- name: remove_tags
 -- The note without the tags; no row when there is none.
@@ -203,7 +215,7 @@ where n.tenant_id = :tenant_id
   and n.deleted_at is null
 returning
   n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
-  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at;
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at, n.sealed;
 
 -- name: toggle_pin
 -- The note, pinned where it was not, and the other way round; no row when there is none.
@@ -214,7 +226,7 @@ where tenant_id = :tenant_id
   and deleted_at is null
 returning
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,
-  extra_data, created_at, updated_at, deleted_at;
+  extra_data, created_at, updated_at, deleted_at, sealed;
 
 -- name: claim_due_reminders
 -- The notes whose reminder is due, each for this worker alone, in any order; empty when there are none that another
@@ -237,7 +249,7 @@ where n.tenant_id = :tenant_id
   ))
 returning
   n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
-  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at;
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at, n.sealed;
 
 -- name: delete
 -- The id of the note, which is hidden; no row when there was none.
@@ -267,7 +279,7 @@ where n.tenant_id = :tenant_id
   and n.id = r.id
 returning
   n.tenant_id, n.id, n.user_id, n.title, n.content, n.category, n.priority, n.tags, n.is_pinned,
-  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at;
+  n.reminder_datetime, n.extra_data, n.created_at, n.updated_at, n.deleted_at, n.sealed;
 
 -- name: purge
 -- The id of the note, which is gone for good; no row when there was none.

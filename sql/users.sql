@@ -187,7 +187,7 @@ select 'notes', to_jsonb(r)
 from (
   select
     tenant_id, id, user_id, title, content, category, priority, tags, is_pinned,
-    reminder_datetime, extra_data, created_at, updated_at, deleted_at
+    reminder_datetime, extra_data, created_at, updated_at, deleted_at, sealed
   from thea.notes
   where tenant_id = :tenant_id
     and user_id = :id
@@ -214,7 +214,7 @@ from (
   select
     tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response,
     intent_detected, entities_extracted, confidence_score, processing_time_ms, created_at,
-    updated_at, deleted_at
+    updated_at, deleted_at, sealed
   from thea.message_history
   where tenant_id = :tenant_id
     and user_id = :id

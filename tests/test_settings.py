@@ -34,6 +34,7 @@ def test_defaults_are_the_documented_ones() -> None:
         "tenant_scope": "session",
         "tenants": "any",
         "extensions": None,
+        "encryption_keys": None,
         "echo": False,
         "ssl_mode": "prefer",
         "ssl_ca": None,

@@ -14,6 +14,7 @@ __all__ = [
     "ConflictError",
     "DuplicateError",
     "EmbeddedServerError",
+    "EncryptionKeyError",
     "ErasureRefusedError",
     "ExportFileError",
     "ExtensionError",
@@ -31,6 +32,8 @@ __all__ = [
     "QueryMismatchError",
     "QueryTimeoutError",
     "QuotaExceededError",
+    "SealedTextError",
+    "SearchUnavailableError",
     "SettingsError",
     "StoreError",
     "StoreUnavailableError",
@@ -139,6 +142,18 @@ class ConflictError(StoreError):
 
 class ErasureRefusedError(StoreError):
     """Rows of other people would go with a person's; nothing was removed."""
+
+
+class EncryptionKeyError(StoreError):
+    """A tenant's texts are encrypted, and the key for them is missing or a wrong one; nothing was written."""
+
+
+class SealedTextError(StoreError):
+    """A sealed text does not open: it was altered, or moved there from another row, column, table or tenant."""
+
+
+class SearchUnavailableError(StoreError):
+    """The tenant's notes are encrypted, so nobody can search their words."""
 
 
 class PoolTimeoutError(StoreError):

@@ -14,7 +14,7 @@ from thea_store.errors import SettingsError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.postgres.url_options import conflict
 
-__all__ = ["EMBEDDED", "Settings", "extensions_setting"]
+__all__ = ["EMBEDDED", "Settings", "extensions_setting", "key_provider_setting"]
 
 EMBEDDED = "embedded:"
 
@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """Which tenants may work: `any` that is not suspended, or only those that the directory has."""
     extensions: str | None = None
     """Extensions to open with, as `package.module:NAME`, separated by commas."""
+    encryption_keys: str | None = None
+    """What holds the keys of encrypted tenants: `file:/directory`, `environment`, or `package.module:NAME`."""
     echo: bool = False
     """Log each query by name with its time."""
     ssl_mode: SslMode = "prefer"
@@ -150,6 +152,19 @@ class _Extensions(BaseSettings):
 def extensions_setting() -> str:
     """`DATABASE_EXTENSIONS` of the environment or `.env`; empty where it is not set."""
     return _Extensions().extensions or ""
+
+
+class _Keys(BaseSettings):
+    """The setting that counts where only keys are worked on."""
+
+    model_config = Settings.model_config
+
+    encryption_keys: str | None = None
+
+
+def key_provider_setting() -> str | None:
+    """`DATABASE_ENCRYPTION_KEYS` of the environment or `.env`; `None` where it is not set."""
+    return _Keys().encryption_keys
 
 
 def _settings_error(error: ValidationError) -> SettingsError:

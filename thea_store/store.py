@@ -18,7 +18,7 @@ from thea_store.assistant.messages import Messages
 from thea_store.assistant.notes import Notes
 from thea_store.assistant.users import Users
 from thea_store.assistant.work import AssistantWork
-from thea_store.database import Database, Executor, Isolation, Transaction, repeat
+from thea_store.database import Database, Executor, Isolation, Transaction, keys, repeat
 from thea_store.errors import (
     InvalidArgumentError,
     QueryMismatchError,
@@ -50,7 +50,7 @@ T = TypeVar("T")
 REFUSED_ON_CITUS = frozenset({"events.upsert_external"})
 """The queries that a Citus cluster refuses: docs/citus.md says what to do instead."""
 
-SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL, people.SQL, limits.SQL)
+SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL, people.SQL, limits.SQL, keys.SQL)
 """The library's own queries of tenants' rows."""
 
 GROUP_FILES: Mapping[str, Sequence[SqlFile]] = {

@@ -21,7 +21,7 @@ import pytest
 import pytest_asyncio
 from psycopg import Connection, errors
 
-from tests.support.twins import LOGS, Twin, certify, count_messages, make_twin, snapshot
+from tests.support.twins import KEYS, LOGS, Twin, certify, count_messages, make_twin, snapshot
 from thea_store import Settings, Store
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
@@ -58,8 +58,8 @@ class Scene:
 
     @property
     def written(self) -> list[str]:
-        """The tables that the application writes itself: all but the logs."""
-        return [table for table in self.counts if table not in LOGS]
+        """The tables that the application writes itself: all but the logs and the keys."""
+        return [table for table in self.counts if table not in (*LOGS, KEYS)]
 
     def ask(self, statement: str, *values: Any, **named: Any) -> list[Any]:
         """What is really there."""

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.isolation.attacks import Scene, scene_fixture, untouched_fixture  # noqa: F401 - fixtures
-from tests.support.twins import LOGS
+from tests.support.twins import KEYS, LOGS
 from thea_store.postgres.url import DatabaseUrl
 
 OF_TENANT = "(tenant_id = thea.tenant())"
@@ -73,6 +73,7 @@ RIGHTS = {
     ("*", "thea_privacy"): {"SELECT"},
     ("thea.audit_log", "thea_app"): {"SELECT"},
     ("thea.compliance_log", "thea_app"): {"SELECT"},
+    (KEYS, "thea_app"): {"SELECT"},
     ("thea.compliance_log", "thea_maintenance"): set[str](),
     ("thea.compliance_log", "thea_mover"): set[str](),
     ("thea.compliance_log", "thea_loader"): set[str](),
@@ -174,6 +175,10 @@ DEFINERS = {
     "unpause_tenant": ("thea_loader", "the same"),
     "end_begin": ("thea_loader", "a tenant that ends takes its entries along"),
     "end_rows": ("thea_loader", "the same"),
+    "add_key": ("thea_loader", "a service may have no way to another key than its operator's"),
+    "seal_rows": ("thea_loader", "what is sealed later has no entry in the log, which would hold the plain text"),
+    "redact_texts": ("thea_redactor", "nobody else may take back what the log says"),
+    "install_encryption": ("thea_owner", "the first key of a tenant has plain texts of encrypted tenants refused"),
     "advance_ids": ("thea_owner", "sequences are the owner's"),
     "reserve_ids": ("thea_owner", "the same"),
     "tenant_keeps": ("thea_owner", "a service may know for how long its tenant's rows are kept, and no other's"),
@@ -268,6 +273,14 @@ EXECUTED = {
     "import_rows": {"thea_mover"},
     "end_begin": {"thea_mover"},
     "end_rows": {"thea_mover"},
+    # An operator encrypts a tenant.
+    "add_key": {"thea_mover"},
+    "seal_rows": {"thea_mover"},
+    "redact_texts": {"thea_mover"},
+    "sealed_columns": {"thea_mover", "thea_loader", "thea_redactor"},
+    # It sees the keys that who asks may see.
+    "is_encrypted": {"thea_app", "thea_readonly", "thea_loader"},
+    "may_search": {"thea_app", "thea_readonly"},
     # What belongs to a person is read with the rights of who asks; the others tell what the catalogs tell everybody.
     "parents": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor", "thea_maintenance"},
     "short_name": {"thea_app", "thea_readonly", "thea_privacy", *INNER, "thea_maintenance"}
@@ -293,6 +306,7 @@ EXECUTED = {
 # A function's body, when it was looked at last: what it does for one tenant it does with rights or rows of all.
 READ_AGAIN = "read it with an attacker's eyes, and then write down its digest"
 BODIES = {
+    "add_key": "ea148b00ff0c",
     "admitted_tenant": "b984198fcd21",
     "advance_ids": "bf449d9f4335",
     "audit": "c54ad9a6dfa0",
@@ -317,6 +331,7 @@ BODIES = {
     "import_rows": "ffb34164378f",
     "index_note": "b261674bee2d",
     "install_directory": "a0ddfaa4da73",
+    "install_encryption": "75904d993ac5",
     "keep_dates": "5bf060dc902f",
     "keep_limits": "d9d78a1d2075",
     "kept_of": "a4fcb7193ca5",
@@ -328,11 +343,12 @@ BODIES = {
     "log_export": "e089a1fceaef",
     "log_read": "3cc8fff21bcb",
     "marked": "6b52b8f5b6d6",
+    "may_search": "103550446c56",
     "may_work": "e9b4cad91a41",
     "meter": "5ef3f325a1d4",
     "normal": "c85aaffd1122",
     "note_query": "b6e96f448898",
-    "note_vector": "d2d474a96d8c",
+    "note_vector": "b853b04db75e",
     "note_work": "ac957c69df5e",
     "offer_work": "f73fe3ccd1f0",
     "pause_tenant": "75516668f0fb",
@@ -345,10 +361,13 @@ BODIES = {
     "record_directory": "8a8dcce43000",
     "record_policy": "000a9b487119",
     "record_whole": "6003e66d7b72",
+    "redact_texts": "ec47296b2cba",
+    "refuse_plain_text": "4d491649cd4f",
     "remove_rows": "d85eafd98336",
     "require_import": "87603b4ea678",
     "require_own": "1f623d5ab672",
     "reserve_ids": "95a67105b9df",
+    "seal_rows": "4858bc8abdbd",
     "search_notes": "6a867878f166",
     "spoken": "31b474cd41e8",
     "sums_kept_of": "277e51086805",
@@ -379,7 +398,8 @@ _OF_EVENTS = (
     " recurrence_rule, all_day, skipped, external_id, extra_data, deleted_at, deleted_with"
 )
 _OF_NOTES = (
-    " OF title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, deleted_at, deleted_with"
+    " OF title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, sealed, deleted_at,"
+    " deleted_with"
 )
 _HIDE = (
     "hide_{0}_{1} AFTER UPDATE OF deleted_at ON thea.{2} FOR EACH ROW WHEN"
@@ -398,15 +418,23 @@ TRIGGERS = {
                 *("reminded_until", "reminded", "reminded_at", "next_reminder_at"),
             ],
             "notes": ["next_reminder_at", "search_vector"],
+            "encryption_keys": ["wrapped"],
         }.items()
     ),
-    *(_TOUCH.format("", table) for table in ("users", "conversations", "message_history", "tenants")),
+    *(
+        _TOUCH.format("", table)
+        for table in ("users", "conversations", "message_history", "tenants", "encryption_keys")
+    ),
     _TOUCH.format(_OF_EVENTS, "events"),
     _TOUCH.format(_OF_NOTES, "notes"),
     *(_HIDE.format(table, "user_id", "users", "") for table in ("conversations", "events", "notes")),
     _HIDE.format("message_history", "user_id", "users", ", 'thea.conversations', 'conversation_id'"),
     _HIDE.format("message_history", "conversation_id", "conversations", ", 'thea.users', 'user_id'"),
     ("install_directory AFTER INSERT ON thea.tenants FOR EACH STATEMENT EXECUTE FUNCTION thea.install_directory()"),
+    (
+        "install_encryption AFTER INSERT ON thea.encryption_keys FOR EACH STATEMENT"
+        " EXECUTE FUNCTION thea.install_encryption()"
+    ),
     ("keep_limits AFTER INSERT OR UPDATE OF limits ON thea.tenants FOR EACH ROW EXECUTE FUNCTION thea.keep_limits()"),
     (
         "append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON thea.audit_log FOR EACH STATEMENT"
@@ -522,7 +550,7 @@ def test_every_other_policy_is_for_a_role_that_needs_it(scene: Scene) -> None:
     needed = {key for key in OTHER_POLICIES if key[0] != "*"} | {
         (table, command, role)
         for _, command, role in (key for key in OTHER_POLICIES if key[0] == "*")
-        for table in scene.written
+        for table in (*scene.written, KEYS)
     }
 
     assert set(found) == needed
@@ -796,6 +824,7 @@ def test_every_table_that_is_written_is_watched(scene: Scene) -> None:
         " and tgfoid::regproc::text in ('thea.audit', 'thea.audit_is_append_only')"
     )
     # After each row of insert, update and delete; before a statement of update, delete and truncate.
-    needed = {(table, "thea.audit", 1 + 4 + 8 + 16, "O", table.removeprefix("thea.")) for table in scene.written}
+    written = (*scene.written, KEYS)
+    needed = {(table, "thea.audit", 1 + 4 + 8 + 16, "O", table.removeprefix("thea.")) for table in written}
 
     assert set(triggers) == needed | {("thea.audit_log", "thea.audit_is_append_only", 2 + 8 + 16 + 32, "O", "")}

@@ -203,7 +203,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
     callable_by = {
         # Policies ask for the tenant; the searches check it themselves.
         "thea_readonly": {"tenant", "admitted_tenant", "unchecked_tenant", "search_notes", "tagged_notes"}
-        | {"limits_of_calls", "log_read", "log_export"}
+        | {"limits_of_calls", "log_read", "log_export", "is_encrypted", "may_search"}
         | OF_PEOPLE,
         # The triggers that make a note's words and keep the dates of events run as who writes the note or the user.
         "thea_app": {
@@ -233,6 +233,8 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "limits_of_calls",
             "log_read",
             "log_export",
+            "is_encrypted",
+            "may_search",
             "tenant_keeps",
             "parents_exist",
         }

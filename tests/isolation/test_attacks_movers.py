@@ -31,6 +31,9 @@ WRITES = (
     "select thea.remove_rows('{t}', '{a}', 'thea.users', '{{1,2,3}}')",
     "select thea.pause_tenant('{t}')",
     "select thea.unpause_tenant('{t}', false)",
+    "select thea.add_key('{t}', 9, 'x')",
+    "select thea.seal_rows('{t}', 'thea.notes', '[]')",
+    "select thea.redact_texts('{t}', 'thea.notes', 0, 10)",
     "select thea.end_begin('{t}', '{{}}')",
     "select thea.end_rows('{t}', 'thea.users', 10)",
 )

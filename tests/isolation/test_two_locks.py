@@ -129,12 +129,15 @@ def test_whatever_it_names_has_a_condition_of_its_own(catalog: Catalog, query: Q
 # They look at what they are given and do nothing else: no setting, no lock, no message, no file, no other statement.
 HARMLESS = {
     "array_agg", "avg", "cardinality", "chr", "clock_timestamp", "count", "date_trunc", "jsonb_build_object",
-    "jsonb_object_agg", "jsonb_populate_record", "jsonb_to_record", "jsonb_to_recordset", "lower",
+    "jsonb_object_agg", "jsonb_populate_record", "jsonb_strip_nulls", "jsonb_to_record", "jsonb_to_recordset", "lower",
     "make_interval", "max", "min", "now", "percentile_cont", "pg_catalog.timezone",
     "starts_with", "strpos", "sum", "to_jsonb", "unnest",
 }  # fmt: skip
-# Draws an id; what finds notes, each with a proof of its own; what reads the session's own tenant's policy or limits.
-WITH_EFFECT = {"nextval", "thea.limits_of_calls", "thea.search_notes", "thea.tagged_notes", "thea.tenant_keeps"}
+# Draws an id; what finds notes, each with a proof of its own; what reads the session's own tenant's policy, limits or
+# keys, the last with the rights of who asks.
+WITH_EFFECT = {"nextval", "thea.limits_of_calls", "thea.search_notes", "thea.tagged_notes", "thea.tenant_keeps"} | {
+    "thea.may_search"
+}
 # They tell what belongs to a person, with the rights of who asks.
 OF_PEOPLE = {"thea.other_user_ids", "thea.person_row_ids", "thea.person_rows", "thea.person_tables"}
 

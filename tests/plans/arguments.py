@@ -148,6 +148,8 @@ _PLAIN: dict[str, Any] = {
     "bot_response": "Hecho.",
     "conversations.changes": {"current_state": "done"},
     "events.changes": {"title": "Reunión"},
+    # A tenant that is not encrypted.
+    "messages.add.sealed": None,
     "messages.changes": {"bot_response": "Hecho."},
     "notes.changes": {"title": "Lista"},
     "users.changes": {"timezone": "Europe/Lisbon"},
@@ -262,6 +264,9 @@ def _rows(place: Place) -> Values:
                 "created_at": NOW,
             }
             for n, *_ in new
+        ],
+        "messages.get_answers.rows": [
+            {"conversation_id": place.many[n % 2 and -1][2], "message_id": 26 + 50 * n} for n, *_ in new
         ],
         "messages.find_answers.rows": [{"session": chat, "message_id": 27 + 50 * n} for n, *_ in new],
         "messages.take_back_answers.rows": [

@@ -208,6 +208,14 @@ select
 from generate_series(1, {_CERTIFICATES}) n
 """
 
+# Past the trigger that would have plain texts refused from then on.
+_KEYS_SQL = """
+insert into thea.encryption_keys (tenant_id, version, wrapped)
+select t.tenant, v.version, sha256(convert_to(t.tenant, 'UTF8'))
+from (select 'big' union all select 'small-' || n from generate_series(0, 999) n) t (tenant)
+cross join generate_series(1, 3) v (version)
+"""
+
 
 # As a worker leaves them, of every tenant.
 _SUMS_SQL = """
@@ -251,6 +259,7 @@ def build(superuser_url: str) -> None:
             _CERTIFICATES_SQL,
             _SUMS_SQL,
             _FOLDS_SQL,
+            _KEYS_SQL,
             *index,
         ):
             connection.execute(script.encode())

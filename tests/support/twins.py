@@ -18,7 +18,18 @@ from psycopg import sql
 from thea_store import Event, Store, User
 from thea_store.assistant.messages import NewTurn
 
-__all__ = ["ACTOR", "LOGS", "LONG_AGO", "Twin", "certify", "count_messages", "make_twin", "snapshot", "tenant_tables"]
+__all__ = [
+    "ACTOR",
+    "KEYS",
+    "LOGS",
+    "LONG_AGO",
+    "Twin",
+    "certify",
+    "count_messages",
+    "make_twin",
+    "snapshot",
+    "tenant_tables",
+]
 
 LONG_AGO = datetime(2020, 5, 4, 9, 0, tzinfo=UTC)
 """When the twins' events and messages begin."""
@@ -29,6 +40,10 @@ ACTOR = "operadora"
 
 LOGS = ("thea.audit_log", "thea.compliance_log", "thea.message_counts", "thea.message_folds")
 """The tables that nobody writes but the database itself."""
+
+
+KEYS = "thea.encryption_keys"
+"""The table that operators write, and services read."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +89,18 @@ async def make_twin(store: Store, tenant: str) -> Twin:
 
 
 def certify(superuser_url: str, tenant: str) -> None:
-    """Two certificates that somebody was erased, as no service's login can write them."""
+    """Two certificates that somebody was erased, and two keys, as no service's login can write them.
+
+    The keys come past the trigger that would have plain texts refused from then on: a twin writes them.
+    """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(
+            "insert into thea.encryption_keys (tenant_id, version, wrapped)"
+            " select %s, n, sha256(convert_to(n::text, 'UTF8')) from generate_series(1, 2) n",
+            [tenant],
+        )
+        connection.execute("reset session_replication_role")
         connection.execute(
             "insert into thea.compliance_log (tenant_id, action, subject_id, reason, details)"
             " select tenant_id, 'erase user', subject_id, 'carta',"

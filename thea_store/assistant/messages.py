@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Required, get_type_hints
+from typing import Annotated, Any, Required, cast, get_type_hints
 
 from pydantic import Field
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.assistant.conversations import begin_anew, session_is_taken
 from thea_store.database import Executor
+from thea_store.encryption import SealedIn
+from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import (
     Confidence,
     Count,
     Id,
     JsonContainer,
+    JsonObject,
     Key,
     Limit,
     LongText,
@@ -24,8 +27,8 @@ from thea_store.queries.arguments import (
     check,
 )
 from thea_store.queries.binding import bind
-from thea_store.queries.file import SqlFile
-from thea_store.repositories.base import Page, Record, Repository, Stored, common, listed
+from thea_store.queries.file import Query, SqlFile
+from thea_store.repositories.base import Page, Record, Repository, RowKey, Stored, common, listed
 
 __all__ = [
     "ImportedAnswer",
@@ -42,14 +45,17 @@ __all__ = [
 ]
 
 
+_Secret = SealedIn("thea.message_history")
+
+
 class Message(Stored, frozen=True):
     """One exchange: what the user wrote and what the assistant answered."""
 
     user_id: int
     conversation_id: int
     message_id: int | None
-    user_message: str
-    bot_response: str | None
+    user_message: Annotated[str, _Secret]
+    bot_response: Annotated[str | None, _Secret]
     intent_detected: str | None
     entities_extracted: dict[str, Any] | list[Any] | None
     confidence_score: float | None
@@ -94,7 +100,7 @@ class ImportedTurn(Record, frozen=True):
 class MessageDetails(TypedDict, total=False):
     """What a message may have besides what the user wrote."""
 
-    bot_response: LongText | None
+    bot_response: Annotated[LongText | None, _Secret]
     message_id: Id | None
     intent_detected: Key | None
     entities_extracted: JsonContainer | None
@@ -105,7 +111,7 @@ class MessageDetails(TypedDict, total=False):
 class MessageChanges(MessageDetails, total=False):
     """What `update` may change."""
 
-    user_message: LongText
+    user_message: Annotated[LongText, _Secret]
 
 
 class MessageFilters(TypedDict, total=False):
@@ -127,7 +133,7 @@ class MessageFilters(TypedDict, total=False):
 class _NewMessage(MessageDetails, total=False):
     user_id: Required[Id]
     conversation_id: Required[Id]
-    user_message: Required[LongText]
+    user_message: Required[Annotated[LongText, _Secret]]
     created_at: Moment | None
 
 
@@ -136,11 +142,42 @@ class NewTurn(TypedDict):
 
     conversation_id: Id
     message_id: Id
-    user_message: LongText
-    bot_response: LongText | None
+    user_message: Annotated[LongText, _Secret]
+    bot_response: Annotated[LongText | None, _Secret]
     answer_ids: list[Id] | None
     """The numbers of the messages that are joined in the answer; its own where it is an answer alone."""
     created_at: Moment
+
+
+class _PlacedTurn(NewTurn, total=False):
+    """An exchange of an encrypted tenant that is to be written."""
+
+    row_key: str | None
+    """What the stored exchange is sealed for."""
+    continues: bool
+    """Its answer takes the place of the stored one."""
+
+
+class _Exchange(TypedDict):
+    conversation_id: Id
+    message_id: Id
+
+
+class _StoredExchange(Record, frozen=True):
+    """The answer that an exchange has already."""
+
+    conversation_id: int
+    message_id: int
+    bot_response: Annotated[str | None, _Secret]
+    answer_ids: list[int] | None
+    row_key: str | None
+
+    def is_continued_by(self, turn: NewTurn) -> bool:
+        """Whether this turn has the answer that it lacks, more of it, or the numbers of its messages."""
+        answer = turn["bot_response"]
+        if self.bot_response is None or answer is None:
+            return self.bot_response is None and answer is not None
+        return (self.bot_response == answer and self.answer_ids is None) or answer.startswith(f"{self.bot_response}\n")
 
 
 class ImportedAnswer(TypedDict):
@@ -183,7 +220,16 @@ COMMON = common(
 GET_CONTEXT_WINDOW = SQL.query("get_context_window", Message, session_id=Key, limit=Limit)
 GET_BY_MESSAGE_ID = SQL.query("get_by_message_id", Message, session_id=Key, message_id=Id)
 _DETAILS = get_type_hints(MessageDetails, include_extras=True)
-ADD = SQL.query("add", Message, user_id=Id, session_id=Key, user_message=LongText, **_DETAILS)
+ADD = SQL.query(
+    "add",
+    Message,
+    user_id=Id,
+    session_id=Key,
+    user_message=Annotated[LongText, _Secret],
+    sealed=JsonObject | None,
+    **_DETAILS,
+)
+KEY_OF_ROW = cast("Query[RowKey]", COMMON.row_key)
 PRUNE = SQL.query("prune", int, conversation_id=Id, created_at=Moment, id=Id, keep=_Keep)
 COUNT_BY_DAY = SQL.query(
     "count_by_day", int, intent=Key | None, created_from=Moment | None, created_before=Moment | None
@@ -195,7 +241,8 @@ ANALYZE_PERFORMANCE = SQL.query(
 )
 PLAN_FOR_SIZES = SQL.query("plan_for_sizes", None)
 DELETE_OLD = SQL.query("delete_old", int, older_than=Moment, batch_size=int)
-IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[NewTurn])
+IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[_PlacedTurn])
+GET_ANSWERS = SQL.query("get_answers", _StoredExchange, rows=list[_Exchange])
 FIND_ANSWERS = SQL.query("find_answers", StoredAnswer, rows=list[ImportedAnswer])
 TAKE_BACK_ANSWERS = SQL.query("take_back_answers", int, rows=list[PlacedAnswer])
 
@@ -381,7 +428,26 @@ class Messages(Repository[Message]):
         one replaces it; what was deleted, or has another answer, stays as it is. The conversations must
         be locked (`Conversations.lock_sessions`), or two imports at once could both add an exchange.
         """
-        return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=listed(rows))
+        turns = listed(rows)
+        if await self._db.keys_of(tenant_id) is not None:
+            turns = await self._those_to_write(tenant_id, turns)
+        return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=turns)
+
+    async def _those_to_write(self, tenant_id: str, turns: Sequence[NewTurn]) -> list[_PlacedTurn]:
+        """The turns that are new, or continue stored ones: the server cannot compare answers that are sealed."""
+        asked = [{"conversation_id": turn["conversation_id"], "message_id": turn["message_id"]} for turn in turns]
+        stored = {
+            (each.conversation_id, each.message_id): each
+            for each in await self._db.fetch_all(GET_ANSWERS, tenant_id, rows=asked)
+        }
+        placed: list[_PlacedTurn] = []
+        for turn in turns:
+            there = stored.get((turn["conversation_id"], turn["message_id"]))
+            if there is None:
+                placed.append(_PlacedTurn(**turn, row_key=None, continues=False))
+            elif there.is_continued_by(turn):
+                placed.append(_PlacedTurn(**turn, row_key=there.row_key, continues=True))
+        return placed
 
     async def find_answers(self, tenant_id: str, rows: Iterable[ImportedAnswer]) -> list[StoredAnswer]:
         """Those of these messages that their chat has as answers, joined to a message or alone; empty when none is."""
@@ -401,12 +467,16 @@ class Messages(Repository[Message]):
 
 
 def _row(user_message: str, details: MessageDetails) -> dict[str, object]:
-    return dict.fromkeys(_DETAILS) | {"user_message": user_message} | details
+    for name in details.keys() - _DETAILS.keys():
+        raise InvalidArgumentError(name, "is no argument of this call")
+    return dict.fromkeys([*_DETAILS, "sealed"]) | {"user_message": user_message} | details
 
 
 async def _add(db: Executor, tenant_id: str, user_id: int, session_id: str, row: Mapping[str, object]) -> Message:
     session = {"user_id": user_id, "session_id": session_id}
     if added := await db.fetch_optional(ADD, tenant_id, **session, **row):
+        if added.bot_response is None and row["bot_response"] is not None:
+            return await _answer(db, tenant_id, added.id, {**session, **row})
         return added
 
     async def add_again(db: Executor) -> Message:
@@ -417,3 +487,13 @@ async def _add(db: Executor, tenant_id: str, user_id: int, session_id: str, row:
         raise session_is_taken()
 
     return await db.atomic(tenant_id, add_again)
+
+
+async def _answer(db: Executor, tenant_id: str, message_id: int, row: Mapping[str, object]) -> Message:
+    """The message that was there without an answer, with the answer sealed for its row."""
+
+    async def with_its_key(db: Executor) -> Message:
+        there = await db.fetch_one(KEY_OF_ROW, tenant_id, id=message_id)
+        return await db.fetch_one(ADD, tenant_id, row_key=there.row_key, **row)
+
+    return await db.atomic(tenant_id, with_its_key)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.assistant.note_search import Term, parse
+from thea_store.encryption import SealedIn
 from thea_store.queries.arguments import Id, JsonObject, Key, Limit, LongText, Moment, Name, check
 from thea_store.queries.file import SqlFile
 from thea_store.repositories.base import Page, Record, Repository, Stored, common
@@ -27,12 +28,15 @@ MARK_END = "\ue001"
 """What stands behind each word that matches in a snippet."""
 
 
+_Secret = SealedIn("thea.notes")
+
+
 class Note(Stored, frozen=True):
     """What a user wants to remember. The tags are in the order in which they were given."""
 
     user_id: int
-    title: str | None
-    content: str
+    title: Annotated[str | None, _Secret]
+    content: Annotated[str, _Secret]
     category: str | None
     priority: int
     tags: list[str]
@@ -75,8 +79,8 @@ _Priority = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 class NoteChanges(TypedDict, total=False):
     """What `update` may change."""
 
-    title: Name | None
-    content: LongText
+    title: Annotated[Name | None, _Secret]
+    content: Annotated[LongText, _Secret]
     category: Key | None
     priority: _Priority
     tags: _Tags
@@ -102,8 +106,8 @@ class NoteFilters(TypedDict, total=False):
 
 class _NewNote(TypedDict, total=False):
     user_id: Required[Id]
-    content: Required[LongText]
-    title: Name | None
+    content: Required[Annotated[LongText, _Secret]]
+    title: Annotated[Name | None, _Secret]
     category: Key | None
     priority: _Priority
     tags: _Tags

@@ -120,6 +120,10 @@ GET_PREFERENCES = SQL.query("get_preferences", dict[str, Any], id=Id)
 MERGE_PREFERENCES = SQL.query("merge_preferences", dict[str, Any], id=Id, patch=JsonObject, removed=list[str])
 
 
+# Whose texts may be sealed, by the table.
+_SEALED = {"thea.notes": "notes", "thea.message_history": "messages"}
+
+
 class Users(Repository[User]):
     """The users of a tenant."""
 
@@ -227,6 +231,8 @@ class Users(Repository[User]):
             conversations=conversations,
             messages=messages,
         )
+        for table, kind in _SEALED.items():
+            await self._db.open_documents(tenant_id, table, [each.document for each in pieces if each.kind == kind])
         return _overview(pieces)
 
     async def get_preferences(self, tenant_id: str, user_id: int) -> dict[str, Any]:

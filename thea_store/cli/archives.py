@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from thea_store.tenancy.archive import Progress
     from thea_store.tenancy.archive.loading import Tally
 
-__all__ = ["end_tenant", "export_tenant", "import_tenant", "move_tenant", "restore"]
+__all__ = [
+    "MOVERS",
+    "Tenant",
+    "end_tenant",
+    "export_tenant",
+    "import_tenant",
+    "move_tenant",
+    "print_counts",
+    "restore",
+    "run",
+]
 
 T = TypeVar("T")
 
@@ -31,7 +41,7 @@ restore = typer.Typer(
     help="Bring back what a backup has, and check a database that was restored.", no_args_is_help=True
 )
 
-_MOVERS = "thea_mover"
+MOVERS = "thea_mover"
 
 Tenant = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's id.")]
 
@@ -49,11 +59,11 @@ def export_tenant(
     from thea_store.tenancy import archive  # noqa: PLC0415
 
     path = file or _default(tenant)
-    found = _run(lambda settings, tell: archive.export_tenant(settings.address(), tenant, path, on_progress=tell))
+    found = run(lambda settings, tell: archive.export_tenant(settings.address(), tenant, path, on_progress=tell))
     if as_json:
         print_json({"tenant": tenant, "file": str(path), **found.manifest.as_json()})
     else:
-        _print_counts(found.manifest.rows, "rows")
+        print_counts(found.manifest.rows, "rows")
         typer.echo(f"written to {path}")
 
 
@@ -75,11 +85,11 @@ def import_tenant(
     from thea_store.cli.output import print_json  # noqa: PLC0415
     from thea_store.tenancy import archive  # noqa: PLC0415
 
-    found = _run(
+    found = run(
         lambda settings, tell: archive.import_tenant(
             settings.address(), file, tenant_id=tenant, name=name, on_progress=tell
         ),
-        _MOVERS,
+        MOVERS,
     )
     if as_json:
         print_json({"tenant": found.tenant, "file": str(file), "ids": found.ids, "tables": _as_json(found.tables)})
@@ -106,11 +116,11 @@ def end_tenant(
     if no_export and export is not None:
         raise typer.BadParameter("contradicts --export", param_hint="--no-export")
     path = None if no_export else export or _default(tenant)
-    found = _run(lambda settings, tell: archive.end_tenant(settings.address(), tenant, path, on_progress=tell), _MOVERS)
+    found = run(lambda settings, tell: archive.end_tenant(settings.address(), tenant, path, on_progress=tell), MOVERS)
     if as_json:
         print_json({"tenant": tenant, "archive": path and str(path), "tables": found.tables})
     else:
-        _print_counts(found.tables, "removed")
+        print_counts(found.tables, "removed")
         typer.echo(f"what it had is in {path}" if path else "no archive was written")
 
 
@@ -127,18 +137,18 @@ def move_tenant(
     from thea_store.cli.output import print_json  # noqa: PLC0415
     from thea_store.tenancy import archive  # noqa: PLC0415
 
-    found = _run(
+    found = run(
         lambda settings, tell: archive.move_tenant(
             settings.address(), _address(settings, target, "--to"), tenant, on_progress=tell
         ),
-        _MOVERS,
+        MOVERS,
     )
     if as_json:
         print_json(
             {"tenant": tenant, "tables": found.tables, "rounds": found.rounds, "pause_seconds": round(found.pause, 3)}
         )
     else:
-        _print_counts(found.tables, "copied")
+        print_counts(found.tables, "copied")
         typer.echo(f"its service was stopped for {found.pause:.2f} s, and stays suspended here")
 
 
@@ -157,7 +167,7 @@ def restore_tenant(
     from thea_store.cli.output import print_json  # noqa: PLC0415
     from thea_store.tenancy import archive  # noqa: PLC0415
 
-    found = _run(
+    found = run(
         lambda settings, tell: archive.restore_tenant(
             settings.address(), _address(settings, source, "--from"), tenant, dry_run=dry_run, on_progress=tell
         )
@@ -175,7 +185,7 @@ def restore_check(*, as_json: AsJson = False) -> None:
     from thea_store.admin.doctor import examine  # noqa: PLC0415
     from thea_store.cli.output import findings_as_json, print_findings, print_json  # noqa: PLC0415
 
-    findings = _run(lambda settings, _tell: examine(settings))
+    findings = run(lambda settings, _tell: examine(settings))
     if as_json:
         print_json(findings_as_json(findings))
     else:
@@ -188,7 +198,7 @@ def restore_check(*, as_json: AsJson = False) -> None:
 # --- their work ---------------------------------------------------------------------------------
 
 
-def _run(work: Callable[[Settings, Progress], T], group: str = "thea_app") -> T:
+def run(work: Callable[[Settings, Progress], T], group: str = "thea_app") -> T:
     """What the work of a login in this group returns, with its progress on a terminal.
 
     It runs in the main thread and outside the event loop, so that Ctrl-C ends it at once.
@@ -243,7 +253,8 @@ def _as_json(tables: dict[str, Tally]) -> dict[str, object]:
     return {name: tally.as_json() for name, tally in tables.items()}
 
 
-def _print_counts(counts: dict[str, int], what: str) -> None:
+def print_counts(counts: dict[str, int], what: str) -> None:
+    """A line for each table, with what was done to so many of its rows."""
     for name, rows in counts.items():
         typer.echo(f"{name:<30}{rows:>12,} {what}")
 

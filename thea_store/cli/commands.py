@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 from thea_store.cli.archives import end_tenant, export_tenant, import_tenant, move_tenant, restore
 from thea_store.cli.compliance import audit, compliance
 from thea_store.cli.conventions import FAILED, MISUSED, AsJson, say
+from thea_store.cli.encryption import encryption
 from thea_store.cli.imports import imports
 from thea_store.cli.own_tables import broken_promises, differences, manifest, new, prove
 from thea_store.cli.people import erase_user, export_user
@@ -80,6 +81,7 @@ app.add_typer(erase, name="erase")
 app.add_typer(compliance, name="compliance")
 app.add_typer(audit, name="audit")
 app.add_typer(restore, name="restore")
+app.add_typer(encryption, name="encryption")
 app.add_typer(new, name="new")
 app.add_typer(work, name="work")
 app.command()(manifest)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -29,12 +30,19 @@ from thea_store.database.reading import noting, noting_all
 from thea_store.database.replicas import Replica, Replicas, Server
 from thea_store.database.retries import repeat
 from thea_store.database.transaction import Place, Transaction
-from thea_store.errors import PoolTimeoutError, QuotaExceededError, StoreError, StoreUnavailableError
+from thea_store.encryption import Keyring, provider_of
+from thea_store.errors import (
+    EncryptionKeyError,
+    PoolTimeoutError,
+    QuotaExceededError,
+    StoreError,
+    StoreUnavailableError,
+)
 from thea_store.postgres.password import PasswordSource
 from thea_store.postgres.session import fixed_at_once, local_statements, which_tenants
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import Key, check, check_tenant
-from thea_store.queries.binding import bind_in_turns
+from thea_store.queries.binding import Bound, bind_in_turns
 from thea_store.queries.file import Query
 from thea_store.settings import Settings
 from thea_store.telemetry import Observer, PoolFigures
@@ -46,6 +54,8 @@ __all__ = ["Database", "Isolation"]
 T = TypeVar("T")
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
+
+_Bind = Callable[[Query[Any], str, Mapping[str, object]], Awaitable[Bound]]
 
 _BEGIN = "begin isolation level read committed"
 _READ_ONLY = " read only"
@@ -66,6 +76,7 @@ class Database(Executor):
         self.observer.on_slow = self._plans.consider
         self.limits = CallLimits(self._in_flight, round(settings.command_timeout * 1000))
         """What tenants may do in calls."""
+        self.keyring = Keyring(provider_of(settings.encryption_keys) if settings.encryption_keys else None)
         self._primary = Server(*_pool(settings, settings.address(), password, self.limits))
         self._connector, self._pool = self._primary.connector, self._primary.pool
         self.observer.add_pool(self._connector.address, self._pool.server, self._pool.figures, self._pool.statistics)
@@ -213,16 +224,15 @@ class Database(Executor):
         ]
         if read_only and server is None and self._replicas is not None and not is_noted:
             places = [*await self._replicas_places(self._replicas, tenant_id, opening, longest_ms), *places]
+        begin = partial(Transaction.begin, places, tenant_id, self.observer, read_only=read_only, keyring=self.keyring)
         while len(places) > 1:
             try:
-                return await Transaction.begin(places, tenant_id, self.observer, read_only=read_only)
+                return await begin()
             except QuotaExceededError:  # no server has more for the tenant
                 raise
             except StoreError as error:
                 places.pop(0).failed(error)
-        return await repeat(
-            lambda: Transaction.begin(places, tenant_id, self.observer, read_only=read_only), retried=retried
-        )
+        return await repeat(begin, retried=retried)
 
     def _place(
         self, server: Server, opening: Sequence[str], longest_ms: int | None, *, is_noted: bool = False
@@ -270,8 +280,20 @@ class Database(Executor):
         return plan
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
+        if self.keyring.is_empty:
+            return await self._rows_of(query, tenant_id, values, bind_in_turns)
+        try:
+            return await self._rows_of(query, tenant_id, values, self._bound)
+        except EncryptionKeyError:  # raised by the server, where the tenant has been encrypted since it was asked about
+            if not self.keyring.doubt(tenant_id):
+                raise
+        return await self._rows_of(query, tenant_id, values, self._bound)
+
+    async def _rows_of(
+        self, query: Query[Any], tenant_id: str, values: Mapping[str, object], bind: _Bind
+    ) -> Sequence[Row]:
         tenant = check_tenant(tenant_id)
-        bound = await bind_in_turns(query, tenant, values)
+        bound = await bind(query, tenant, values)
         with self.observer.watch(query.name, tenant, bound.query) as call:
             before = noting(bound.query, bound.arguments) if self.limits.reads_are_noted(tenant) else ()
             # What neither writes nor is noted has no entry in a log.

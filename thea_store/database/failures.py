@@ -13,6 +13,7 @@ import asyncpg
 from thea_store.errors import (
     ConflictError,
     DuplicateError,
+    EncryptionKeyError,
     ErasureRefusedError,
     InsufficientPrivilegeError,
     InvalidArgumentError,
@@ -20,6 +21,7 @@ from thea_store.errors import (
     OutcomeUnknownError,
     QueryTimeoutError,
     QuotaExceededError,
+    SearchUnavailableError,
     StoreError,
     StoreUnavailableError,
     TenantEndedError,
@@ -285,13 +287,23 @@ def _unfulfilled(error: BaseException, query: str) -> InvalidArgumentError:
     return InvalidArgumentError(", ".join(_fields(error)) or query, "does not fulfil the database's check")
 
 
-def _of_tenant(error: BaseException, query: str) -> StoreError:
+def _of_tenant(error: BaseException, query: str) -> StoreError:  # noqa: PLR0911 - as above
     """What our own functions raise of a tenant, told by SQLSTATE."""
     match _state(error):
         case "TH004":
             return _beyond_limit(error, query)
         case "TH005":
             return InvalidArgumentError("limits", "rows: has a name that is no table of tenants: correct it")
+        case "TH006":
+            return EncryptionKeyError(
+                f"{query}: the texts of this tenant are encrypted, and this process has no key for them; nothing was "
+                "written: set DATABASE_ENCRYPTION_KEYS"
+            )
+        case "TH007":
+            return SearchUnavailableError(
+                f"{query}: the notes of this tenant are encrypted, so their words cannot be searched: find them by "
+                "tags or categories"
+            )
         case "TH001":
             return TenantSuspendedError(
                 f"{query}: this tenant is suspended, and nothing was done: an operator resumes it with "

@@ -43,7 +43,8 @@ from thea_store.database.failures import (
 from thea_store.database.pool import Pool
 from thea_store.database.reading import noting
 from thea_store.database.retries import ATTEMPTS
-from thea_store.errors import QuotaExceededError, StoreError, TenantMismatchError
+from thea_store.encryption import Keyring
+from thea_store.errors import EncryptionKeyError, QuotaExceededError, StoreError, TenantMismatchError
 from thea_store.queries.arguments import check_tenant
 from thea_store.queries.binding import bind_in_turns
 from thea_store.queries.file import Query
@@ -95,7 +96,9 @@ class Transaction(Executor):
         observer: Observer,
         *,
         read_only: bool = False,
+        keyring: Keyring | None = None,
     ) -> None:
+        self.keyring = keyring or Keyring()
         self._place, *self._elsewhere = places
         self._pool, self._connection, self._tenant_id, self._observer = places[0].pool, connection, tenant_id, observer
         self._opening = self._place.opening  # the statements that begin the transaction, until they were sent
@@ -116,11 +119,17 @@ class Transaction(Executor):
 
     @classmethod
     async def begin(
-        cls, places: Sequence[Place], tenant_id: str, observer: Observer, *, read_only: bool = False
+        cls,
+        places: Sequence[Place],
+        tenant_id: str,
+        observer: Observer,
+        *,
+        read_only: bool = False,
+        keyring: Keyring | None = None,
     ) -> Transaction:
         """A transaction in the first of these places; where its first statement fails there, in the next one."""
         connection = await places[0].pool.acquire(tenant_id)
-        transaction = cls(places, connection, tenant_id, observer, read_only=read_only)
+        transaction = cls(places, connection, tenant_id, observer, read_only=read_only, keyring=keyring)
         try:
             if connection.is_doubtful():
                 await transaction._open()
@@ -142,10 +151,15 @@ class Transaction(Executor):
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
         if check_tenant(tenant_id) != self._tenant_id:
             raise TenantMismatchError(f"{query.name}: this transaction belongs to another tenant")
-        bound = await bind_in_turns(query, tenant_id, values)
+        bind = bind_in_turns if self.keyring.is_empty else self._bound
+        bound = await bind(query, tenant_id, values)
         server = self._pool.server
         with self._observer.watch(query.name, tenant_id, bound.query, server=server, in_transaction=True) as call:
-            rows = await self.run(bound.query, bound.arguments)
+            try:
+                rows = await self.run(bound.query, bound.arguments)
+            except EncryptionKeyError as error:  # the tenant has been encrypted since its keys were asked for
+                error.repeatable = self.keyring.doubt(tenant_id)
+                raise
             call.rows, call.server = len(rows), self._pool.server
         return rows
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_c
 from pydantic_core import to_json
 from typing_extensions import TypedDict, is_typeddict
 
+from thea_store.encryption import SEALED, TenantKeys, sealed_in, version_of, without_key
 from thea_store.errors import InvalidArgumentError, StoreError
 from thea_store.postgres.types import is_model
 from thea_store.queries.arguments import refusal
@@ -19,7 +20,17 @@ from thea_store.queries.file import Query
 from thea_store.queries.json_text import JsonText
 from thea_store.queries.pacing import Pace
 
-__all__ = ["Bound", "bind", "bind_in_turns", "check_values", "read", "read_in_turns"]
+__all__ = [
+    "Bound",
+    "bind",
+    "bind_in_turns",
+    "check_values",
+    "opens",
+    "read",
+    "read_in_turns",
+    "sealed_versions",
+    "seals",
+]
 
 R = TypeVar("R")
 
@@ -40,9 +51,22 @@ class Bound(NamedTuple):
     """The values for its `$1`, `$2` …"""
 
 
-def bind(query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Bound:
-    """What to send for this call; `InvalidArgumentError` names the value that is not of its declared type."""
-    return _bound(query, tenant_id, check_values(query, values))
+def bind(
+    query: Query[Any],
+    tenant_id: str,
+    values: Mapping[str, object],
+    keys: TenantKeys | None = None,
+    row_key: str | None = None,
+) -> Bound:
+    """What to send for this call; `InvalidArgumentError` names the value that is not of its declared type.
+
+    With `keys`, texts that are to be sealed are, after they were checked; see `seals`. `row_key` is what the row's
+    texts that are stored were sealed for.
+    """
+    checked = check_values(query, values)
+    if keys is not None:
+        _seal(query, checked, keys, row_key)
+    return _bound(query, tenant_id, checked)
 
 
 def _bound(query: Query[Any], tenant_id: str, checked: Mapping[str, Any]) -> Bound:
@@ -59,17 +83,25 @@ def check_values(query: Query[Any], values: Mapping[str, object]) -> dict[str, A
     raise refused
 
 
-async def bind_in_turns(query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Bound:
+async def bind_in_turns(
+    query: Query[Any],
+    tenant_id: str,
+    values: Mapping[str, object],
+    keys: TenantKeys | None = None,
+    row_key: str | None = None,
+) -> Bound:
     """As `bind`; between the rows of a bulk call, which become JSON one by one, the event loop serves others."""
     name = _bulk_parameter(query)
     rows = values.get(name) if name else None
     if name is None or not isinstance(rows, list) or len(rows) <= 1:
-        return bind(query, tenant_id, values)
+        return bind(query, tenant_id, values, keys, row_key)
     checked, pieces = dict[str, Any](), [b"["]
     pace, place, size, total = Pace(), 0, 1, 0
     while place < len(rows):
         started = time.perf_counter()
         checked = _check_some(query, {**values, name: rows[place : place + size]}, name, place)
+        if keys is not None:
+            _seal(query, checked, keys)
         piece = to_json(checked[name])[1:-1]
         pieces += piece, b","
         if (total := total + len(piece)) > _MOST:
@@ -106,23 +138,81 @@ def _bulk_parameter(query: Query[Any]) -> str | None:
 
 
 def _is_row(kind: Any) -> bool:
-    return is_typeddict(get_args(kind)[0] if get_origin(kind) is Annotated else kind)
+    return is_typeddict(_plainly(kind))
 
 
-async def read_in_turns(query: Query[R], rows: Sequence[Any]) -> list[R]:
+def _plainly(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+class _Sealing(NamedTuple):
+    """Where a query's arguments have texts that can be sealed."""
+
+    parameter: str | None
+    """The parameter that has the row or the rows; `None` where each text is a parameter of its own."""
+    table: str
+    names: frozenset[str]
+    is_change: bool = False
+    """Whether the parameter says what of a row changes."""
+
+
+@cache
+def seals(query: Query[Any]) -> _Sealing | None:
+    """Where its arguments have texts that can be sealed; `None` where there are none.
+
+    Their row gets `sealed` beside them: a key of the document that the row is, or a parameter of this name.
+    """
+    if single := sealed_in(query.types):
+        return _Sealing(None, *single)
+    for name, kind in query.types.items():
+        is_list = get_origin(kind) is list
+        row = _plainly(get_args(kind)[0] if is_list else kind)
+        if is_typeddict(row) and (found := sealed_in(row)):
+            return _Sealing(name, *found, is_change=not is_list)
+    return None
+
+
+def _seal(query: Query[Any], checked: dict[str, Any], keys: TenantKeys, row_key: str | None = None) -> None:
+    place = seals(query)
+    if place is None:
+        return
+    rows = checked if place.parameter is None else checked[place.parameter]
+    for row in rows if isinstance(rows, list) else [rows]:
+        keys.seal(place.table, place.names, row, row.pop("row_key", row_key), keeps_none=place.is_change)
+
+
+@cache
+def opens(query: Query[Any]) -> tuple[str, frozenset[str]] | None:
+    """The table of its records and which of their fields may be sealed; `None` where none is."""
+    return sealed_in(query.record) if is_model(query.record) else None
+
+
+def sealed_versions(query: Query[Any], rows: Sequence[Any]) -> set[int | None]:
+    """The versions of the keys that sealed what these rows have; empty where nothing is sealed."""
+    found = opens(query)
+    if found is None:
+        return set()
+    texts = [sealed for row in rows if (sealed := row[SEALED])]
+    return {version_of(sealed[name]) for sealed in texts for name in found[1] & sealed.keys()}
+
+
+async def read_in_turns(query: Query[R], rows: Sequence[Any], keys: TenantKeys | None = None) -> list[R]:
     """As `read`; between some rows and the next ones the event loop serves others."""
     if len(rows) <= _AT_ONCE:
-        return read(query, rows)
+        return read(query, rows, keys)
     pace, records = Pace(), list[R]()
     for place in range(0, len(rows), _AT_ONCE):
-        records += read(query, rows[place : place + _AT_ONCE])
+        records += read(query, rows[place : place + _AT_ONCE], keys)
         await pace.keep()
     return records
 
 
-def read(query: Query[R], rows: Sequence[Any]) -> list[R]:
-    """The record of each row, or the only column of each where the query returns no records."""
-    return _reader(query)(rows)
+def read(query: Query[R], rows: Sequence[Any], keys: TenantKeys | None = None) -> list[R]:
+    """The record of each row, or the only column of each where the query returns no records.
+
+    Sealed texts are opened with `keys`. `EncryptionKeyError`, `SealedTextError`.
+    """
+    return _reader(query)(rows, keys)
 
 
 # Built at the first call of each query, so that importing the library costs nothing for the others.
@@ -142,17 +232,25 @@ def _records(record: type[BaseModel]) -> Callable[[list[dict[str, Any]]], list[A
 
 
 @cache
-def _reader(query: Query[Any]) -> Callable[[Sequence[Any]], list[Any]]:
+def _reader(query: Query[Any]) -> Callable[[Sequence[Any], TenantKeys | None], list[Any]]:
     record = query.record
     if not is_model(record):
-        return lambda rows: [row[0] for row in rows]
+        return lambda rows, _: [row[0] for row in rows]
     validate = _records(record)
+    may_be_sealed = opens(query)
 
-    def records(rows: Sequence[Any]) -> list[Any]:
+    def records(rows: Sequence[Any], keys: TenantKeys | None) -> list[Any]:
         # A quarter faster than dict(row), which asks each row for its keys anew.
         names = tuple(rows[0].keys()) if rows else ()
+        if may_be_sealed:
+            names = names[:-1]  # `sealed` comes last, and no record has it
+        fields = [dict(zip(names, row, strict=False)) for row in rows]
+        if may_be_sealed:
+            for row, values in zip(rows, fields, strict=True):
+                if sealed := row[SEALED]:
+                    _open(query, values, sealed, keys)
         try:
-            found = validate([dict(zip(names, row, strict=False)) for row in rows])
+            found = validate(fields)
         except ValidationError as error:
             misfit = _misfit(query, error)
         else:
@@ -160,6 +258,13 @@ def _reader(query: Query[Any]) -> Callable[[Sequence[Any]], list[Any]]:
         raise misfit  # here, since the validation's own error quotes the row
 
     return records
+
+
+def _open(query: Query[Any], values: dict[str, Any], sealed: Mapping[str, Any], keys: TenantKeys | None) -> None:
+    table, names = opens(query) or ("", frozenset())
+    if keys is None:
+        raise without_key(query.name)
+    keys.open(table, values, sealed, names)
 
 
 def _misfit(query: Query[Any], error: ValidationError) -> StoreError:

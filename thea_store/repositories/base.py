@@ -11,13 +11,27 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, get_type_hints
 from typing_extensions import TypeVar
 
 from thea_store.database import Executor
+from thea_store.encryption import sealed_in
 from thea_store.errors import InvalidArgumentError
-from thea_store.queries.arguments import Id, Limit, Moment, check
+from thea_store.queries.arguments import Id, Limit, Moment, check, check_tenant
+from thea_store.queries.binding import check_values
 from thea_store.queries.file import Query, SqlFile
 from thea_store.repositories.paging import read_page
 from thea_store.repositories.records import Batches, Page, Paging, Record, Stored
 
-__all__ = ["Batches", "Common", "Home", "Page", "Paging", "Record", "Repository", "Stored", "common", "listed"]
+__all__ = [
+    "Batches",
+    "Common",
+    "Home",
+    "Page",
+    "Paging",
+    "Record",
+    "Repository",
+    "RowKey",
+    "Stored",
+    "common",
+    "listed",
+]
 
 R = TypeVar("R", bound="Stored")
 N = TypeVar("N", bound=Mapping[str, Any], default=Mapping[str, Any])
@@ -29,6 +43,12 @@ class Home(Protocol):
     def executor_of(self, repository: type[Any]) -> Executor:
         """What runs the queries; `StoreError` for a repository of an extension that the store was opened without."""
         ...
+
+
+class RowKey(Record, frozen=True):
+    """What the texts of a row are sealed for; `None` where none is sealed."""
+
+    row_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +65,8 @@ class Common(Generic[R]):
     delete: Query[int]
     restore: Query[R]
     purge: Query[int]
+    row_key: Query[RowKey] | None
+    """What a row's texts are sealed for; `None` where the record has no text that is ever sealed."""
     changes: frozenset[str]
     filters: frozenset[str]
 
@@ -82,6 +104,7 @@ def common(
         delete=sql.query("delete", int, id=Id),
         restore=sql.query("restore", record, id=Id),
         purge=sql.query("purge", int, id=Id),
+        row_key=sql.query("row_key", RowKey, id=Id) if sealed_in(record) else None,
         changes=frozenset(get_type_hints(changes)),
         filters=frozenset(asked),
     )
@@ -177,9 +200,27 @@ class Repository(Generic[R, N]):
         for name in changes.keys() - self.common.changes:
             raise InvalidArgumentError(name, f"cannot be changed; these can: {', '.join(sorted(self.common.changes))}")
         try:
+            row_key = None if self._db.keyring.is_empty else self.common.row_key
+            if row_key is not None and await self._db.keys_of(check_tenant(tenant_id)) is not None:
+                return await self._update_sealed(row_key, tenant_id, id, changes)
             return await self._db.fetch_one(self.common.update, tenant_id, id=id, changes=changes)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(error.argument.removeprefix("changes."), error.reason) from error.__cause__
+
+    async def _update_sealed(
+        self,
+        row_key: Query[RowKey],
+        tenant_id: str,
+        id: int,  # noqa: A002
+        changes: Mapping[str, object],
+    ) -> R:
+        check_values(self.common.update, {"id": id, "changes": changes})
+
+        async def with_its_key(db: Executor) -> R:
+            there = await db.fetch_one(row_key, tenant_id, id=id)
+            return await db.fetch_one(self.common.update, tenant_id, row_key=there.row_key, id=id, changes=changes)
+
+        return await self._db.atomic(tenant_id, with_its_key)
 
     async def _get_all(self, tenant_id: str, asked: Mapping[str, Any]) -> Page[R]:
         """A page of rows; `asked` are the filters and what `Paging` has."""

@@ -83,7 +83,8 @@ class People:
         """All that is kept of a person: each row once, as JSON values, with the name of its table as `table`.
 
         First the user's own row, then what hangs on it, table by table and in the order of time, deleted rows too, and
-        last the audit entries about all of these (`table` is `audit_log`). Empty when there is no such person, and
+        last the audit entries about all of these (`table` is `audit_log`). Texts of an encrypted tenant are opened in
+        the rows; the entries have them as they are stored. Empty when there is no such person, and
         after an erasure. No connection is held while the caller works; a row that is written meanwhile may be missed.
         """
         check("user_id", user_id, Id)
@@ -91,6 +92,7 @@ class People:
         looked_up: dict[str, set[int]] = {table.name: set() for table in tables if not table.by_user_id}
         for table in tables:
             async for row in self._walk(ROWS, tenant_id, subject_id=user_id, table=table.name):
+                await self._db.open_documents(tenant_id, _full_name(table.name), [row.document])
                 if table.name in looked_up:
                     looked_up[table.name].add(row.id)
                 yield {"table": table.name} | row.document
@@ -142,6 +144,10 @@ class People:
             page = ids[place : place + _PAGE]
             for entry in await self._db.fetch_all(ENTRIES_OF_ROWS, tenant_id, table=table, row_ids=page):
                 yield entry
+
+
+def _full_name(table: str) -> str:
+    return table if "." in table else f"thea.{table}"
 
 
 def _place(erasure: Erasure) -> tuple[datetime, UUID]:

@@ -16,12 +16,14 @@ from itertools import zip_longest
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from thea_store.encryption import SEALED, sealed_in
 from thea_store.errors import MigrationRequiredError, QueryFileError, StoreError, StoreUnavailableError
 from thea_store.extensions import Extension
 from thea_store.migrator import Lineage, pending
 from thea_store.postgres.session import fixed_locally
 from thea_store.postgres.types import fits, is_model, is_optional
 from thea_store.postgres.url import DatabaseUrl
+from thea_store.queries.binding import opens
 from thea_store.queries.file import Query, Source, SqlFile
 from thea_store.verification.conditions_counted import too_few_conditions
 from thea_store.verification.groups import groups_of, serves_tenants
@@ -413,6 +415,10 @@ def _column_problems(described: Described, not_null: frozenset[tuple[int, int]])
         return [fields]
     problems = [f"the hint names {name}, which is no column" for name in sorted(_hinted(query) - _names(columns))]
     problems += [f"{_record(query)}.{name} has no column" for name in sorted(fields.keys() - _names(columns))]
+    # Of a sealed text the column is null, and `sealed` has it; the record gets it opened.
+    _, sealed = opens(query) or ("", frozenset())
+    if sealed and columns[-1].name != SEALED:
+        problems.append(f"the column {SEALED} must be the last one, since {_record(query)} may have sealed texts")
     for column in columns:
         if column.name not in fields:
             problems.append(f"the column {column.name} has no field in {_record(query)}")
@@ -422,7 +428,7 @@ def _column_problems(described: Described, not_null: frozenset[tuple[int, int]])
         if not fits(column.type, annotation, dimensions):
             found = f"{column.type}({dimensions})" if dimensions else column.type
             problems.append(f"the column {column.name} is {found}, which {_record(query)} does not take")
-        elif _may_be_null(query, column, not_null) and not is_optional(annotation):
+        elif _may_be_null(query, column, not_null) and not is_optional(annotation) and column.name not in sealed:
             problems.append(
                 f"the column {column.name} can be null, but not in {_record(query)}: let it be None there, "
                 f"or write `-- not null: {column.name}` where the server cannot know better"
@@ -435,7 +441,7 @@ def _fields(query: Query[Any], columns: Sequence[Column]) -> dict[str, Any] | st
     if record is None:
         return {} if not columns else f"it returns the column {columns[0].name}, but is claimed for none"
     if is_model(record):
-        return _annotations(record)
+        return _annotations(record) | ({SEALED: dict[str, Any] | None} if sealed_in(record) else {})
     if len(columns) != 1:
         return f"it returns {len(columns)} columns, but is claimed for one value"
     return {columns[0].name: record}

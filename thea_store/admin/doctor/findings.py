@@ -36,7 +36,7 @@ LOGS = ("audit_log", "compliance_log")
 SUMS = ("message_counts", "message_folds")
 """The tables of sums, which the database itself keeps."""
 
-ONLY_READ = (*LOGS, *SUMS)
+ONLY_READ = (*LOGS, *SUMS, "encryption_keys")
 """The tables that the application only reads."""
 
 State: TypeAlias = Literal["ok", "warning", "problem"]

@@ -274,6 +274,9 @@ left join (
     ('unpause_tenant', 'thea_loader'),
     ('end_begin', 'thea_loader'),
     ('end_rows', 'thea_loader'),
+    ('add_key', 'thea_loader'),
+    ('seal_rows', 'thea_loader'),
+    ('redact_texts', 'thea_redactor'),
     -- What hides and restores rows with others.
     ('cascade_deletion', 'thea_loader'),
     ('advance_ids', 'thea_owner'),

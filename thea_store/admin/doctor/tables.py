@@ -129,8 +129,31 @@ _APPEND_ONLY = (
 )
 
 
+# Tables whose texts can be sealed, and that take plain texts of encrypted tenants. A disabled trigger is told above.
+_TAKING_PLAIN_TEXTS = """
+select a.attrelid::regclass::text
+from pg_attribute a
+where a.attname = 'sealed'
+  and a.atttypid = 'jsonb'::regtype
+  and col_description(a.attrelid, a.attnum) like 'seals %'
+  and pg_get_function_sqlbody(to_regprocedure('thea.is_encrypted(text)')) <> 'RETURN false'
+  and (
+    select count(*) from pg_trigger t
+    where t.tgrelid = a.attrelid and t.tgfoid = to_regprocedure('thea.refuse_plain_text()')
+  ) < 2
+order by 1
+"""
+
+
 def _triggers(context: CheckContext) -> Sequence[Verdict]:
-    found: list[Verdict] = []
+    found = [
+        problem(
+            f"{table} takes plain texts of encrypted tenants",
+            f"`drop trigger if exists refuse_plain_insert on {table}`, the same with refuse_plain_update, then "
+            "`thea-store encryption rotate` for any encrypted tenant, which makes both anew",
+        )
+        for (table,) in context.ask(_TAKING_PLAIN_TEXTS)
+    ]
     for name, disabled, without_keys, audited in context.ask(_TRIGGERS):
         table = f"thea.{quoted(name)}"
         for trigger in disabled:

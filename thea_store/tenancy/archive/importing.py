@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from thea_store.tenancy.archive.loading import Loader, Tally
 from thea_store.tenancy.archive.session import Progress, applied_migrations, connected, no_progress, transaction
 from thea_store.tenancy.archive.tables import Table, read_tables
 
-__all__ = ["Imported", "import_tenant", "require_same_schema"]
+__all__ = ["KEYS", "Imported", "import_tenant", "require_same_keys", "require_same_schema"]
 
 ACTOR = "import"
 """Who brings a tenant in, as the audit log has it."""
@@ -64,6 +65,13 @@ def import_tenant(
         with transaction(connection, target):
             tables = read_tables(connection)
         _require_known(manifest, tables, file)
+        if part := manifest.part(KEYS):
+            if part.rows and target != manifest.tenant:
+                raise ArchiveError(
+                    f"{file}: its texts are encrypted for the tenant that it is of, and open for no other one: bring "
+                    "it in under its own name"
+                )
+            require_same_keys(connection, target, archive.lines(part), file)
         ids, loader = _begun(connection, manifest, target)
         for table in tables:
             if part := manifest.part(table.name):
@@ -94,6 +102,36 @@ def require_same_schema(theirs: Iterable[str], ours: Iterable[str], there: str, 
             f"{there} is of another version: it lacks {', '.join(others)}, which {here} has: bring it in where these "
             "migrations are not applied yet, migrate there, and export it again"
         )
+
+
+KEYS = "thea.encryption_keys"
+"""The table of a tenant's wrapped keys."""
+
+_WRAPPED = "select version, wrapped::text from thea.encryption_keys where tenant_id = %s"
+
+
+def require_same_keys(
+    connection: Connection[Any], tenant_id: str, lines: Iterable[bytes], there: object, *, all_here: bool = False
+) -> None:
+    """Raise `ArchiveError` where the tenant has another key here under the version of one of these.
+
+    With `all_here` also where it has none, since only an import brings keys in.
+    """
+    with transaction(connection, tenant_id):
+        ours = dict(connection.execute(_WRAPPED, [tenant_id]).fetchall())
+    for line in lines:
+        key = json.loads(line)
+        here = ours.get(key["version"], None if all_here else key["wrapped"])
+        if here is None:
+            raise ArchiveError(
+                f"{there}: its texts are sealed by keys that the tenant does not have here: export it there, and "
+                "import the archive here, which brings the keys along"
+            )
+        if here != key["wrapped"]:
+            raise ArchiveError(
+                f"{there}: its texts are sealed by another key than the tenant has here, so they would not open: bring "
+                "it in where the tenant has no key yet"
+            )
 
 
 def _require_known(manifest: Manifest, tables: Iterable[Table], file: Path) -> None:

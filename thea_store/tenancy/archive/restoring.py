@@ -10,7 +10,7 @@ from thea_store.errors import NotFoundError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
 from thea_store.tenancy.archive.exporting import rows_of
-from thea_store.tenancy.archive.importing import require_same_schema
+from thea_store.tenancy.archive.importing import KEYS, require_same_keys, require_same_schema
 from thea_store.tenancy.archive.loading import Loader, Tally
 from thea_store.tenancy.archive.session import Progress, applied_migrations, connected, no_progress, transaction
 from thea_store.tenancy.archive.tables import read_tables
@@ -56,7 +56,9 @@ def restore_tenant(
         loader = Loader(target, tenant_id, "restore", _ROWS, {"dry": dry_run}, None)
         with transaction(backup, tenant_id, is_snapshot=True):
             for table in read_tables(backup):
-                if not table.is_log:
+                if table.name == KEYS:
+                    require_same_keys(target, tenant_id, list(rows_of(backup, table, tenant_id)), side, all_here=True)
+                elif not table.is_log:
                     loader.load(table, partial(rows_of, backup, table, tenant_id), on_progress)
         if not any(tally.seen for tally in loader.tallies.values()):
             raise NotFoundError(f"{side}: the backup has no row of this tenant: check its name and the backup's date")

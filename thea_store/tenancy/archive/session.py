@@ -13,6 +13,7 @@ from thea_store.errors import (
     ConflictError,
     InsufficientPrivilegeError,
     MigrationRequiredError,
+    QuotaExceededError,
     StoreError,
     StoreUnavailableError,
     TenantEndedError,
@@ -87,6 +88,8 @@ _REFUSED: dict[str, tuple[type[StoreError], str]] = {
     "TH001": (TenantSuspendedError, "this tenant is suspended: resume it first"),
     "TH002": (TenantEndedError, "this tenant has ended: bring it in under another name (--as)"),
     "TH003": (UnknownTenantError, "the directory has no such tenant: create it there first"),
+    "TH004": (QuotaExceededError, "it would have more than its limit of text allows: let an operator raise it first"),
+    "23505": (ConflictError, "somebody else did the same at this moment: run it again"),
     "55000": (ConflictError, "it has rows of this tenant already: end the tenant there first"),
 }
 

@@ -1,0 +1,221 @@
+-- depends: 0017.message_counts
+
+-- Why: what people said is kept so that nobody reads it from the database, its backups or its files. A service seals
+-- texts before they are sent and opens them after they were read; here are the tenant's data keys, each wrapped by a
+-- key that the database never sees. A tenant is encrypted from its first key on.
+--
+-- A table whose texts can be sealed has a column `sealed jsonb`, whose comment begins with `seals` and names the
+-- columns: of a sealed text the column is null, and `sealed` has the ciphertext under the column's name.
+--
+-- With the first key of any tenant, triggers come to these tables that refuse a plain text of an encrypted tenant: a
+-- process that does not know the key yet would write one. Until then nothing is looked up.
+
+create table thea.encryption_keys (
+  tenant_id text not null,
+  id bigint generated always as identity,
+  version integer not null,
+  wrapped bytea not null,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  deleted_at timestamptz,
+  constraint encryption_keys_pkey primary key (tenant_id, id),
+  constraint encryption_keys_version_key unique (tenant_id, version),
+  constraint encryption_keys_version_check check (version between 1 and 16777215)
+);
+
+comment on table thea.encryption_keys is
+  'no person: the data keys of tenants, wrapped by keys that the database does not have';
+
+comment on index thea.encryption_keys_version_key is 'keys.get_wrapped';
+
+select thea.protect('thea.encryption_keys', quiet => array['wrapped']);
+
+-- A service only reads keys. Whoever could remove one would have services write plain texts again.
+revoke insert, update, delete on thea.encryption_keys from thea_app;
+
+-- The tables whose texts can be sealed, and the names of these columns.
+create function thea.sealed_columns() returns table (target regclass, names text[])
+  language sql stable set search_path = pg_catalog, pg_temp
+begin atomic
+  select a.attrelid::regclass, string_to_array(substring(d.description from '^seals ([^;:]+)'), ', ')
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_description d
+    on d.classoid = 'pg_class'::regclass and d.objoid = a.attrelid and d.objsubid = a.attnum
+  where a.attname = 'sealed'
+    and not a.attisdropped
+    and a.atttypid = 'jsonb'::regtype
+    and d.description like 'seals %'
+  order by a.attrelid::regclass::text;
+end;
+
+-- It is called for a plain text that is new, of any tenant.
+create function thea.refuse_plain_text() returns trigger
+  language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if thea.is_encrypted(new.tenant_id) then
+    raise exception 'texts of this tenant are encrypted' using errcode = 'TH006';
+  end if;
+  return new;
+end
+$$;
+
+-- Have plain texts of encrypted tenants refused, in every table whose texts can be sealed. Of several first keys that
+-- come at once, one does it, and the others wait for it. Later keys find it done, but for tables that are new.
+create function thea.install_encryption() returns trigger
+  language plpgsql security definer
+  set search_path = pg_catalog, pg_temp
+  -- While it waits for the writers of a table, others wait behind it.
+  set lock_timeout = '5s'
+as $$
+declare
+  asks constant text := 'create or replace function thea.is_encrypted(p_tenant text) returns boolean'
+    ' language sql stable parallel safe'
+    ' return exists (select from thea.encryption_keys k where k.tenant_id = p_tenant)';
+  sealable record;
+begin
+  perform pg_advisory_xact_lock(7423642018);
+  if pg_get_function_sqlbody('thea.is_encrypted(text)'::regprocedure) = 'RETURN false' then
+    execute asks;
+  end if;
+  for sealable in
+    select s.target,
+      string_agg(format('new.%I is not null', n.name), ' or ') as given,
+      string_agg(format('(new.%1$I is not null and new.%1$I is distinct from old.%1$I)', n.name), ' or ') as changed
+    from thea.sealed_columns() s
+    cross join unnest(s.names) as n (name)
+    where not exists (
+      select from pg_trigger t where t.tgrelid = s.target and t.tgfoid = 'thea.refuse_plain_text()'::regprocedure
+    )
+    group by s.target
+    order by s.target::text
+  loop
+    -- A tenant that is brought in keeps its texts as they are.
+    execute format('create trigger refuse_plain_insert before insert on %s for each row'
+      ' when (current_user <> ''thea_loader'' and (%s)) execute function thea.refuse_plain_text()',
+      sealable.target, sealable.given);
+    execute format('create trigger refuse_plain_update before update on %s for each row'
+      ' when (current_user <> ''thea_loader'' and (%s)) execute function thea.refuse_plain_text()',
+      sealable.target, sealable.changed);
+  end loop;
+  return null;
+end
+$$;
+
+create trigger install_encryption after insert on thea.encryption_keys
+  for each statement execute function thea.install_encryption();
+
+-- Give a tenant a key, which has its entry in the audit log, without the key.
+create function thea.add_key(p_tenant text, p_version integer, p_wrapped bytea) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  added bigint;
+begin
+  perform thea.require_own(p_tenant, 'thea.encryption_keys');
+  insert into thea.encryption_keys (tenant_id, version, wrapped) values (p_tenant, p_version, p_wrapped)
+  returning id into added;
+  insert into thea.audit_log (tenant_id, actor, request_id, table_name, row_id, action, after)
+  values (
+    p_tenant,
+    nullif(current_setting('app.actor', true), ''),
+    nullif(current_setting('app.request_id', true), ''),
+    'encryption_keys', added, 'insert', jsonb_build_object('version', p_version, 'login', session_user)
+  );
+end
+$$;
+
+-- Put sealed texts in the place of those that are there; how many rows that were comes back. Each of `p_rows` has the
+-- row's `id`, `xmin` as it was read, and `sealed`: a row that changed meanwhile stays as it is. It leaves no entries,
+-- which would hold the plain texts, and moves no times.
+create function thea.seal_rows(p_tenant text, p_table text, p_rows jsonb) returns bigint
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  target constant regclass := p_table::regclass;
+  emptied text[];
+  sealed bigint;
+begin
+  perform thea.require_own(p_tenant, p_table);
+  if not thea.is_encrypted(p_tenant) then
+    raise exception 'this tenant has no key' using errcode = 'insufficient_privilege';
+  end if;
+  -- What is computed of the texts is computed anew, of none.
+  select s.names || array(select jsonb_array_elements_text(obj_description(p.oid, 'pg_policy')::jsonb -> 'computed'))
+    into emptied
+    from thea.sealed_columns() s
+    join pg_policy p on p.polrelid = s.target and p.polname = 'tenant'
+    where s.target = p_table::regclass;
+  execute format('update %s x set sealed = r.sealed, %s'
+      ' from jsonb_to_recordset($1) as r (id bigint, xmin text, sealed jsonb)'
+      ' where x.tenant_id = $2 and x.id = r.id and x.xmin::text = r.xmin',
+      target, (select string_agg(format('%I = null', e.name), ', ') from unnest(emptied) as e (name)))
+    using p_rows, p_tenant;
+  get diagnostics sealed = row_count;
+  return sealed;
+end
+$$;
+
+-- Take the plain texts out of the audit log's entries of one table, of some rows after the given one; the last of these
+-- rows comes back, and null where there is no more.
+create function thea.redact_texts(p_tenant text, p_table text, p_after bigint, p_limit integer) returns bigint
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  texts text[];
+  last bigint;
+begin
+  if (p_tenant = thea.tenant()) is not true then
+    raise exception 'this is not the tenant of the transaction' using errcode = 'insufficient_privilege';
+  end if;
+  select s.names into texts from thea.sealed_columns() s where s.target = p_table::regclass;
+  select max(e.row_id) into last
+  from (
+    select a.row_id
+    from thea.audit_log a
+    where a.tenant_id = p_tenant
+      and a.table_name = thea.short_name(p_table)
+      and a.row_id > p_after
+    order by a.row_id
+    limit p_limit
+  ) e;
+  update thea.audit_log a
+  set before = a.before - texts, after = a.after - texts
+  where a.tenant_id = p_tenant
+    and a.table_name = thea.short_name(p_table)
+    and a.row_id > p_after
+    and a.row_id <= last
+    and (a.before ?| texts or a.after ?| texts);
+  return last;
+end
+$$;
+
+alter function thea.sealed_columns() owner to thea_owner;
+
+alter function thea.refuse_plain_text() owner to thea_owner;
+
+alter function thea.install_encryption() owner to thea_owner;
+
+revoke all on function thea.sealed_columns(), thea.refuse_plain_text(), thea.install_encryption(),
+    thea.add_key(text, integer, bytea), thea.seal_rows(text, text, jsonb),
+    thea.redact_texts(text, text, bigint, integer)
+  from public;
+
+grant execute on function thea.sealed_columns() to thea_mover, thea_loader, thea_redactor;
+
+grant execute on function thea.is_encrypted(text) to thea_loader;
+
+grant execute on function thea.add_key(text, integer, bytea), thea.seal_rows(text, text, jsonb),
+    thea.redact_texts(text, text, bigint, integer)
+  to thea_mover;
+
+-- Who gets a function must be allowed to create in its schema: for this moment only.
+grant create on schema thea to thea_loader, thea_redactor;
+
+alter function thea.add_key(text, integer, bytea) owner to thea_loader;
+
+alter function thea.seal_rows(text, text, jsonb) owner to thea_loader;
+
+alter function thea.redact_texts(text, text, bigint, integer) owner to thea_redactor;
+
+revoke create on schema thea from thea_loader, thea_redactor;
