@@ -34,8 +34,8 @@ create policy search_reads on thea.notes for select to thea_search using (true);
 
 grant select on thea.notes to thea_search;
 
--- Whether the texts of a tenant are sealed, by the word of the keys that its session may see. Nothing is looked up until
--- any tenant has one (0018.encryption).
+-- Whether the texts of a tenant are sealed, by the word of the keys that its session may see. Nothing is looked up
+-- until any tenant has one (0018.encryption).
 create function thea.is_encrypted(p_tenant text) returns boolean
   language sql stable parallel safe
   return false;
