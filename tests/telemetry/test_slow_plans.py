@@ -35,12 +35,14 @@ async def slow_store(thea_database: TestDatabase, request: pytest.FixtureRequest
     scope: Literal["session", "transaction"] = request.param
     settings = Settings(url=thea_database.app_url, pool_size=2, max_overflow=0, slow_query_ms=0, tenant_scope=scope)
     async with Store.open(settings) as store:
+        await recorded(store)  # open asks for the limits of calls
         yield store
 
 
 async def test_a_slow_query_has_its_generic_plan_logged_once_an_hour_without_a_value(
     slow_store: Store, tenant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.clear()
     for _ in range(3):
         await slow_store.notes.search(tenant, 424242, SECRET)
         await recorded(slow_store)
