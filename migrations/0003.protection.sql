@@ -65,7 +65,9 @@ begin
     is_with := case when is_now is null then thea.short_name(parent) else this end;
     execute format('with changed as ('
         'update %1$s c set deleted_at = %2$s, deleted_with = %3$L,'
-        ' updated_at = greatest(clock_timestamp(), c.updated_at + interval ''1 microsecond'')%4$s'
+        -- In UTC, because what depends on a timezone is refused here by a cluster.
+        ' updated_at = greatest($5, (c.updated_at at time zone ''UTC'' + interval ''1 microsecond'')'
+        ' at time zone ''UTC'')%4$s'
         ' where c.tenant_id = $1 and c.%5$I = any ($2) and %6$s returning c.id, %7$s as subject, c.deleted_at'
         ') select array_agg(id), array_agg(subject), array_agg(deleted_at) from changed',
         children,
@@ -84,7 +86,7 @@ begin
             format('p.tenant_id = $1 and p.id = c.%I and p.deleted_at is not null', link[place + 1])
           end),
         subject)
-      into changed, subjects, times using whose, ids, was, is_now;
+      into changed, subjects, times using whose, ids, was, is_now, clock_timestamp();
     -- The entries are those that `thea.audit` writes.
     insert into thea.audit_log (tenant_id, actor, request_id, table_name, row_id, action, before, after, subject_id)
     select

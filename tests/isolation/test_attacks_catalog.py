@@ -312,7 +312,7 @@ BODIES = {
     "audit": "c54ad9a6dfa0",
     "audit_is_append_only": "6bf07f933227",
     "cascade_deletion": "09ea27059aef",
-    "cascade_rows": "583fd6448319",
+    "cascade_rows": "9bd9d0df1bed",
     "chain_compliance": "b83c89212afe",
     "charge": "ff89f307ec3d",
     "compliance_is_append_only": "be717a8f9bb3",
