@@ -38,8 +38,6 @@ drop function thea.require_own(text, text);
 
 drop function thea.tenant_entry(text);
 
-revoke execute on function thea.short_name(text) from thea_loader;
-
 drop policy mover on thea.tenants;
 
 revoke all on thea.tenants from thea_loader;

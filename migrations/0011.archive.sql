@@ -613,8 +613,7 @@ grant execute on function thea.require_own(text, text), thea.references_of(regcl
 
 grant execute on function thea.tenant_entry(text), thea.require_import(text, uuid, text),
     thea.document_here(jsonb, jsonb, jsonb),
-    thea.load_entries(text, json, jsonb), thea.advance_ids(text, bigint), thea.reserve_ids(text, bigint),
-    thea.short_name(text)
+    thea.load_entries(text, json, jsonb), thea.advance_ids(text, bigint), thea.reserve_ids(text, bigint)
   to thea_loader;
 
 grant execute on function thea.import_begin(text, uuid, jsonb), thea.import_rows(text, uuid, text, json, jsonb),

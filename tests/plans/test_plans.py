@@ -124,6 +124,10 @@ async def ground(thea_new_database: Callable[..., TestDatabase]) -> AsyncIterato
             yield Ground(database, planner, superuser, places, promised)
 
 
+# No directory of tenants is here. `test_group_plans.py` drops each of these queries' indexes and sees it read more.
+_PROVED_WITH_A_DIRECTORY = ["limits.of_calls"]
+
+
 def _promised(superuser: psycopg.Connection[Any]) -> dict[str, set[str]]:
     """What the comments of the indexes say, as `tests/migrations/test_schema.py` wants them to."""
     promised: defaultdict[str, set[str]] = defaultdict(set)
@@ -133,6 +137,8 @@ def _promised(superuser: psycopg.Connection[Any]) -> dict[str, set[str]]:
     ):
         for query in comment.split(", "):
             promised[query].add(index)
+    for query in _PROVED_WITH_A_DIRECTORY:
+        del promised[query]
     return promised
 
 
