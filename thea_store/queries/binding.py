@@ -241,7 +241,7 @@ def _reader(query: Query[Any]) -> Callable[[Sequence[Any], TenantKeys | None], l
 
     def records(rows: Sequence[Any], keys: TenantKeys | None) -> list[Any]:
         # A quarter faster than dict(row), which asks each row for its keys anew.
-        names = tuple(rows[0].keys()) if rows else ()
+        names: tuple[str, ...] = tuple(rows[0].keys()) if rows else ()
         if may_be_sealed:
             names = names[:-1]  # `sealed` comes last, and no record has it
         fields = [dict(zip(names, row, strict=False)) for row in rows]
