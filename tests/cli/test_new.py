@@ -23,8 +23,9 @@ TASKS = ["--column", "title:text", "--column", "due_at:timestamptz?", "--column"
 
 
 @pytest.fixture
-def planner(run: Run, tmp_path: Path) -> Iterator[Path]:
+def planner(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current directory, with an extension and its aggregate."""
+    monkeypatch.syspath_prepend(tmp_path)  # the example of this name may be installed beside
     assert run("new", "extension", "planner").exit_code == 0
     assert run("new", "aggregate", "tasks", "--extension", "planner", *TASKS).exit_code == 0
     yield tmp_path
@@ -44,7 +45,8 @@ def program(directory: Path, *arguments: str, **environment: str) -> subprocess.
     """A program of the virtual environment, run where a service's author would."""
     command = [str(PROGRAM / arguments[0]), *arguments[1:]]
     inherited = {"PATH": f"{PROGRAM}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
-    variables = {**inherited, "THEA_TEST_SERVER": "embedded", **environment}
+    # Before the example, which has the same name and may be installed.
+    variables = {**inherited, "PYTHONPATH": str(directory), "THEA_TEST_SERVER": "embedded", **environment}
     return subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
 
 
