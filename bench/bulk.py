@@ -80,11 +80,12 @@ async def _measured(rounds: int) -> list[dict[str, float]]:
             database = TestServer(server.superuser_url).new_database(resources)
             async with Store.open(Settings(url=database.app_url)) as store:
                 user = await store.users.create(TENANT, telegram_id=1)
-                conversation = await store.conversations.create(TENANT, user.id, "s")
                 pairs = []
-                for _ in range(rounds):
+                for turn in range(rounds):
                     times: dict[str, float] = {}
                     for name in random.sample(["store", "copy"], 2):
+                        # A message's number comes once in a conversation.
+                        conversation = await store.conversations.create(TENANT, user.id, f"{name} {turn}")
                         if name == "store":
                             times[name] = await by_store(store, user.id, conversation.id)
                         else:

@@ -9,6 +9,7 @@ transaction. The model multiplies and divides; what it leaves out is said in doc
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def carried(way: str, turn: Turn, limits: dict[str, float], people: People, roun
     (most, first), (next_most, then), *_ = sorted((most, name) for name, most in limits.items())
     rate = most * people.turns_a_day / DAY * people.peak
     held = (turn.held_ms + ROUND_TRIPS * round_trip_ms) / 1000
-    processes = rate * turn.client_us / 1e6 / USED_OF_A_PROCESS
+    processes = math.ceil(rate * turn.client_us / 1e6 / USED_OF_A_PROCESS)
     tenants = most / people.in_a_tenant
     return Answer(way, rate, most, tenants, first, then, next_most, processes, rate * held)
 

@@ -83,6 +83,7 @@ class AsyncpgPool:
             "user_message": "And the day after?",
             "bot_response": "Nothing so far.",
             "message_id": None,
+            "sealed": None,
             "intent_detected": "get_events",
             "entities_extracted": json.dumps(ENTITIES),
             "confidence_score": 0.9,

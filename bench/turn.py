@@ -5,7 +5,7 @@
 By hand means asyncpg's pool as the service's login: `begin; set local app.tenant_id`, the store's own three
 statements, `commit`, plain records. A delay is what a proxy adds to each round trip, in milliseconds. Where uvloop is
 installed, the same is done on its event loop. The processor's time of a turn is that of the process and that of the
-server's backends, so a busy machine hardly matters to it.
+server's backends, so a busy machine matters less to it.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def by_hand(pool: asyncpg.Pool[asyncpg.Record]) -> Turn:
         "user_message": "And the day after?",
         "bot_response": "Nothing so far.",
         "message_id": None,
+        "sealed": None,
         "intent_detected": "get_events",
         "entities_extracted": json.dumps(ENTITIES),
         "confidence_score": 0.9,
