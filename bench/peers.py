@@ -17,12 +17,24 @@ from thea_store import Settings, Store
 from thea_store.assistant.messages import ADD, GET_CONTEXT_WINDOW
 from thea_store.assistant.users import COMMON
 
-__all__ = ["ENTITIES", "POOL_SIZE", "AsyncpgPool", "Peer", "StorePeer"]
+__all__ = ["ENTITIES", "MESSAGE", "POOL_SIZE", "AsyncpgPool", "Peer", "StorePeer"]
 
 POOL_SIZE = 5
 """Connections of every pool, neither more nor fewer."""
 
 ENTITIES = {"when": "tomorrow 10:00", "title": "dentist"}
+
+MESSAGE: dict[str, Any] = {
+    "user_message": "And the day after?",
+    "bot_response": "Nothing so far.",
+    "message_id": None,
+    "sealed": None,
+    "intent_detected": "get_events",
+    "entities_extracted": json.dumps(ENTITIES),
+    "confidence_score": 0.9,
+    "processing_time_ms": 80,
+}
+"""The message that is added, as asyncpg takes it."""
 
 _NEWEST = """
 select
@@ -76,19 +88,8 @@ class AsyncpgPool:
         return await self._pool.fetch(_NEWEST, place.tenant_id, 20)
 
     async def insert(self, place: Place) -> Sequence[Any]:
-        values = {
-            "tenant_id": place.tenant_id,
-            "user_id": place.user_id,
-            "session_id": place.session_id,
-            "user_message": "And the day after?",
-            "bot_response": "Nothing so far.",
-            "message_id": None,
-            "sealed": None,
-            "intent_detected": "get_events",
-            "entities_extracted": json.dumps(ENTITIES),
-            "confidence_score": 0.9,
-            "processing_time_ms": 80,
-        }
+        place_of = {"tenant_id": place.tenant_id, "user_id": place.user_id, "session_id": place.session_id}
+        values = MESSAGE | place_of
         return [await self._pool.fetchrow(ADD.text, *[values[name] for name in ADD.parameters])]
 
     async def context_window(self, place: Place) -> Sequence[Any]:

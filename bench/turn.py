@@ -29,7 +29,7 @@ import psycopg
 import typer
 from delay import delayed
 from ground import Ground, Place, one_tenant, prepared_ground
-from peers import ENTITIES, POOL_SIZE
+from peers import ENTITIES, MESSAGE, POOL_SIZE
 from rich.console import Console
 from rich.table import Table
 
@@ -63,15 +63,7 @@ class Figure:
 
 
 def by_hand(pool: asyncpg.Pool[asyncpg.Record]) -> Turn:
-    values: dict[str, Any] = {
-        "user_message": "And the day after?",
-        "bot_response": "Nothing so far.",
-        "message_id": None,
-        "sealed": None,
-        "intent_detected": "get_events",
-        "entities_extracted": json.dumps(ENTITIES),
-        "confidence_score": 0.9,
-        "processing_time_ms": 80,
+    values: dict[str, Any] = MESSAGE | {
         "new_state": "asking",
         "patch": json.dumps({"step": "date"}),
         "removed": [],

@@ -142,7 +142,7 @@ class Pool:
             self.statistics.waits.add(time.monotonic() - started)
 
     def _handed_out(self, connection: Connection, tenant_id: str | None) -> Connection:
-        if tenant_id is not None:
+        if tenant_id:  # what is asked for nobody looks for no tenant's connection
             self.statistics.asked += 1
             self.statistics.found += connection.tenant == tenant_id
         return connection
