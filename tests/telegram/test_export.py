@@ -307,6 +307,10 @@ def test_text_is_found_in_blocks_of_nested_nodes(read: ReadBytes, key: str, bloc
         ({"text": "hola", "hologram": {"text": "otro"}}, "hola"),
         ({"text": "", "hologram": {"title": "hola", "hologram_id": "7", "mime_type": "a/b"}}, "hola"),
         ({"text": "", "photo": "p.jpg", "hologram": {"title": "hola"}}, "[photo] hola"),
+        ({"text": "", "photo": "p.jpg", "photo_caption": "hola"}, "[photo] hola"),
+        ({"text": ..., "edited_text": "hola"}, "hola"),
+        ({"text": "", "forwarded_message": {"saved_text": ["ho", {"text": "la"}]}}, "hola"),
+        ({"text": ..., "video_transcription": {"reply_text": "hola"}}, "hola"),
     ],
 )
 @pytest.mark.usefixtures("backend")
@@ -315,6 +319,26 @@ def test_text_is_kept_whatever_its_key(read: ReadBytes, fields: dict[str, Any], 
 
     assert error is None
     assert one.text == plain
+
+
+def test_names_files_and_what_others_wrote_are_no_text(read: ReadBytes) -> None:
+    others = {
+        "reply_to_story": {"text": "otro"},
+        "reply_markup": {"rows": [[{"text": "botón"}]]},
+        "forwarded_from": "Marta",
+        "saved_from_name": "Marta",
+        "via_bot_username": "@gif",
+        "file_name": "a.bin",
+        "mime_type": "a/b",
+        "thumbnail_file_size": 3,
+        "edited_date": "2026-03-09",
+    }
+
+    messages, error, reader = read(dumped(chat(message(text="", **others))))
+
+    assert error is None
+    assert messages == []
+    assert reader.skipped == {"empty": 1}
 
 
 def test_a_caption_stands_for_its_media(read: ReadBytes) -> None:

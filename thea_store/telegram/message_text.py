@@ -28,14 +28,17 @@ _CLOSING = frozenset({"end_map", "end_array"})
 _DEEPEST = 64
 _MOST_PARTS = 20_000
 
-_NO_CONTENT = frozenset({"reactions", "inline_bot_buttons", "members"})
+_NO_CONTENT = frozenset({"reactions", "inline_bot_buttons", "reply_markup", "members"})
 _NO_TEXT = _NO_CONTENT | (
     {"type", "id", "href", "url", "link", "src", "path", "anchor", "language", "lang", "align", "valign", "style"}
     | {"photo", "file", "thumbnail", "video", "audio", "document", "mime", "contact_vcard", "currency", "date"}
     | {"edited", "author", "via_bot", "from", "actor", "action", "sticker_emoji"}
 )
+# What somebody else wrote, who or where it was, and what says of itself that it is no text. Whole names and endings
+# alone: a beginning tells nothing, since `photo_caption` is a text and `photo_file_size` is none.
 _NO_TEXT_NAME = re.compile(
-    r"(?:reply|forwarded|saved|from|actor|via|edited|mime|file|photo|video|thumbnail)_.*"
+    r"reply_to(?:_.*)?|(?:forwarded|saved)_from(?:_.*)?|(?:from|actor|via)_(?:.*_)?(?:bot|name|username)"
+    r"|(?:.*_)?file_(?:name|reference|hash)"
     r"|.*_(?:id|ids|type|link|url|href|size|name_id|date|unixtime|seconds|path|vcard)"
 )
 
