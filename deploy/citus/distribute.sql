@@ -144,6 +144,13 @@ from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 where n.oid in (select c.relnamespace from pg_policy y join pg_class c on c.oid = y.polrelid where y.polname = 'tenant')
   and not exists (select from pg_dist_object o where o.classid = 'pg_proc'::regclass and o.objid = p.oid)
+  -- No node has the table of administrators' actions, and what takes its rows is called on the coordinator alone.
+  and not exists (
+    select from pg_depend d
+    join pg_class c on d.refclassid = 'pg_type'::regclass and c.reltype = d.refobjid
+    where d.classid = 'pg_proc'::regclass and d.objid = p.oid
+      and c.oid = to_regclass('thea.activity_log')
+  )
 order by 1;
 
 -- A search runs on the node that has the tenant, and reads that node's rows alone.

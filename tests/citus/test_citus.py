@@ -17,7 +17,7 @@ import pytest_asyncio
 from tests.citus.conftest import Cluster
 from tests.isolation.two_locks import ABOUT, QUERIES
 from tests.support.distribution import REFUSED
-from tests.support.twins import make_twin
+from tests.support.twins import certify, make_twin
 from thea_store import (
     InvalidArgumentError,
     QuotaExceededError,
@@ -84,6 +84,7 @@ async def _connection(url: str) -> Any:
 
 async def test_every_query_runs_but_those_that_are_documented(cluster: Cluster, store: Store, tenant: str) -> None:
     await make_twin(store, tenant)
+    certify(cluster.superuser_url, tenant)
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
         connection.execute("set search_path = ''")
         tables = tables_of(connection, ["thea"])

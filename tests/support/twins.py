@@ -94,13 +94,14 @@ def certify(superuser_url: str, tenant: str) -> None:
     The keys come past the trigger that would have plain texts refused from then on: a twin writes them.
     """
     with psycopg.connect(superuser_url, autocommit=True) as connection:
-        connection.execute("set session_replication_role = replica")
-        connection.execute(
-            "insert into thea.encryption_keys (tenant_id, version, wrapped)"
-            " select %s, n, sha256(convert_to(n::text, 'UTF8')) from generate_series(1, 2) n",
-            [tenant],
-        )
-        connection.execute("reset session_replication_role")
+        with connection.transaction():
+            # Of the transaction alone, so that the nodes of a cluster learn of it.
+            connection.execute("set local session_replication_role = replica")
+            connection.execute(
+                "insert into thea.encryption_keys (tenant_id, version, wrapped)"
+                " select %s, n, sha256(convert_to(n::text, 'UTF8')) from generate_series(1, 2) n",
+                [tenant],
+            )
         connection.execute(
             "insert into thea.compliance_log (tenant_id, action, subject_id, reason, details)"
             " select tenant_id, 'erase user', subject_id, 'carta',"
