@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from thea_store.assistant.recurrence.rule import Rule, at_second, parse, stamp
+from thea_store.assistant.recurrence.rule import Rule, at_second, parse, refuse_blanks, stamp
 
 __all__ = ["Dates", "Lines", "read_lines"]
 
@@ -149,6 +149,7 @@ def _values(match: re.Match[str], name: str) -> list[datetime | date]:
     if kind == "PERIOD" or kind not in {"", *_VALUES}:
         raise ValueError(f"has {_VALUES.get(kind, 'values of another kind')} in {name}, which takes dates and times")
     zone = _timezone(parameters["TZID"], name) if "TZID" in parameters else None
+    refuse_blanks(match["value"])
     try:
         values = [stamp(value.upper()) for value in match["value"].split(",")]
     except ValueError:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import prod
 from types import MappingProxyType
 
-__all__ = ["CLOCK", "WEEKDAYS", "Rule", "at_second", "parse", "stamp", "weeks"]
+__all__ = ["CLOCK", "WEEKDAYS", "Rule", "at_second", "parse", "refuse_blanks", "stamp", "weeks"]
 
 _LONGEST, _MOST, _TIMES_A_DAY = 512, 1000, 24
 _FREQUENCIES = ("DAILY", "WEEKLY", "MONTHLY", "YEARLY")
@@ -99,6 +99,7 @@ def parse(text: str) -> Rule:
 def _parts(text: str) -> dict[str, str]:
     if len(text) > _LONGEST or not text.isascii():
         raise ValueError(f"must have up to {_LONGEST} characters, all of them ASCII")
+    refuse_blanks(text)
     parts: dict[str, str] = {}
     # Some programs end the last part with a semicolon too.
     for part in text.upper().removeprefix("RRULE:").removesuffix(";").split(";"):
@@ -109,6 +110,14 @@ def _parts(text: str) -> dict[str, str]:
             raise ValueError("has a part twice")
         parts[name] = value
     return parts
+
+
+def refuse_blanks(text: str) -> None:
+    """ValueError for a blank, a tab or a line end, of which the RFC has none within a rule or a list of dates."""
+    if "\r" in text:
+        raise ValueError("has a line that ends with a carriage return alone, instead of with a line feed")
+    if any(character.isspace() for character in text):
+        raise ValueError("has a blank, of which there may be none")
 
 
 def _amount(parts: dict[str, str], name: str) -> int | None:
