@@ -1412,6 +1412,30 @@ async def test_a_shorter_notice_reminds_again_and_a_longer_one_does_not(
     assert await claimed(0) == []
 
 
+@pytest.mark.parametrize("rule", [None, "FREQ=DAILY"])
+async def test_what_was_reminded_of_and_is_over_is_not_reminded_of_by_a_shorter_notice(
+    store: Store, tenant: str, user: User, rule: str | None
+) -> None:
+    event = await remind(store, tenant, user, reminder_minutes=60, recurrence_rule=rule)
+
+    async def claimed(now: datetime) -> list[datetime]:
+        return [o.start_datetime for o in await store.events.claim_due_reminders(tenant, now=now)]
+
+    assert await claimed(MONDAY - 60 * MINUTE) == [MONDAY]
+    await store.events.update(tenant, event.id, reminder_minutes=10)
+    tuesday = MONDAY + timedelta(days=1)
+    assert await claimed(tuesday - 11 * MINUTE) == []
+    assert await claimed(tuesday - 10 * MINUTE) == ([tuesday] if rule else [])
+
+
+async def test_a_second_reminder_may_be_a_little_late(store: Store, tenant: str, user: User) -> None:
+    event = await remind(store, tenant, user, reminder_minutes=60)
+    await store.events.claim_due_reminders(tenant, now=MONDAY - 60 * MINUTE)
+    await store.events.update(tenant, event.id, reminder_minutes=0)
+
+    assert len(await store.events.claim_due_reminders(tenant, now=MONDAY + MINUTE)) == 1
+
+
 @pytest.mark.parametrize(
     "respelled",
     [

@@ -367,6 +367,8 @@ class Events(Repository[Event]):
         After an absence of the workers each event is handed out once, as its latest occurrence that is
         due, and not once for every occurrence that was missed; it may have started or ended by then. So may
         what is created, restored or scheduled again after its reminder's moment.
+        An occurrence that was handed out is handed out again when its `reminder_minutes` were made fewer, until an
+        hour after its start.
 
         The claim is committed before this returns, so a worker that dies then loses its reminders. Called in
         a transaction it is committed, or undone, with it.

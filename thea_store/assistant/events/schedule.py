@@ -180,6 +180,9 @@ def recurrence_set(event: Candidate, work: WorkBudget) -> RecurrenceSet:
 # How many claimed occurrences that are still to come are remembered one by one.
 _REMEMBERED = 1000
 
+# How long after the start of an occurrence a second reminder of it, by a shorter notice, is still of use.
+_SECOND_REMINDER = timedelta(hours=1)
+
 
 def claim(event: Due, now: datetime, work: WorkBudget) -> tuple[EventOccurrence | None, Move]:
     """The latest occurrence that is due and was not claimed, and where that leaves the event."""
@@ -199,8 +202,8 @@ def claim(event: Due, now: datetime, work: WorkBudget) -> tuple[EventOccurrence 
     not_due = plus(plus(now, notice), INSTANT)
 
     def was_claimed(start: datetime) -> bool:
-        # A claim before the reminder was due belongs to an earlier notice: it is due once more.
-        return start in claimed and claimed[start] >= _minus(start, notice)
+        # A claim before the reminder was due belongs to an earlier notice: it is due once more, unless all is long over.
+        return start in claimed and (claimed[start] >= _minus(start, notice) or plus(start, _SECOND_REMINDER) < now)
 
     def latest_due() -> datetime | None:
         start = happens.last(unclaimed, not_due, work)
