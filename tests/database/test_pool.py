@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -306,3 +307,19 @@ async def test_a_connection_past_its_time_is_replaced(thea_database: TestDatabas
         (new,) = pool_of(store)._idle
         assert new is not old
         assert old.raw.is_closed()
+
+
+def test_a_clock_that_a_services_tests_set_replaces_no_connection(
+    thea_database: TestDatabase, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connections() -> set[int]:
+        clock = time.monotonic
+        monkeypatch.setattr(time, "monotonic", lambda: 1_809_338_400 + clock())  # as freezegun does
+        async with opened(thea_database.app_url, pool_size=1, max_overflow=0, pool_timeout=1) as store:
+            seen = set()
+            for _ in range(3):
+                await store.users.count(tenant)
+                seen |= {id(connection) for connection in pool_of(store)._idle}
+            return seen
+
+    assert len(asyncio.run(connections())) == 1

@@ -52,6 +52,12 @@ _CHANGING = (0.1, 0.2, 0.4, 0.8)
 _LONG_IDLE = 5.0
 
 
+def _now() -> float:
+    # Looked up at each call: a service's tests may put another clock into `time`, as freezegun does, and by two clocks
+    # each new connection is too old.
+    return time.monotonic()
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     """A driver's connection and the tenant that its session carries; `None` is none, or not known."""
@@ -64,8 +70,8 @@ class Connection:
     tenant: str | None = None
     holder: str | None = None
     """The tenant of the call that has the connection now; `None` where it is idle, or of no tenant."""
-    born: float = field(default_factory=time.monotonic)
-    used: float = field(default_factory=time.monotonic)
+    born: float = field(default_factory=_now)
+    used: float = field(default_factory=_now)
     sent: bool = False
     """Whether the last statement went out, so that the server may have run it."""
     dangling: bool = False
