@@ -202,7 +202,7 @@ def claim(event: Due, now: datetime, work: WorkBudget) -> tuple[EventOccurrence 
     not_due = plus(plus(now, notice), INSTANT)
 
     def was_claimed(start: datetime) -> bool:
-        # A claim before the reminder was due belongs to an earlier notice: it is due once more, unless all is long over.
+        # A claim before the reminder was due belongs to an earlier notice: it is due once more, unless it is long over.
         return start in claimed and (claimed[start] >= _minus(start, notice) or plus(start, _SECOND_REMINDER) < now)
 
     def latest_due() -> datetime | None:
