@@ -32,6 +32,8 @@ create table thea.message_history (
     check ((user_message is null) = coalesce(sealed ? 'user_message', false)),
   constraint message_history_bot_response_check
     check (bot_response is null or (sealed ? 'bot_response') is not true),
+  constraint message_history_entities_extracted_check
+    check (entities_extracted is null or (sealed ? 'entities_extracted') is not true),
   constraint message_history_confidence_score_check check (confidence_score between 0 and 1),
   constraint message_history_processing_time_ms_check check (processing_time_ms >= 0)
 );
@@ -69,7 +71,7 @@ comment on column thea.message_history.answer_ids is
 
 -- What a service seals of an encrypted tenant (see 0018.encryption) stands here instead of in its column: of each text
 -- the ciphertext, and in `row` what they are sealed for.
-comment on column thea.message_history.sealed is 'seals user_message, bot_response';
+comment on column thea.message_history.sealed is 'seals user_message, bot_response, entities_extracted';
 
 -- Few rows: the answers alone, of which some are taken back when their message is imported.
 create index message_history_answers_alone_idx on thea.message_history (tenant_id, message_id)

@@ -298,14 +298,15 @@ create table thea.notes (
   constraint notes_title_check check (title is null or (sealed ? 'title') is not true),
   constraint notes_tags_check
     check (cardinality(tags) <= 100 and array_position(tags, null) is null and array_position(tags, '') is null),
-  constraint notes_extra_data_check check (jsonb_typeof(extra_data) = 'object')
+  constraint notes_extra_data_check
+    check (extra_data is null or jsonb_typeof(extra_data) = 'object' and (sealed ? 'extra_data') is not true)
 );
 
 comment on column thea.notes.next_reminder_at is
   'when its reminder is due: reminder_datetime, until a worker claims it; null afterwards';
 
 -- As in `thea.message_history`. A sealed text has no words to be found by.
-comment on column thea.notes.sealed is 'seals title, content';
+comment on column thea.notes.sealed is 'seals title, content, extra_data';
 
 -- No generated column: beside a trigger of the table, PostgreSQL computes those again with every update, and a
 -- vector is costly.

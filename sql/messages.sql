@@ -253,7 +253,11 @@ with present as (
 answered as (
   update thea.message_history m
   set bot_response = :bot_response,
-    sealed = coalesce(p.sealed, '{}') || (:sealed::jsonb - 'user_message')
+    -- Without a new one, what was sealed stays: an answer may come plain where the tenant's encryption was ended.
+    sealed = case
+      when :sealed::jsonb is null then p.sealed
+      else coalesce(p.sealed, '{}') || (:sealed - array['user_message', 'entities_extracted'])
+    end
   from present p
   where m.tenant_id = :tenant_id
     and m.id = p.id
@@ -573,7 +577,10 @@ written as (
   -- No update that joins what is stored: such a join may read all messages of the tenant.
   on conflict (tenant_id, conversation_id, message_id) where message_id is not null and deleted_at is null
     do update set bot_response = excluded.bot_response, answer_ids = excluded.answer_ids,
-      sealed = coalesce(message_history.sealed, '{}') || (excluded.sealed - 'user_message')
+      sealed = case
+        when excluded.sealed is null then message_history.sealed - 'bot_response'
+        else coalesce(message_history.sealed, '{}') || (excluded.sealed - 'user_message')
+      end
   returning conversation_id, message_id
 )
 select w.conversation_id, w.message_id, g.stored_id is null as is_new

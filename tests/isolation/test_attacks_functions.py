@@ -234,6 +234,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "log_read",
             "log_export",
             "is_encrypted",
+            "seals_texts",
             "may_search",
             "tenant_keeps",
             "parents_exist",

@@ -27,8 +27,8 @@ OPERATORS = [group.name for group in GROUPS if not group.serves_tenants and grou
 CALLED: dict[str, set[str]] = {
     # It counts the rows of a tenant that the directory has, and shows none.
     "thea_admin": {"usage_of"},
-    # They count the rows of a tenant, and show none.
-    "thea_auditor": {"kept_of", "entries_kept_of", "sums_kept_of"},
+    # They count the rows of a tenant, and show none; and name the tenants that have keys.
+    "thea_auditor": {"kept_of", "entries_kept_of", "sums_kept_of", "encrypted_tenants"},
     # They return names of tenants, or whether a batch was removed: see test_attacks_workers.py.
     "thea_worker": {
         "tenants_with_work",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ async def test_a_tenant_is_exported_brought_in_moved_and_ended_by_commands(
     told = json.loads(exported.stdout)
     assert {part["table"]: part["rows"] for part in told["parts"]}["thea.users"] == len(before["users"])
 
+    whole = run("export", "check", str(file), DATABASE_URL="")
+    assert (whole.exit_code, f"all that {tenant} had at" in whole.stdout) == (0, True)
+
     ended = run("end", "tenant", tenant, "--export", str(tmp_path / "end.zip"), DATABASE_URL=ours)
     assert ended.exit_code == 0
     assert f"what it had is in {tmp_path / 'end.zip'}" in ended.stdout
@@ -43,6 +47,27 @@ async def test_a_tenant_is_exported_brought_in_moved_and_ended_by_commands(
     assert json.loads(moved.stdout)["pause_seconds"] >= 0
     assert there.rows(tenant) == before
     assert moved.stderr == ""
+
+
+async def test_a_file_that_is_no_export_any_more_is_told(
+    store: Store, here: Place, tenant: str, run: Run, tmp_path: Path
+) -> None:
+    await make_twin(store, tenant)
+    file = tmp_path / "acme.zip"
+    run("export", "tenant", tenant, "--file", str(file), DATABASE_URL=here.database.app_url)
+    with zipfile.ZipFile(file) as whole, zipfile.ZipFile(tmp_path / "altered.zip", "w") as altered:
+        for name in whole.namelist():
+            altered.writestr(name, whole.read(name) + (b"{}\n" if "users" in name else b""))
+    (tmp_path / "cut.zip").write_bytes(file.read_bytes()[:-100])
+
+    for name, sentence in (
+        ("altered.zip", "what it has of thea.users is not what was exported"),
+        ("cut.zip", "altered or cut off"),
+        ("none.zip", "cannot be read"),
+    ):
+        found = run("export", "check", str(tmp_path / name), "--json")
+        assert (found.exit_code, found.stdout) == (REFUSED, "")
+        assert sentence in found.stderr
 
 
 async def test_a_tenant_is_restored_by_a_command(

@@ -13,7 +13,9 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from tests.support.aftermath import carries_what_its_pool_thinks, settled
 from tests.support.commands import Run
+from tests.support.stepping import Moment, Stepped, stepped_through, stopped
 from tests.tenancy.places import Place
 from thea_store import (
     ArchiveError,
@@ -27,9 +29,9 @@ from thea_store import (
     User,
 )
 from thea_store.admin.doctor import examine
-from thea_store.encryption import FileKeys
+from thea_store.encryption import FileKeys, Keyring
 from thea_store.tenancy.archive import export_tenant, import_tenant, move_tenant, restore_tenant
-from thea_store.tenancy.encryption import Encrypted, encrypt_tenant
+from thea_store.tenancy.encryption import Encrypted, encrypt_tenant, end_encryption
 from thea_store.testing import TestDatabase
 
 # What nobody may find in the database, and no other text has a part of.
@@ -143,6 +145,26 @@ async def test_messages_are_what_they_were_and_the_database_has_no_word_of_them(
     assert (said.user_message, said.bot_response, pruned.bot_response) == (SECRET, f"sí {SECRET}", None)
     assert (changed.user_message, changed.bot_response) == (f"{SECRET}!", SECRET)
     assert await messages.get_context_window(encrypted, "s") == [said, pruned, changed]
+    assert SECRET not in shown(there, encrypted)
+
+
+async def test_documents_are_sealed_with_the_texts_that_they_repeat(
+    vault: Store, there: Place, encrypted: str, ana: User
+) -> None:
+    found: Any = {"ave": SECRET, "n": [1.5, None, {"ñ": True}]}
+    said = await vault.messages.add_message(
+        encrypted, ana.id, "s", user_message="x", entities_extracted=[SECRET, found]
+    )
+    note = await vault.notes.create(encrypted, ana.id, "x", extra_data=found)
+    changed = await vault.notes.update(encrypted, note.id, extra_data={"ave": f"otro {SECRET}"})
+    emptied = await vault.messages.update(encrypted, said.id, entities_extracted=None)
+    exported = [row async for row in vault.people.export(encrypted, ana.id)]
+
+    assert (said.entities_extracted, note.extra_data) == ([SECRET, found], found)
+    assert (changed.content, changed.extra_data) == ("x", {"ave": f"otro {SECRET}"})
+    assert (emptied.user_message, emptied.entities_extracted) == ("x", None)
+    assert [row["extra_data"] for row in exported if row["table"] == "notes"] == [changed.extra_data]
+    assert await vault.messages.get_context_window(encrypted, "s") == [emptied]
     assert SECRET not in shown(there, encrypted)
 
 
@@ -303,7 +325,10 @@ async def test_a_text_that_was_moved_or_altered_does_not_open(
     note = await vault.notes.create(encrypted, ana.id, f"{SECRET} y mucho más", title="título")
     other = await vault.notes.create(encrypted, ana.id, "otra nota")
     await vault.messages.add_message(encrypted, ana.id, "s", user_message="x")
+    # Past the triggers, as who owns the database may go.
+    there.superuser.execute("set session_replication_role = replica")
     there.superuser.execute(f"update thea.notes {change.format(other=other.id)} where id = {note.id}".encode())
+    there.superuser.execute("reset session_replication_role")
 
     with pytest.raises((SealedTextError, EncryptionKeyError), match="from a backup"):
         await vault.notes.get_by_id(encrypted, note.id)
@@ -317,10 +342,12 @@ async def test_a_row_of_another_tenant_does_not_open(
     note = await vault.notes.create(encrypted, ana.id, SECRET)
     eva = await vault.users.create(other_tenant, telegram_id=1)
     theirs = await vault.notes.create(other_tenant, eva.id, "x")
+    there.superuser.execute("set session_replication_role = replica")
     there.superuser.execute(
         "update thea.notes n set sealed = o.sealed from thea.notes o where n.id = %s and o.id = %s",
         [theirs.id, note.id],
     )
+    there.superuser.execute("reset session_replication_role")
 
     with pytest.raises(SealedTextError):
         await vault.notes.get_by_id(other_tenant, theirs.id)
@@ -330,13 +357,19 @@ async def test_free_sql_writes_no_plain_text_and_changes_no_key(
     vault: Store, there: Place, encrypted: str, ana: User
 ) -> None:
     note = await vault.notes.create(encrypted, ana.id, "x")
+    said = await vault.messages.add_message(encrypted, ana.id, "s", user_message="x")
     with psycopg.connect(there.database.app_url, autocommit=True) as service:
         service.execute("select set_config('app.tenant_id', %s, false)", [encrypted])
         for statement in (
             f"insert into thea.notes (tenant_id, user_id, content) values ('{encrypted}', {ana.id}, 'x')",
             f"update thea.notes set content = 'x', sealed = null where id = {note.id}",
             f"update thea.notes set title = 'x' where id = {note.id}",
+            f"update thea.notes set extra_data = '{{}}' where id = {note.id}",
             f"insert into thea.message_history (tenant_id, user_id, user_message) values ('{encrypted}', 1, 'x')",
+            f"update thea.message_history set entities_extracted = '[]' where id = {said.id}",
+            # What is sealed for one key of the row does not open for another.
+            f"update thea.notes set sealed = sealed || jsonb_build_object('row', '') where id = {note.id}",
+            f"update thea.notes set sealed = sealed - 'row' where id = {note.id}",
         ):
             with pytest.raises(psycopg.Error) as refused:
                 service.execute(statement.encode())
@@ -347,7 +380,12 @@ async def test_free_sql_writes_no_plain_text_and_changes_no_key(
             "delete from thea.encryption_keys",
             f"select thea.add_key('{encrypted}', 2, 'x')",
             f"select thea.seal_rows('{encrypted}', 'thea.notes', '[]')",
+            f"select thea.open_rows('{encrypted}', 'thea.notes', '[]')",
             f"select thea.redact_texts('{encrypted}', 'thea.notes', 0, 1)",
+            f"select thea.retire_keys('{encrypted}')",
+            f"select thea.end_encryption('{encrypted}')",
+            "select thea.encrypted_tenants()",
+            "select thea.log_forgotten_key()",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 service.execute(statement.encode())
@@ -363,9 +401,11 @@ async def test_what_a_tenant_has_already_is_sealed_and_its_audit_entries_lose_it
 ) -> None:
     note = await vault.notes.create(tenant, ana.id, f"uno {SECRET}", title=SECRET, tags=["t"])
     note = await vault.notes.update(tenant, note.id, content=f"dos {SECRET}")
-    gone = await vault.notes.create(tenant, ana.id, f"tres {SECRET}")
+    gone = await vault.notes.create(tenant, ana.id, f"tres {SECRET}", extra_data={"x": SECRET})
     await vault.notes.purge(tenant, gone.id)
-    said = await vault.messages.add_message(tenant, ana.id, "s", user_message=SECRET, bot_response=SECRET)
+    said = await vault.messages.add_message(
+        tenant, ana.id, "s", user_message=SECRET, bot_response=SECRET, entities_extracted={SECRET: 0.1}
+    )
     assert SECRET in shown(there, tenant)
 
     sealed = await encrypt(there, keys, tenant)
@@ -394,6 +434,18 @@ async def test_a_process_that_takes_a_tenant_for_plain_learns_that_it_is_encrypt
     assert await another.notes.get_by_id(tenant, note.id) == note
     assert await another.notes.get_by_id(tenant, three.id) == three
 
+    assert SECRET not in shown(there, tenant)
+
+
+async def test_a_process_that_takes_a_tenant_for_plain_changes_one_text_and_the_others_still_open(
+    *, vault: Store, there: Place, keys: Path, tenant: str, ana: User
+) -> None:
+    note = await vault.notes.create(tenant, ana.id, f"uno {SECRET}", title="t", extra_data={"a": SECRET})
+    await encrypt(there, keys, tenant)
+    changed = await vault.notes.update(tenant, note.id, title=f"dos {SECRET}")
+
+    assert (changed.title, changed.content, changed.extra_data) == (f"dos {SECRET}", note.content, note.extra_data)
+    assert await vault.notes.get_by_id(tenant, note.id) == changed
     assert SECRET not in shown(there, tenant)
 
 
@@ -467,6 +519,171 @@ async def test_a_key_that_is_forgotten_is_gone_for_good(
     await another.notes.purge(encrypted, note.id)
 
 
+# --- plain again --------------------------------------------------------------------------------
+
+
+async def open_again(place: Place, keys: Path, tenant: str, patience: float = 0.0) -> Encrypted:
+    return await asyncio.to_thread(end_encryption, place.mover, FileKeys(keys), tenant, patience=patience)
+
+
+async def test_what_was_sealed_is_plain_again_found_by_words_and_as_it_was(
+    vault: Store, there: Place, keys: Path, encrypted: str, ana: User
+) -> None:
+    note = await vault.notes.create(encrypted, ana.id, f"el {SECRET}", title="t", extra_data={"n": 0.5})
+    said = await vault.messages.add_message(encrypted, ana.id, "s", user_message=SECRET, entities_extracted=[SECRET])
+    asked = await vault.messages.add_message(encrypted, ana.id, "s", user_message="x", message_id=7)
+    # A number that no float holds; past the triggers, since the library makes none.
+    there.superuser.execute("set session_replication_role = replica")
+    there.superuser.execute(
+        "update thea.notes set sealed = null, content = 'y', extra_data = '{\"n\": 12345678901234567890.125}'"
+        " where id = %s",
+        [(exact := await vault.notes.create(encrypted, ana.id, "y")).id],
+    )
+    there.superuser.execute("reset session_replication_role")
+    await encrypt(there, keys, encrypted)
+
+    opened = await open_again(there, keys, encrypted)
+    again = await open_again(there, keys, encrypted)
+
+    assert (opened.version, opened.tables) == (1, {"thea.message_history": 2, "thea.notes": 2})
+    assert again.tables == {"thea.message_history": 0, "thea.notes": 0}
+    assert await vault.notes.get_by_id(encrypted, note.id) == note
+    assert await vault.messages.get_by_id(encrypted, said.id) == said
+    assert [hit.id for hit in await vault.notes.search(encrypted, ana.id, SECRET)] == [note.id]
+    # The process that took the tenant for an encrypted one learns of it, and what it sealed meanwhile opens.
+    answered = await vault.messages.add_message(
+        encrypted, ana.id, "s", user_message="x", bot_response="r", message_id=7
+    )
+    assert (answered.id, answered.bot_response) == (asked.id, "r")
+    [(number,)] = there.superuser.execute("select extra_data::text from thea.notes where id = %s", [exact.id])
+    assert number == '{"n": 12345678901234567890.125}'
+
+
+async def test_services_go_on_while_the_encryption_ends_and_one_that_knows_of_no_key_hides_nothing(
+    *, vault: Store, there: Place, keys: Path, encrypted: str, ana: User
+) -> None:
+    note = await vault.notes.create(encrypted, ana.id, f"uno {SECRET}", title="t")
+    asked = await vault.messages.add_message(encrypted, ana.id, "s", user_message=SECRET, message_id=1)
+    with psycopg.connect(there.mover.render(), autocommit=True) as mover:
+        mover.execute("select set_config('app.tenant_id', %s, false)", [encrypted])
+        mover.execute("select thea.retire_keys(%s)", [encrypted])
+    async with _opened(there.database, keys) as new:
+        # It knows that the keys are retired, and changes rows that are sealed.
+        changed = await new.notes.update(encrypted, note.id, content=f"dos {SECRET}")
+        answered = await new.messages.add_message(
+            encrypted, ana.id, "s", user_message="x", bot_response="r", message_id=1
+        )
+        added = await new.notes.create(encrypted, ana.id, f"tres {SECRET}")
+        with pytest.raises(SearchUnavailableError):
+            await new.notes.search(encrypted, ana.id, SECRET)
+        # It takes the tenant for one that never had a key.
+        new._database.keyring.doubt(encrypted)
+        await new._database.keyring.of(encrypted, _none)
+        other = await new.notes.update(encrypted, note.id, title="u")
+
+        assert (changed.title, changed.content) == ("t", f"dos {SECRET}")
+        assert (other.title, other.content) == ("u", f"dos {SECRET}")
+        assert (answered.id, answered.user_message, answered.bot_response) == (asked.id, SECRET, "r")
+        assert await vault.notes.get_by_id(encrypted, note.id) == other
+        await open_again(there, keys, encrypted)
+        hits = await new.notes.search(encrypted, ana.id, SECRET)
+
+    assert {hit.id for hit in hits} == {note.id, added.id}
+
+
+def files_of(keys: Path) -> set[str]:
+    return {path.name for path in keys.iterdir()}
+
+
+async def _none() -> list[Any]:
+    return []
+
+
+async def test_an_ended_encryption_begins_anew_with_another_key(
+    vault: Store, there: Place, keys: Path, encrypted: str, ana: User
+) -> None:
+    note = await vault.notes.create(encrypted, ana.id, SECRET)
+    await open_again(there, keys, encrypted)
+    assert await vault.notes.get_by_id(encrypted, note.id) == note
+    with pytest.raises(NotFoundError, match="is not encrypted"):
+        await encrypt(there, keys, encrypted, rotate=True)
+    begun = await encrypt(there, keys, encrypted)
+    later = await vault.notes.create(encrypted, ana.id, f"otra {SECRET}")
+
+    assert (begun.version, begun.tables["thea.notes"]) == (2, 1)
+    assert SECRET not in shown(there, encrypted)
+    assert await vault.notes.get_by_id(encrypted, later.id) == later
+    assert [action for action, _ in keys_log(there, encrypted)] == ["add key", "retire key", "open texts", "add key"]
+    assert [details for _, details in keys_log(there, encrypted)] == [{"version": v} for v in (1, 1, 1, 2)]
+
+
+def keys_log(place: Place, tenant: str) -> list[tuple[str, Any]]:
+    return place.superuser.execute(
+        "select action, details from thea.activity_log where tenant = %s and kind = 'administration' order by place",
+        [tenant],
+    ).fetchall()
+
+
+async def test_rows_are_opened_only_where_the_keys_are_retired_and_entries_redacted_only_where_there_are_keys(
+    there: Place, encrypted: str, tenant: str
+) -> None:
+    plain = f"plain-{tenant}"
+    with psycopg.connect(there.mover.render(), autocommit=True) as mover:
+        for whose, statement in (
+            (encrypted, "select thea.open_rows(%s, 'thea.notes', '[]')"),
+            (plain, "select thea.open_rows(%s, 'thea.notes', '[]')"),
+            (plain, "select thea.redact_texts(%s, 'thea.notes', 0, 1)"),
+            (plain, "select thea.retire_keys(%s)"),
+            (plain, "select thea.end_encryption(%s)"),
+        ):
+            mover.execute("select set_config('app.tenant_id', %s, false)", [whose])
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                mover.execute(statement.encode(), [whose])
+            # Nor is it for another tenant than the one that is named.
+            mover.execute("select set_config('app.tenant_id', 'another', false)")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                mover.execute(statement.encode(), [whose])
+
+
+async def test_a_call_that_asks_for_keys_and_is_cancelled_is_done_or_not_and_leaves_nothing(
+    there: Place, keys: Path, encrypted: str, ana: User, request: pytest.FixtureRequest
+) -> None:
+    async with _opened(there.database, keys) as store:
+        provider = Slow(keys)
+        store._database.keyring = Keyring(provider)
+        written = 0
+
+        async def run(stops: dict[int, Moment]) -> Stepped:
+            nonlocal written
+            store._database.keyring.doubt(encrypted)
+            stepped = await stopped(store.notes.create(encrypted, ana.id, SECRET), stops)
+            await settled(store)
+            await carries_what_its_pool_thinks(store)
+            now = await store.notes.count(encrypted)
+            assert now - written == 1 if not stepped.made else now - written in (0, 1)
+            written = now
+            return stepped
+
+        points = await stepped_through(run)
+        request.node.user_properties.append(("cancellation points", points))
+        notes = [note async for note in store.notes.iterate(encrypted)]
+
+    assert points >= provider.asked >= 4
+    assert {note.content for note in notes} == {SECRET}
+    assert SECRET not in shown(there, encrypted)
+
+
+class Slow(FileKeys):
+    """Keys that come from far away."""
+
+    asked = 0
+
+    async def unwrap(self, tenant_id: str, wrapped: bytes) -> bytes:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return await super().unwrap(tenant_id, wrapped)
+
+
 @pytest.mark.slow
 def test_the_doctor_knows_what_the_first_key_brings_and_misses_what_is_gone(there: Place, encrypted: str) -> None:
     settings = Settings(url=there.database.app_url, migrator_url=there.database.migrator_url)
@@ -499,11 +716,14 @@ async def test_a_tenant_is_encrypted_gets_a_new_key_and_is_forgotten_by_commands
 
     begun = await asyncio.to_thread(run, "encryption", "begin", tenant, **surroundings)
     rotated = await asyncio.to_thread(run, "encryption", "rotate", tenant, "--json", **surroundings)
+    known = await asyncio.to_thread(run, "encryption", "status", tenant, "--json", **surroundings)
+    listed = await asyncio.to_thread(run, "encryption", "status", **surroundings)
     kept = run("encryption", "forget", tenant, **surroundings)
     assert SECRET not in shown(there, tenant)
     assert await vault.notes.count(tenant) == 1
     forgotten = await asyncio.to_thread(run, "encryption", "forget", tenant, "--for-good", **surroundings)
     lost = await asyncio.to_thread(run, "encryption", "rotate", tenant, **surroundings)
+    told = await asyncio.to_thread(run, "encryption", "status", tenant, **surroundings)
     without = await asyncio.to_thread(run, "encryption", "begin", tenant, DATABASE_ENCRYPTION_KEYS="")
 
     assert (begun.exit_code, begun.stdout.splitlines()[-1]) == (
@@ -518,7 +738,44 @@ async def test_a_tenant_is_encrypted_gets_a_new_key_and_is_forgotten_by_commands
     assert (kept.exit_code, forgotten.exit_code, lost.exit_code, without.exit_code) == (2, 0, 1, 2)
     assert "--for-good: is not given" in kept.stderr
     assert "the tenant's key cannot be read" in lost.stderr
+    found = json.loads(known.stdout)
+    assert (found["state"], found["advice"]) == ("encrypted", [])
+    assert [(key["version"], key["opens"]) for key in found["keys"]] == [(1, True), (2, True)]
+    assert found["tables"]["thea.notes"] == {"plain": 0, "sealed": 1, "of_an_older_key": 0}
+    assert f"{tenant}\tencrypted\tversion 2 since" in listed.stdout
+    assert "the provider does not open version 1, 2 of the key" in told.stderr
+    assert [action for action, _ in keys_log(there, tenant)] == ["add key", "add key", "forget key"]
     assert "DATABASE_ENCRYPTION_KEYS: is not set" in without.stderr
+
+
+@pytest.mark.slow
+async def test_an_encryption_is_ended_and_a_tenant_with_its_key_by_commands(
+    *, vault: Store, there: Place, keys: Path, encrypted: str, ana: User, run: Run
+) -> None:
+    await vault.notes.create(encrypted, ana.id, SECRET)
+    surroundings = {"DATABASE_URL": there.mover.render(), "DATABASE_ENCRYPTION_KEYS": f"file:{keys}"}
+    await encrypt(there, keys, encrypted, rotate=True)
+    await vault.notes.create(encrypted, ana.id, SECRET)  # by the older key, which this process still takes
+    older = await asyncio.to_thread(run, "encryption", "status", encrypted, "--json", **surroundings)
+    await open_again(there, keys, encrypted)
+    there.superuser.execute(
+        "update thea.encryption_keys set retired_at = now() - interval '1 hour' where tenant_id = %s", [encrypted]
+    )
+    ended = await asyncio.to_thread(run, "encryption", "end", encrypted, **surroundings)
+    known = await asyncio.to_thread(run, "encryption", "status", encrypted, "--json", **surroundings)
+    with_archive = await asyncio.to_thread(run, "end", "tenant", encrypted, "--forget-key", **surroundings)
+    before = files_of(keys)
+    gone = await asyncio.to_thread(run, "end", "tenant", encrypted, "--no-export", "--forget-key", **surroundings)
+
+    found, plain = json.loads(older.stdout), json.loads(known.stdout)
+    assert found["tables"]["thea.notes"] == {"plain": 0, "sealed": 1, "of_an_older_key": 1}
+    assert any("encryption begin" in sentence for sentence in found["advice"])
+    assert ended.stdout.splitlines()[-1] == f"{encrypted}: its texts are plain, and its notes can be searched"
+    assert (plain["state"], plain["advice"]) == ("ended", [])
+    assert plain["tables"]["thea.notes"] == {"plain": 2, "sealed": 0, "of_an_older_key": 0}
+    assert (with_archive.exit_code, gone.exit_code) == (2, 0)
+    assert len(before - files_of(keys)) == 1
+    assert keys_log(there, encrypted)[-1][0] == "forget key"
 
 
 # --- the tenant as a whole ----------------------------------------------------------------------

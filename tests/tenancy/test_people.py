@@ -594,6 +594,7 @@ async def test_a_person_is_exported_into_a_file_that_proves_itself(
     assert check_file(Path("person.jsonl")) == rows[-1]["manifest"]
     assert rows[-1]["manifest"]["counts"]["notes"] == 2
     assert _mode("person.jsonl") == 0o600
+    assert f"of user {person.id} of {tenant} at" in command("export", "check", "person.jsonl").stdout
 
     again = command(*arguments, "--file", "person.jsonl")
 

@@ -57,7 +57,7 @@ class Message(Stored, frozen=True):
     user_message: Annotated[str, _Secret]
     bot_response: Annotated[str | None, _Secret]
     intent_detected: str | None
-    entities_extracted: dict[str, Any] | list[Any] | None
+    entities_extracted: Annotated[dict[str, Any] | list[Any] | None, _Secret]
     confidence_score: float | None
     processing_time_ms: int | None
 
@@ -103,7 +103,7 @@ class MessageDetails(TypedDict, total=False):
     bot_response: Annotated[LongText | None, _Secret]
     message_id: Id | None
     intent_detected: Key | None
-    entities_extracted: JsonContainer | None
+    entities_extracted: Annotated[JsonContainer | None, _Secret]
     confidence_score: Confidence | None
     processing_time_ms: Milliseconds | None
 

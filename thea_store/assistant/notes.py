@@ -42,7 +42,7 @@ class Note(Stored, frozen=True):
     tags: list[str]
     is_pinned: bool
     reminder_datetime: datetime | None
-    extra_data: dict[str, Any] | None
+    extra_data: Annotated[dict[str, Any] | None, _Secret]
 
 
 class NoteHit(Note, frozen=True):
@@ -86,7 +86,7 @@ class NoteChanges(TypedDict, total=False):
     tags: _Tags
     is_pinned: bool
     reminder_datetime: Moment | None
-    extra_data: JsonObject | None
+    extra_data: Annotated[JsonObject | None, _Secret]
 
 
 class NoteFilters(TypedDict, total=False):
@@ -113,7 +113,7 @@ class _NewNote(TypedDict, total=False):
     tags: _Tags
     is_pinned: bool
     reminder_datetime: Moment | None
-    extra_data: JsonObject | None
+    extra_data: Annotated[JsonObject | None, _Secret]
 
 
 class TagCount(Record, frozen=True):

@@ -20,12 +20,13 @@ from thea_store.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from thea_store.postgres.url import DatabaseUrl
     from thea_store.settings import Settings
-    from thea_store.tenancy.archive import Progress
+    from thea_store.tenancy.archive import Ended, Progress
     from thea_store.tenancy.archive.loading import Tally
 
 __all__ = [
     "MOVERS",
     "Tenant",
+    "check_export",
     "end_tenant",
     "export_tenant",
     "import_tenant",
@@ -65,6 +66,32 @@ def export_tenant(
     else:
         print_counts(found.manifest.rows, "rows")
         typer.echo(f"written to {path}")
+
+
+def check_export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A tenant's archive, or the file of a person.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether a file that was exported is whole and unaltered; no database is asked."""
+    from thea_store.cli.output import print_json  # noqa: PLC0415
+    from thea_store.tenancy.archive.file import Archive, is_archive  # noqa: PLC0415
+    from thea_store.tenancy.person_file import check_file  # noqa: PLC0415
+
+    if is_archive(file):
+        with Archive(file) as archive:
+            archive.verify()
+            manifest, rows = archive.manifest.as_json(), archive.manifest.rows
+            whose = f"all that {archive.manifest.tenant} had"
+    else:
+        manifest = check_file(file)
+        rows = manifest["counts"]
+        whose = f"all that was kept of user {manifest['user_id']} of {manifest['tenant_id']}"
+    if as_json:
+        print_json(manifest)
+    else:
+        print_counts(rows, "rows")
+        typer.echo(f"{file} is whole: {whose} at {manifest['exported_at']}")
 
 
 def import_tenant(
@@ -107,16 +134,42 @@ def end_tenant(
     ] = None,
     *,
     no_export: Annotated[bool, typer.Option("--no-export", help="Write no archive: the rows are lost.")] = False,
+    forget_key: Annotated[
+        bool,
+        typer.Option(
+            "--forget-key", help="With --no-export: destroy its key too, so that nobody reads its texts in a backup."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove all that a tenant has, for good, with a login in thea_mover. An archive is written first."""
+    from thea_store.cli.encryption import forget_key as forget  # noqa: PLC0415 - it imports from here
+    from thea_store.cli.encryption import key_provider  # noqa: PLC0415
     from thea_store.cli.output import print_json  # noqa: PLC0415
     from thea_store.tenancy import archive  # noqa: PLC0415
+    from thea_store.tenancy.archive.importing import KEYS  # noqa: PLC0415
 
     if no_export and export is not None:
         raise typer.BadParameter("contradicts --export", param_hint="--no-export")
+    if forget_key and not no_export:
+        raise typer.BadParameter(
+            "goes with --no-export: without the key nobody could read the archive", param_hint="--forget-key"
+        )
     path = None if no_export else export or _default(tenant)
-    found = run(lambda settings, tell: archive.end_tenant(settings.address(), tenant, path, on_progress=tell), MOVERS)
+
+    def work(settings: Settings, tell: Progress) -> Ended:
+        provider = key_provider(settings.encryption_keys) if forget_key else None
+        ended = archive.end_tenant(settings.address(), tenant, path, on_progress=tell)
+        if provider is not None:
+            forget(settings.address(), provider, tenant)
+        return ended
+
+    found = run(work, MOVERS)
+    if found.tables.get(KEYS) and not forget_key:
+        say(
+            f"the key of {tenant} is still with the provider, since archives and backups need it: when nobody is to "
+            f"read them any more, `thea-store encryption forget {tenant} --for-good`"
+        )
     if as_json:
         print_json({"tenant": tenant, "archive": path and str(path), "tables": found.tables})
     else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from thea_store.cli.archives import end_tenant, export_tenant, import_tenant, move_tenant, restore
+from thea_store.cli.archives import check_export, end_tenant, export_tenant, import_tenant, move_tenant, restore
 from thea_store.cli.compliance import audit, compliance
 from thea_store.cli.conventions import FAILED, MISUSED, AsJson, say
 from thea_store.cli.encryption import encryption
@@ -66,6 +66,7 @@ app = typer.Typer(
 exports = typer.Typer(help="Give out what is in the store.", no_args_is_help=True)
 exports.command("tenant")(export_tenant)
 exports.command("user")(export_user)
+exports.command("check")(check_export)
 imports.command("tenant")(import_tenant)
 moving = typer.Typer(help="Move a tenant to another database.", no_args_is_help=True)
 moving.command("tenant")(move_tenant)

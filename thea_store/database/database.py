@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from thea_store.database import wire
 from thea_store.database.acting import UNSAID, Acting, acting, who_acts
 from thea_store.database.connection import Connection, Connector, set_local
-from thea_store.database.executor import Executor, Row
+from thea_store.database.executor import Executor, Row, RowKeyNeededError
 from thea_store.database.explaining import generic_plan
 from thea_store.database.failures import (
     answered,
@@ -42,7 +42,7 @@ from thea_store.postgres.password import PasswordSource
 from thea_store.postgres.session import fixed_at_once, local_statements, which_tenants
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import Key, check, check_tenant
-from thea_store.queries.binding import Bound, bind_in_turns
+from thea_store.queries.binding import Bound, bind_in_turns, changes_texts
 from thea_store.queries.file import Query
 from thea_store.settings import Settings
 from thea_store.telemetry import Observer, PoolFigures
@@ -284,9 +284,11 @@ class Database(Executor):
             return await self._rows_of(query, tenant_id, values, bind_in_turns)
         try:
             return await self._rows_of(query, tenant_id, values, self._bound)
-        except EncryptionKeyError:  # raised by the server, where the tenant has been encrypted since it was asked about
+        except EncryptionKeyError as error:  # the tenant has been encrypted since it was asked about
             if not self.keyring.doubt(tenant_id):
                 raise
+            if changes_texts(query):
+                raise RowKeyNeededError(*error.args) from error
         return await self._rows_of(query, tenant_id, values, self._bound)
 
     async def _rows_of(

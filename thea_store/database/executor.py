@@ -8,16 +8,21 @@ from typing import Any, TypeVar
 
 from thea_store.database.keys import GET_WRAPPED
 from thea_store.encryption import ROW, SEALED, Keyring, TenantKeys, version_of, without_key
-from thea_store.errors import NotFoundError
+from thea_store.errors import EncryptionKeyError, NotFoundError
 from thea_store.queries.binding import Bound, bind_in_turns, opens, read, read_in_turns, sealed_versions, seals
 from thea_store.queries.file import Query
 
-__all__ = ["Executor", "Row"]
+__all__ = ["Executor", "Row", "RowKeyNeededError"]
 
 R = TypeVar("R")
 
 ROW_KEY = "row_key"
 """What a call says beside the query's values of a row with stored texts: what these are sealed for."""
+
+
+class RowKeyNeededError(EncryptionKeyError):
+    """The tenant was found to be encrypted by a change of a row's texts: what they are sealed for has to be read."""
+
 
 Row = Any  # asyncpg.Record: a mapping that is also a sequence
 

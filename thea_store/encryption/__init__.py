@@ -5,7 +5,7 @@ database, wraps and unwraps them. Without that provider's key nobody reads the t
 """
 
 from thea_store.encryption.columns import SEALED, SealedIn, sealed_in
-from thea_store.encryption.keyring import Keyring, WrappedKey
+from thea_store.encryption.keyring import FRESH, Keyring, WrappedKey
 from thea_store.encryption.providers import (
     EnvironmentKeys,
     FileKeys,
@@ -15,12 +15,14 @@ from thea_store.encryption.providers import (
     unwrapped_by,
     wrapped_by,
 )
-from thea_store.encryption.sealing import ROW, DataKey, TenantKeys, prefix_of, version_of, without_key
+from thea_store.encryption.sealing import ROW, DataKey, Document, TenantKeys, prefix_of, version_of, without_key
 
 __all__ = [
+    "FRESH",
     "ROW",
     "SEALED",
     "DataKey",
+    "Document",
     "EnvironmentKeys",
     "FileKeys",
     "KeyProvider",

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from thea_store.encryption.providers import KeyProvider, unwrapped_by
 from thea_store.encryption.sealing import DataKey, TenantKeys
 
-__all__ = ["Keyring", "WrappedKey"]
+__all__ = ["FRESH", "Keyring", "WrappedKey"]
 
 FRESH = 60.0
 """Seconds for which the keys of an encrypted tenant are taken as they were read."""
@@ -30,6 +30,8 @@ class WrappedKey(BaseModel, frozen=True):
 
     version: int
     wrapped: bytes
+    is_retired: bool = False
+    """Whether it opens what it sealed, and seals nothing any more."""
 
 
 class _Known(NamedTuple):
@@ -70,9 +72,9 @@ class Keyring:
         if self._provider is None or not wrapped:
             return None
         keys = [DataKey(one.version, await unwrapped_by(self._provider, tenant_id, one.wrapped)) for one in wrapped]
-        return TenantKeys(tenant_id, keys)
+        return TenantKeys(tenant_id, keys, is_ended=all(one.is_retired for one in wrapped))
 
     def doubt(self, tenant_id: str) -> bool:
-        """Have the tenant's keys asked for anew; whether it was taken for one without keys until now."""
+        """Have the tenant's keys asked for anew; whether it was taken for one whose texts are plain until now."""
         known = self._known.pop(tenant_id, None)
-        return known is not None and known.keys is None
+        return known is not None and (known.keys is None or known.keys.is_ended)

@@ -24,6 +24,7 @@ __all__ = [
     "Bound",
     "bind",
     "bind_in_turns",
+    "changes_texts",
     "check_values",
     "opens",
     "read",
@@ -172,6 +173,12 @@ def seals(query: Query[Any]) -> _Sealing | None:
     return None
 
 
+def changes_texts(query: Query[Any]) -> bool:
+    """Whether it changes texts of a row that is there, and may have others sealed already."""
+    place = seals(query)
+    return place is not None and place.is_change
+
+
 def _seal(query: Query[Any], checked: dict[str, Any], keys: TenantKeys, row_key: str | None = None) -> None:
     place = seals(query)
     if place is None:
@@ -262,6 +269,8 @@ def _reader(query: Query[Any]) -> Callable[[Sequence[Any], TenantKeys | None], l
 
 def _open(query: Query[Any], values: dict[str, Any], sealed: Mapping[str, Any], keys: TenantKeys | None) -> None:
     table, names = opens(query) or ("", frozenset())
+    if names.isdisjoint(sealed):  # they have been opened, and the row's key is left
+        return
     if keys is None:
         raise without_key(query.name)
     keys.open(table, values, sealed, names)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, get_type_hints
 
 from typing_extensions import TypeVar
 
-from thea_store.database import Executor
+from thea_store.database import Executor, RowKeyNeededError
 from thea_store.encryption import sealed_in
 from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import Id, Limit, Moment, check, check_tenant
@@ -67,6 +67,8 @@ class Common(Generic[R]):
     purge: Query[int]
     row_key: Query[RowKey] | None
     """What a row's texts are sealed for; `None` where the record has no text that is ever sealed."""
+    sealed: frozenset[str]
+    """Which of the record's fields are sealed where the tenant is encrypted."""
     changes: frozenset[str]
     filters: frozenset[str]
 
@@ -84,6 +86,7 @@ def common(
     Which filters lead to variants of `get_all` and `count` is said in the SQL file, by `-- variants:`.
     """
     asked = get_type_hints(filters, include_extras=True)
+    _, sealed = sealed_in(record) or ("", frozenset[str]())
     return Common(
         sql=sql,
         get_by_id=sql.query("get_by_id", record, id=Id),
@@ -104,7 +107,8 @@ def common(
         delete=sql.query("delete", int, id=Id),
         restore=sql.query("restore", record, id=Id),
         purge=sql.query("purge", int, id=Id),
-        row_key=sql.query("row_key", RowKey, id=Id) if sealed_in(record) else None,
+        row_key=sql.query("row_key", RowKey, id=Id) if sealed else None,
+        sealed=sealed,
         changes=frozenset(get_type_hints(changes)),
         filters=frozenset(asked),
     )
@@ -200,10 +204,16 @@ class Repository(Generic[R, N]):
         for name in changes.keys() - self.common.changes:
             raise InvalidArgumentError(name, f"cannot be changed; these can: {', '.join(sorted(self.common.changes))}")
         try:
-            row_key = None if self._db.keyring.is_empty else self.common.row_key
+            changes_text = not self.common.sealed.isdisjoint(changes) and not self._db.keyring.is_empty
+            row_key = self.common.row_key if changes_text else None
             if row_key is not None and await self._db.keys_of(check_tenant(tenant_id)) is not None:
                 return await self._update_sealed(row_key, tenant_id, id, changes)
-            return await self._db.fetch_one(self.common.update, tenant_id, id=id, changes=changes)
+            try:
+                return await self._db.fetch_one(self.common.update, tenant_id, id=id, changes=changes)
+            except RowKeyNeededError:
+                if row_key is None or await self._db.keys_of(tenant_id) is None:
+                    raise
+            return await self._update_sealed(row_key, tenant_id, id, changes)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(error.argument.removeprefix("changes."), error.reason) from error.__cause__
 

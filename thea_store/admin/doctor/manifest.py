@@ -104,6 +104,7 @@ where not t.tgisinternal
   -- A table gets these with the first limit that is about it, and with the first key of a tenant.
   and t.tgfoid is distinct from to_regprocedure('thea.meter()')
   and t.tgfoid is distinct from to_regprocedure('thea.refuse_plain_text()')
+  and t.tgfoid is distinct from to_regprocedure('thea.keep_row_key()')
 union all
 select 'rule', r.name, w.rulename::text, pg_get_ruledef(w.oid)
 from relation r join pg_rewrite w on w.ev_class = r.oid
@@ -138,8 +139,8 @@ select 'function', '', r.name, 'sha256:' || encode(sha256(convert_to(
       then replace(pg_get_functiondef(r.oid), 'RETURN thea.admitted_tenant()', 'RETURN thea.unchecked_tenant()')
     -- With the first key of a tenant it looks for one.
     when 'thea.is_encrypted(text)'
-      then replace(pg_get_functiondef(r.oid), 'RETURN (EXISTS (SELECT FROM thea.encryption_keys k WHERE (k.tenant_id'
-        ' = is_encrypted.p_tenant)))', 'RETURN false')
+      then replace(pg_get_functiondef(r.oid), 'RETURN (EXISTS (SELECT FROM thea.encryption_keys k WHERE ((k.tenant_id'
+        ' = is_encrypted.p_tenant) AND (k.opened_at IS NULL))))', 'RETURN false')
     else pg_get_functiondef(r.oid)
   end, 'UTF8')), 'hex')
 from routine r

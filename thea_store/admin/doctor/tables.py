@@ -139,8 +139,9 @@ where a.attname = 'sealed'
   and pg_get_function_sqlbody(to_regprocedure('thea.is_encrypted(text)')) <> 'RETURN false'
   and (
     select count(*) from pg_trigger t
-    where t.tgrelid = a.attrelid and t.tgfoid = to_regprocedure('thea.refuse_plain_text()')
-  ) < 2
+    where t.tgrelid = a.attrelid
+      and t.tgfoid in (to_regprocedure('thea.refuse_plain_text()'), to_regprocedure('thea.keep_row_key()'))
+  ) < 3
 order by 1
 """
 
@@ -149,8 +150,7 @@ def _triggers(context: CheckContext) -> Sequence[Verdict]:
     found = [
         problem(
             f"{table} takes plain texts of encrypted tenants",
-            f"`drop trigger if exists refuse_plain_insert on {table}`, the same with refuse_plain_update, then "
-            "`thea-store encryption rotate` for any encrypted tenant, which makes both anew",
+            "`thea-store encryption rotate` for any encrypted tenant, which makes the triggers anew that refuse them",
         )
         for (table,) in context.ask(_TAKING_PLAIN_TEXTS)
     ]

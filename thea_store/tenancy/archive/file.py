@@ -24,7 +24,7 @@ from typing import Any, Self, cast
 
 from thea_store.errors import ArchiveError, InvalidArgumentError
 
-__all__ = ["Archive", "ArchiveWriter", "Manifest", "Part", "batches"]
+__all__ = ["Archive", "ArchiveWriter", "Manifest", "Part", "batches", "is_archive"]
 
 FORMAT = "thea-store tenant archive, version 1"
 _MANIFEST = "manifest.json"
@@ -148,6 +148,16 @@ class ArchiveWriter:
             if part.table == table:
                 known = [id_ for id_ in (part.lowest, part.highest, lowest, highest) if id_ is not None]
                 self._parts[place] = replace(part, lowest=min(known), highest=max(known))
+
+
+def is_archive(path: Path) -> bool:
+    """Whether this is a tenant's archive by the word of its manifest, whole or not."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            told = json.loads(file.read(_MANIFEST))
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError):
+        return False
+    return isinstance(told, dict) and str(told.get("format", "")).startswith("thea-store tenant archive")
 
 
 class Archive:
