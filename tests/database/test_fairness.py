@@ -156,3 +156,16 @@ def test_who_came_after_a_moment_stays_in_line() -> None:
 
     assert waiters.take_all(since=moment) == [early]
     assert waiters.take(lambda _: True) == ("a", late)
+
+
+def test_the_calls_that_have_waited_longest_leave_the_line_together() -> None:
+    waiters = Waiters[str]()
+    futures = [_LOOP.create_future() for _ in range(4)]
+    for tenant, future in zip("abab", futures, strict=True):
+        waiters.add(tenant, future)
+    futures[1].cancel()
+
+    assert waiters.take_oldest(0) == waiters.take_oldest(-1) == []
+    assert set(waiters.take_oldest(3)) == {futures[0], futures[2]}
+    assert waiters.take_all() == [futures[3]]
+    assert len(waiters) == 0

@@ -51,6 +51,12 @@ async def wire(thea_database: TestDatabase) -> AsyncIterator[Wire]:
         yield proxy
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 def opened(url: str, **settings: Any) -> Any:
     given = {"pool_size": 3, "max_overflow": 2, "command_timeout": COMMAND, **settings}
     return Store.open(Settings(url=url, ssl_mode="disable", **given))
@@ -122,20 +128,67 @@ async def test_a_server_that_is_stopped_costs_no_more_and_is_found_again() -> No
 async def test_a_server_that_says_nothing_costs_no_more_beside_a_host_that_takes_no_writes(
     wire: Wire, tenant: str
 ) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        hosts = (*DatabaseUrl.parse(wire.url).hosts, ("127.0.0.1", closed.getsockname()[1]))
-        async with opened(replace(DatabaseUrl.parse(wire.url), hosts=hosts).render()) as store:
-            user = await filled(store, tenant)
-            wire.answers.clear()
-            for _ in range(2):  # the first ones meet with silence, the next ones wait for another primary
-                many = [store.users.get_by_id(tenant, user.id) for _ in range(30)]
-                with within(COMMAND + GRACE + 2 * PROMPT):
-                    results = await asyncio.gather(*many, return_exceptions=True)
-                assert {type(one) for one in results} == {StoreUnavailableError}
-            wire.answers.set()
+    hosts = (*DatabaseUrl.parse(wire.url).hosts, ("127.0.0.1", free_port()))
+    async with opened(replace(DatabaseUrl.parse(wire.url), hosts=hosts).render()) as store:
+        user = await filled(store, tenant)
+        wire.answers.clear()
+        for _ in range(2):  # the first ones meet with silence, the next ones wait for another primary
+            many = [store.users.get_by_id(tenant, user.id) for _ in range(30)]
+            with within(COMMAND + GRACE + 2 * PROMPT):
+                results = await asyncio.gather(*many, return_exceptions=True)
+            assert {type(one) for one in results} == {StoreUnavailableError}
+        wire.answers.set()
 
-            await serves_again(store, tenant)
+        await serves_again(store, tenant)
+
+
+@pytest.mark.slow
+async def test_a_host_that_says_nothing_is_asked_after_one_that_may_become_the_primary(
+    wire: Wire, thea_database: TestDatabase, tenant: str
+) -> None:
+    port = free_port()
+    hosts = (*DatabaseUrl.parse(wire.url).hosts, ("127.0.0.1", port))
+    async with opened(replace(DatabaseUrl.parse(wire.url), hosts=hosts).render()) as store:
+        user = await filled(store, tenant)
+        wire.answers.clear()
+        store._database._pool.expire()
+        with pytest.raises(StoreUnavailableError):
+            await store.users.get_by_id(tenant, user.id)
+        async with Wire(thea_database.app_url).listening(port):
+            with within(0):  # an attempt at the silent one takes longer
+                assert await store.users.get_by_id(tenant, user.id) == user
+
+
+async def test_all_calls_go_on_when_a_server_that_refused_takes_connections_again(
+    thea_database: TestDatabase, tenant: str
+) -> None:
+    port, server = free_port(), Wire(thea_database.app_url)
+    async with contextlib.AsyncExitStack() as up:
+        await up.enter_async_context(server.listening(port))
+        async with opened(server.url, pool_size=1, max_overflow=14, command_timeout=2.0) as store:
+            await filled(store, tenant, 1)
+            await up.aclose()
+            calls = [asyncio.create_task(store.users.count(tenant)) for _ in range(15)]
+            await asyncio.sleep(1.5)
+            assert not any(call.done() for call in calls)
+            async with server.listening(port):
+                with within(0):
+                    assert await asyncio.gather(*calls) == [1] * 15
+
+
+async def test_a_server_that_refuses_costs_a_call_twice_the_command_timeout(
+    thea_database: TestDatabase, tenant: str
+) -> None:
+    async with contextlib.AsyncExitStack() as up:
+        wire = await up.enter_async_context(Wire(thea_database.app_url).listening())
+        async with opened(wire.url, command_timeout=0.5) as store:
+            await filled(store, tenant)
+            await up.aclose()
+            many = [store.users.count(tenant) for _ in range(30)]
+            with within(2 * COMMAND):  # the timeout counts as a second at least
+                results = await asyncio.gather(*many, return_exceptions=True)
+
+    assert {type(one) for one in results} == {StoreUnavailableError}
 
 
 async def test_calls_that_fell_silent_together_cost_each_one_timeout(wire: Wire, tenant: str) -> None:

@@ -43,8 +43,8 @@ class Wire:
         self._forgotten |= self._writers
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Self]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def listening(self, port: int = 0) -> AsyncIterator[Self]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         port = server.sockets[0].getsockname()[1]
         self.url = replace(self._target, hosts=(("127.0.0.1", port),)).render()
         try:

@@ -22,7 +22,7 @@ from thea_store.errors import StoreError, StoreUnavailableError, UnsafeRoleError
 from thea_store.postgres.encoding import UTF8, wrong_encoding
 from thea_store.postgres.password import PasswordSource, with_password
 from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE, literal, start_up_settings, which_tenants
-from thea_store.postgres.url import DatabaseUrl
+from thea_store.postgres.url import DatabaseUrl, Host
 from thea_store.queries.json_text import JsonText, parse
 
 __all__ = ["Connection", "Connector", "literal", "set_local"]
@@ -34,8 +34,13 @@ _LONGEST_CONNECT = 5.0
 _SHORTEST_PROMPT = 1.0
 # The server ends a statement after the command timeout. The driver gives up this much later.
 _GRACE = 1.0
-# A refused connection is tried again for as long as a server takes to start.
+# A refused connection is tried again for as long as a server takes to start: at most so many seconds, and where it has
+# answered before, at most so many command timeouts.
 _STARTING = 10.0
+_STARTING_AGAIN = 2
+# Seconds from one attempt to the next while a server may come up, times the number of those that try, because each
+# attempt costs every standby a login.
+_BETWEEN_ATTEMPTS = 0.25
 
 # Seconds: a connection on which nothing comes is probed this early, then this often, also while a statement runs. One
 # whose data or probes nobody acknowledges for so long is dead: its host is gone, or a firewall has forgotten it. The
@@ -229,6 +234,10 @@ class Connector:
     """Whether it ever answered: while a store opens, a silent server is tried again like one that refuses."""
     silence: Exception | None = None
     """How a host kept silent the last time, where one did: then the next attempt is short, and there are few."""
+    _silent: set[tuple[Host, ...]] = field(default_factory=set)
+    """The hosts that kept silent when they were last asked."""
+    _between_attempts: int = 0
+    """How many wait for their next attempt."""
 
     @property
     def prompt(self) -> float:
@@ -249,19 +258,28 @@ class Connector:
             except Exception as error:
                 if is_silent(error):
                     self.silence = error
-                pause = min(1.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.0)
                 is_final = self.standby or not self._may_come_up(error)
-                if is_final or time.monotonic() - started + pause > self._longest_wait():
+                left = started + self._longest_wait() - time.monotonic()
+                if is_final or left <= 0:
                     if isinstance(error, StoreError):
                         raise
                     # Waited for in vain beside a silent host: the pool has to learn of that one.
                     reason = error if is_final else self.silence or error
                     raise unreachable(reason, str(self.address)) from reason
-                await asyncio.sleep(pause)
+                await self._until_next_attempt(attempt, left)
             else:
                 self.answered = True
                 return connection
         raise StoreUnavailableError(f"no PostgreSQL answers at {self.address}")
+
+    async def _until_next_attempt(self, attempt: int, longest: float) -> None:
+        """Wait up to `longest` seconds, and longer where many try: what the first one opens serves the others too."""
+        self._between_attempts += 1
+        pause = min(1.0, _BETWEEN_ATTEMPTS * self._between_attempts, 0.05 * 2**attempt) * random.uniform(0.5, 1.0)
+        try:
+            await asyncio.sleep(min(pause, longest))
+        finally:
+            self._between_attempts -= 1
 
     async def _equipped(self, raw: asyncpg.Connection[asyncpg.Record]) -> Connection:
         connection = Connection(raw, self.prompt, None if self.pooled else self.prompt)
@@ -286,9 +304,10 @@ class Connector:
 
     def _longest_wait(self) -> float:
         """Seconds for which a server that may come up is waited for; a call that met with silence has waited before."""
-        if self.answered and self.silence is not None:
-            return min(_STARTING, self.command_timeout + _GRACE)
-        return _STARTING
+        if not self.answered:
+            return _STARTING
+        patient = _STARTING_AGAIN * max(self.command_timeout, _SHORTEST_PROMPT)
+        return min(_STARTING, patient if self.silence is None else self.command_timeout + _GRACE)
 
     def _patience(self) -> float:
         if not self.answered and not self.standby:
@@ -301,26 +320,33 @@ class Connector:
 
     async def _any_host(self) -> asyncpg.Connection[asyncpg.Record]:
         # The driver gives all hosts one timeout together, so that one silent host starves the rest.
-        # The one that answered last comes first, so that not every connection waits for a silent one.
+        # The one that answered last comes first and silent ones come last, so that few connections wait for those.
         hosts = self.address.each_host() or [self.address]
         if self.address.options.get("load_balance_hosts") == "random":
             random.shuffle(hosts)
         else:
             hosts = hosts[self.answered_last :] + hosts[: self.answered_last]
+        hosts.sort(key=lambda host: host.hosts in self._silent)
         silence: Exception | None = None
-        for position, host in enumerate(hosts):
+        refusal: Exception | None = None
+        for host in hosts:
             try:
                 connection = await self._connect(host)
             except (OSError, asyncpg.PostgresError, asyncpg.InternalClientError, asyncpg.InterfaceError) as error:
-                silence = error if is_silent(error) else silence
-                if position == len(hosts) - 1:
-                    self.silence = silence
-                    raise
+                if is_silent(error):
+                    silence = error
+                    self._silent.add(host.hosts)
+                else:
+                    refusal = error
+                    self._silent.discard(host.hosts)
             else:
                 self.silence = None
-                self.answered_last = (self.answered_last + position) % len(hosts)
+                self._silent.discard(host.hosts)
+                self.answered_last = self.address.hosts.index(host.hosts[0]) if host.hosts else 0
                 return connection
-        raise AssertionError
+        self.silence = silence
+        # A host that refuses may become the primary, whatever the silent ones do.
+        raise refusal or silence or AssertionError
 
     async def _connect(self, host: DatabaseUrl) -> asyncpg.Connection[asyncpg.Record]:
         if self.pooled:

@@ -30,7 +30,7 @@ import contextlib
 import copy
 import time
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Literal
 
@@ -198,7 +198,7 @@ class Pool:
     async def close(self, patience: float) -> None:
         """Wait up to `patience` seconds for the connections in use, then end them. Idempotent."""
         self._closed = True
-        self._refuse(StoreError("the store is closed"))
+        self._refuse(StoreError("the store is closed"), self._waiting.take_all())
         for opener in self._openers:
             opener.cancel()
         for connection in list(self._idle):
@@ -294,18 +294,19 @@ class Pool:
     def _could_not_open(self, error: BaseException, started: float) -> None:
         self._refusal, reason = error, error.__cause__
         if reason is not None and is_silent(reason):
-            self._refuse(error)
+            self._refuse(error, self._waiting.take_all())
         elif not self._open or reason is None or not answered(reason):
-            # Nobody answers. Who came after this attempt began has one of their own.
-            self._refuse(error, since=started)
+            # Nobody answers. Who came after this attempt began has one of their own, where there was room for it.
+            self._refuse(error, self._waiting.take_all(started))
+            self._refuse(error, self._waiting.take_oldest(len(self._waiting) - self._opening))
         if self._waiting and not self._closed:
             # The server lives and takes no more connections: one that is in use may come back, or the server may take
             # another one later.
             asyncio.get_running_loop().call_later(_PAUSE, self._open_for_the_waiting)
 
-    def _refuse(self, error: BaseException, since: float | None = None) -> None:
-        """Fail the calls in line: all, or those that wait since then or longer."""
-        for future in self._waiting.take_all(since):
+    def _refuse(self, error: BaseException, calls: Iterable[asyncio.Future[Connection]]) -> None:
+        """Fail these calls, which were in line."""
+        for future in calls:
             own = copy.copy(error)  # each with a traceback of its own
             own.__cause__ = error.__cause__
             future.set_exception(own)

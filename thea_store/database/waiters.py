@@ -81,3 +81,12 @@ class Waiters(Generic[T]):
         for tenant, future in leaving:
             self.remove(tenant, future)
         return [future for _, future in leaving if not future.done()]
+
+    def take_oldest(self, count: int) -> list[asyncio.Future[T]]:
+        """So many of the calls that have waited longest, which leave the line."""
+        waits_since = {future: at for calls in self._by_tenant.values() for future, at in calls.items()}
+        oldest = set(sorted(waits_since, key=waits_since.__getitem__)[: max(0, count)])
+        for tenant, calls in list(self._by_tenant.items()):
+            for future in oldest & calls.keys():
+                self.remove(tenant, future)
+        return [future for future in oldest if not future.done()]
