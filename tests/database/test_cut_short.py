@@ -17,6 +17,7 @@ from tests.support.calls import CALLS, Call
 from tests.support.stepping import Interruption, Moment, Stepped, stepped_through, stopped
 from tests.support.wire import Wire
 from thea_store import Settings, Store, StoreError, StoreTransaction, User
+from thea_store.database import wire
 from thea_store.testing import TestDatabase
 
 
@@ -36,16 +37,17 @@ async def single(arena: Arena) -> AsyncIterator[Store]:
 
 
 class Garbling(Wire):
-    """Spoils each `set` of a tenant on its way, so that the server refuses it."""
+    """Spoils what tells the server a tenant on its way, so that the server refuses it."""
 
     spoils = False
+    tells = wire.SET_TENANT_NAME.encode()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         spoiled = asyncio.StreamReader()
 
         async def pump() -> None:
             while data := await reader.read(65536):
-                spoiled.feed_data(data.replace(b"set app.tenant_id", b"SAT app.tenant_id") if self.spoils else data)
+                spoiled.feed_data(data.replace(self.tells, self.tells.upper()) if self.spoils else data)
             spoiled.feed_eof()
 
         await asyncio.gather(pump(), super()._forward(spoiled, writer))
@@ -56,17 +58,17 @@ async def test_a_connection_that_did_not_take_its_tenant_is_not_taken_for_that_t
     arena: Arena, *, cancelled: bool
 ) -> None:
     tenant = arena.copy().tenant
-    wire = Garbling(arena.database.app_url)
+    between = Garbling(arena.database.app_url)
     async with (
-        wire.listening(),
-        Store.open(Settings(url=wire.url, ssl_mode="disable", pool_size=1, max_overflow=0)) as store,
+        between.listening(),
+        Store.open(Settings(url=between.url, ssl_mode="disable", pool_size=1, max_overflow=0)) as store,
     ):
         assert await store.users.count("bystander") == 1
-        wire.spoils = True
+        between.spoils = True
         with contextlib.suppress(StoreError):
             await stopped(store.users.count(tenant), {1: "before"} if cancelled else {})
             assert cancelled
-        wire.spoils = False
+        between.spoils = False
         async with asyncio.timeout(20):
             while store._database.figures().idle < store._database.figures().size:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.001)

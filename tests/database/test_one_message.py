@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,15 @@ import pytest
 from tests.support.hostile_settings import hostile_login
 from tests.support.pooler import pgbouncer
 from tests.support.wire import Wire
-from thea_store import InvalidArgumentError, OutcomeUnknownError, Settings, Store, StoreUnavailableError
+from thea_store import (
+    DuplicateError,
+    InvalidArgumentError,
+    OutcomeUnknownError,
+    QuotaExceededError,
+    Settings,
+    Store,
+    StoreUnavailableError,
+)
 from thea_store.assistant.users import SQL as USERS
 from thea_store.database import wire as before_statements
 from thea_store.database.connection import Connection
@@ -58,14 +67,46 @@ async def test_a_call_leaves_no_tenant_and_no_transaction_on_its_connection(
         assert not connection_of(store).raw.is_in_transaction()
 
 
+async def _repeats_a_key(store: Store, tenant: str) -> None:
+    with pytest.raises(DuplicateError):
+        await store.users.create(tenant, telegram_id=1)
+
+
+async def _takes_too_long(store: Store, tenant: str) -> None:
+    call = _Call(replace(GET, text="select pg_sleep($1::float8)"), tenant, [30.0], longest_ms=20)
+    with pytest.raises(QuotaExceededError):
+        await store._database._alone(store._database._primary, call)
+
+
+@pytest.mark.parametrize("fails", [_repeats_a_key, _takes_too_long])
+async def test_a_statement_that_fails_leaves_its_session_to_the_tenant_before(
+    thea_database: TestDatabase, tenant: str, other_tenant: str, fails: Callable[[Store, str], Awaitable[None]]
+) -> None:
+    async with opened(thea_database.app_url, tenant_scope="session") as store:
+        user = await store.users.create(tenant, telegram_id=1)
+        other = await store.users.create(other_tenant, telegram_id=1)
+        connection = connection_of(store)
+        await fails(store, tenant)
+
+        assert connection_of(store) is connection
+        assert connection.tenant == await carried(connection) == other_tenant
+        assert await store.users.get_by_id(other_tenant, other.id) == other
+        assert await store.users.get_by_id(tenant, user.id) == user
+        assert connection.tenant == await carried(connection) == tenant
+
+
 # --- the three traps ----------------------------------------------------------------------------
 
 
+SCOPES = pytest.mark.parametrize("scope", ["session", "transaction"])
+
+
+@SCOPES
 async def test_an_argument_that_cannot_be_encoded_ends_the_connection_whose_tenant_was_sent(
-    thea_database: TestDatabase, tenant: str, other_tenant: str
+    thea_database: TestDatabase, tenant: str, other_tenant: str, scope: str
 ) -> None:
     """Else the tenant waits at the server for whatever is sent next."""
-    async with opened(thea_database.app_url) as store:
+    async with opened(thea_database.app_url, tenant_scope=scope) as store:
         user = await store.users.create(other_tenant, telegram_id=1)
         before = connection_of(store)
         with pytest.raises(InvalidArgumentError):
@@ -73,7 +114,7 @@ async def test_an_argument_that_cannot_be_encoded_ends_the_connection_whose_tena
 
         assert before.raw.is_closed()
         assert await store.users.get_by_id(other_tenant, user.id) == user
-        assert not await carried(connection_of(store))
+        assert await carried(connection_of(store)) == (other_tenant if scope == "session" else "")
 
 
 async def test_a_transaction_goes_on_after_an_argument_that_could_not_be_encoded(
@@ -109,18 +150,20 @@ async def test_a_type_that_the_driver_has_to_ask_for_does_not_use_up_the_tenants
         assert tuple(row) == (1, "sad")
 
 
+@SCOPES
 async def test_a_result_whose_type_was_changed_is_asked_for_again_with_its_tenant(
-    thea_new_database: NewDatabase, tenant: str
+    thea_new_database: NewDatabase, tenant: str, scope: str
 ) -> None:
     database = thea_new_database()
-    async with opened(database.app_url) as store:
+    async with opened(database.app_url, tenant_scope=scope) as store:
         user = await store.users.create(tenant, telegram_id=1, username="ana")
-        assert await store.users.get_by_id(tenant, user.id) == user
+        assert await store.users.update(tenant, user.id, first_name="Eva") != user
         with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
             superuser.execute("alter table thea.users alter username type varchar(64)")
 
-        assert await store.users.get_by_id(tenant, user.id) == user
-        assert (await store.users.update(tenant, user.id, first_name="Ana")).first_name == "Ana"
+        found = await store.users.update(tenant, user.id, first_name="Ana")
+        assert found.first_name == "Ana"
+        assert await store.users.get_by_id(tenant, user.id) == found
         async with store.transaction(tenant) as tx:
             assert await tx.users.exists(tenant, user.id)
 

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 
 from thea_store.database import wire
 from thea_store.database.driver import connect_arguments, sent
-from thea_store.database.failures import is_misconfigured, is_silent, is_unavailable, unreachable
+from thea_store.database.failures import answered, is_misconfigured, is_silent, is_unavailable, unreachable
 from thea_store.database.origin import cut_off_in_children
 from thea_store.errors import StoreError, StoreUnavailableError, UnsafeRoleError
 from thea_store.postgres.encoding import UTF8, wrong_encoding
@@ -98,7 +98,7 @@ class Connection:
         Behind a pooler a session has whatever settings its role has, and one of them may refuse the statement.
         """
         await self.raw.execute("; ".join(opening))
-        await self._describe(sql)
+        await self._describe(sql, alone=False)
         await self.raw.execute("rollback")
 
     async def carry(self, tenant_id: str) -> None:
@@ -119,7 +119,29 @@ class Connection:
 
     async def fetch(self, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         """The rows of one statement."""
+        self.sent = True
         return await self.raw.fetch(sql, *sent(values))
+
+    async def fetch_for(
+        self, tenant_id: str, before: bytes, sql: str, values: Sequence[object]
+    ) -> list[asyncpg.Record]:
+        """As `fetch_behind`, in a session that carries this tenant from then on.
+
+        Where it carries another one, it learns the tenant in the same message. The tenant is unknown until the answer
+        is there: with a statement that fails, the server undoes the setting, as it does with all of a transaction
+        (PostgreSQL manual, "SET"), so that the session carries again whom it carried before.
+        """
+        if self.tenant == tenant_id:
+            return await self.fetch_behind(before, sql, values)
+        carried, self.tenant = self.tenant, None
+        try:
+            rows = await self.fetch_behind(wire.set_tenant(tenant_id) + before, sql, values)
+        except asyncpg.PostgresError as error:
+            if answered(error) and not self.dangling:
+                self.tenant = carried
+            raise
+        self.tenant = tenant_id
+        return rows
 
     async def fetch_behind(self, before: bytes, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
         """The rows of one statement, with the messages `before` it in its own round trip and transaction.
@@ -131,7 +153,7 @@ class Connection:
         self.sent = self.dangling = False
         raw._check_open()  # noqa: SLF001 - see thea_store.database.wire
         protocol = raw._protocol  # noqa: SLF001
-        statement = self._described.get(sql) or await self._describe(sql)
+        statement = self._described.get(sql) or await self._describe(sql, alone=bool(before))
         count = protocol.queries_count
         self.dangling = bool(before)
         raw._transport.write(before)  # noqa: SLF001
@@ -145,28 +167,29 @@ class Connection:
     async def know(self, sql: str) -> None:
         """Have the statement described, once."""
         if sql not in self._described:
-            await self._describe(sql)
+            await self._describe(sql, alone=True)
 
-    async def _describe(self, sql: str) -> Any:
+    async def _describe(self, sql: str, *, alone: bool) -> Any:
         """The driver's description of a statement, kept.
 
-        It is asked for in a transaction of its own, which the message behind it ends: the driver may ask for types that
-        it does not know, and so use up a transaction that was meant for the statement.
+        Where it is asked for `alone`, that is a transaction of its own, which the message behind it ends: the driver
+        may ask for types that it does not know, and so use up a transaction that was meant for the statement and what
+        goes before it.
         """
         raw: Any = self.raw
         is_known = raw._stmt_cache.has((sql, asyncpg.Record, False))  # noqa: SLF001
         statement = await raw._get_statement(sql, None)  # noqa: SLF001
         statement.attach()  # it is not closed while it is kept here
-        if not is_known and not raw.is_in_transaction():
+        if alone and not is_known:
             await raw.execute("select 1", timeout=self.prompt_begin)
         self._described[sql] = statement
         return statement
 
-    async def take_tenants_by_message(self) -> None:
-        """Prepare the statement that `wire.set_tenant` names."""
+    async def take_tenants_by_message(self, *, for_session: bool) -> None:
+        """Prepare the statement that `wire.set_tenant` names: for the rest of the session, or of a transaction."""
         raw: Any = self.raw
         await raw._get_statement(  # noqa: SLF001
-            wire.SET_TENANT, None, named=wire.SET_TENANT_NAME, use_cache=False
+            wire.tenant_setter(for_session=for_session), None, named=wire.SET_TENANT_NAME, use_cache=False
         )
         await raw.execute("select 1", timeout=self.prompt_begin)
 
@@ -287,8 +310,8 @@ class Connector:
             async with asyncio.timeout(self._patience()):
                 if self.rides_along is None:
                     self.rides_along = wire.driver_is_known() and await connection.rides_along()
-                if self.rides_along and not self.direct_only and not self.pooled:
-                    await connection.take_tenants_by_message()
+                if self.rides_along and not self.pooled:
+                    await connection.take_tenants_by_message(for_session=self.direct_only)
         except BaseException:
             raw.terminate()
             raise

@@ -340,37 +340,42 @@ class Database(Executor):
         return await self._in_transaction(server, call)
 
     async def _on_sticky(self, server: Server, call: _Call) -> Sequence[Row]:
-        query, tenant, arguments, before, who, longest_ms = call
-        connection = await server.pool.acquire(tenant)
-        sent = False
+        connection = await server.pool.acquire(call.tenant)
+        connection.sent, is_ready = False, False
         try:
+            is_new = connection.tenant != call.tenant
             # Telling the tenant once more finds out, before the statement is sent, whether the connection is dead.
-            if connection.tenant != tenant or connection.is_doubtful():
-                await connection.carry(tenant)
-            if before and not server.connector.rides_along:
-                await connection.raw.execute("; ".join(before))
-                before = ()
-            if who.settings:
-                await connection.take_actors_by_message()
-            sent = True
-            if message := _actors_message(who) + _bytes([*before, *limit_time(longest_ms)]):
-                rows = await connection.fetch_behind(message, query.text, arguments)
-            else:
-                rows = await connection.fetch(query.text, arguments)
+            if connection.is_doubtful() or (is_new and not server.connector.rides_along):
+                await connection.carry(call.tenant)
+            is_ready = True
+            rows = await self._send_on_sticky(server, connection, call)
         except BaseException as error:
             if connection.dangling:  # what went before would be the next call's
                 connection.raw.terminate()
             self._take_back(connection, error, server)
             if isinstance(error, Exception):
-                unknown, limit = sent and query.writes, longest_ms if sent and connection.sent else None
-                raise translate(error, query.name, unknown=unknown, prompt=not sent, longest_ms=limit) from error
+                query, longest_ms = call.query, call.longest_ms if connection.sent else None
+                unknown = is_ready and query.writes
+                raise translate(
+                    error, query.name, unknown=unknown, prompt=not is_ready, longest_ms=longest_ms
+                ) from error
             raise
         server.pool.release(connection)
         return rows
 
+    async def _send_on_sticky(self, server: Server, connection: Connection, call: _Call) -> Sequence[Row]:
+        query, tenant, arguments, before, who, _ = call
+        if server.connector.rides_along:
+            if who.settings:
+                await connection.take_actors_by_message()
+            return await connection.fetch_for(tenant, _actors_message(who) + _message(call), query.text, arguments)
+        if before:
+            await connection.raw.execute("; ".join(before))
+        return await connection.fetch(query.text, arguments)
+
     async def _in_one_message(self, server: Server, call: _Call) -> Sequence[Row]:
         """The tenant and the statement, which the server runs in one transaction that ends with them."""
-        query, tenant, arguments, before, who, longest_ms = call
+        query, tenant, arguments, _, who, longest_ms = call
         connection = await server.pool.acquire(tenant)
         connection.sent, is_doubtful = False, connection.is_doubtful()
         try:
@@ -382,7 +387,7 @@ class Database(Executor):
                 await connection.describe(opening, query.text)
             if who.settings and not server.connector.pooled:
                 await connection.take_actors_by_message()
-            message = self._tenants_message(server, tenant, who) + _bytes([*before, *limit_time(longest_ms)])
+            message = self._tenants_message(server, tenant, who) + _message(call)
             rows = await connection.fetch_behind(message, query.text, arguments)
         except BaseException as error:
             if connection.dangling:  # what went before would be the next call's tenant
@@ -417,8 +422,8 @@ class Database(Executor):
             pool.expire()
         if is_silent(error):
             pool.doubt()
-        # Where the SET was cut short, nobody knows whose connection it is.
-        is_nobodys = self._sticky and connection.tenant is None
+        # Where the SET was cut short, nobody knows whose connection it is. What the server refused is undone.
+        is_nobodys = self._sticky and connection.tenant is None and not answered(error)
         if is_nobodys or is_silent(error):
             pool.end(connection)
         elif answered(error):
@@ -523,5 +528,6 @@ def _actors_message(who: Acting) -> bytes:
     return wire.set_actor(who.actor or "", who.request_id or "") if who.settings else b""
 
 
-def _bytes(statements: Sequence[str]) -> bytes:
-    return b"".join(map(wire.statement, statements))
+def _message(call: _Call) -> bytes:
+    """What the server does before the statement, in its transaction, besides the tenant and who acts."""
+    return b"".join(map(wire.statement, [*call.before, *limit_time(call.longest_ms)]))

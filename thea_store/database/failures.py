@@ -85,7 +85,8 @@ def needs_new_connections(error: BaseException) -> bool:
 
 def _is_of_other_types(error: BaseException) -> bool:
     # Where nothing is prepared, behind a pooler, the server cannot tell it, and the driver meets with another length.
-    return isinstance(error, (asyncpg.InvalidCachedStatementError, BufferError))
+    # Within a composite type, the driver alone can tell.
+    return isinstance(error, (asyncpg.InvalidCachedStatementError, BufferError, asyncpg.OutdatedSchemaCacheError))
 
 
 def takes_no_writes(error: BaseException | None) -> bool:
@@ -174,7 +175,7 @@ def translate(
         failure = _beyond_time(query, longest_ms)
     else:
         failure = _meaning(error, query, unknown=unknown, standby=standby)
-    undone = _state(error) in _UNDONE or (_is_of_other_types(error) and not unknown)
+    undone = _state(error) in _UNDONE or (_is_of_other_types(error) and (answered(error) or not unknown))
     lost = is_unavailable(error) or (prompt and is_silent(error))
     failure.repeatable = undone or (lost and isinstance(failure, StoreUnavailableError))
     return failure

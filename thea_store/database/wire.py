@@ -17,21 +17,18 @@ import asyncpg
 __all__ = [
     "SET_ACTOR",
     "SET_ACTOR_NAME",
-    "SET_TENANT",
     "SET_TENANT_NAME",
     "driver_is_known",
     "set_actor",
     "set_tenant",
     "statement",
+    "tenant_setter",
 ]
 
 _KNOWN = "0.32."
 """The versions of asyncpg that this was tried with; the bound in `pyproject.toml` says the same."""
 
 SET_TENANT_NAME = "thea_tenant"
-SET_TENANT = "select from (select set_config('app.tenant_id', $1, true)) as set (tenant) where tenant is null"
-"""Gives the transaction its tenant and returns no row, so that the statement's rows are the only ones."""
-
 SET_ACTOR_NAME = "thea_actor"
 SET_ACTOR = (
     "select from (select set_config('app.actor', $1, true), set_config('app.request_id', $2, true) offset 0)"
@@ -41,6 +38,12 @@ SET_ACTOR = (
 
 _NO_PARAMETERS = struct.pack("!hhh", 0, 0, 0)
 _ALL_ROWS = struct.pack("!i", 0)
+
+
+def tenant_setter(*, for_session: bool) -> str:
+    """Gives the session or the transaction its tenant, and returns no row: the statement's rows are the only ones."""
+    is_local = "false" if for_session else "true"
+    return f"select from (select set_config('app.tenant_id', $1, {is_local})) as set (tenant) where tenant is null"
 
 
 def driver_is_known() -> bool:
@@ -55,7 +58,7 @@ def statement(sql: str) -> bytes:
 
 
 def set_tenant(tenant_id: str) -> bytes:
-    """Bind and execute `SET_TENANT`, which was prepared under its name."""
+    """Bind and execute what `tenant_setter` gives, which was prepared under its name."""
     return _prepared(SET_TENANT_NAME, tenant_id)
 
 
