@@ -12,6 +12,7 @@ order by at, id;
 
 -- name: get_all
 -- A page of what one actor did, or all did, the newest first, from after the given place; empty past the end.
+-- one plan: after_at, after_id
 -- variants: actor, after_at
 select
   id, at, actor, request_id, table_name, row_id, action, before, after

@@ -44,6 +44,7 @@ where tenant_id = :tenant_id
 
 -- name: get_all
 -- A page of conversations in the order of time, from after the given place; empty past the end.
+-- one plan: user_id, after_at, after_id
 -- variants: user_id, after_at, newest_first
 select
   tenant_id, id, user_id, session_id, current_state, context_data, last_message_id, is_active,

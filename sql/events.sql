@@ -38,6 +38,7 @@ where tenant_id = :tenant_id
 
 -- name: get_all
 -- A page of events in the order of time, from after the given place; empty past the end.
+-- one plan: user_id, after_at, after_id
 -- variants: user_id, after_at, newest_first
 select
   tenant_id, id, user_id, title, description, start_datetime, end_datetime, location, event_type, category,

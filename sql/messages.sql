@@ -90,6 +90,7 @@ select (
 
 -- name: get_all
 -- A page of messages in the order of time, from after the given place; empty past the end.
+-- one plan: user_id, after_at, after_id
 -- variants: user_id, conversation_id, intent, created_from, created_before, newest_first
 select
   tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,

@@ -37,6 +37,7 @@ where tenant_id = :tenant_id
 
 -- name: get_all
 -- A page of notes in the order of time, from after the given place; empty past the end.
+-- one plan: user_id, after_at, after_id
 -- variants: user_id, category, created_from, created_before, newest_first
 select
   tenant_id, id, user_id, title, content, category, priority, tags, is_pinned, reminder_datetime,

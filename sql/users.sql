@@ -44,6 +44,7 @@ where tenant_id = :tenant_id
 
 -- name: get_all
 -- A page of users in the order of time, from after the given place; empty past the end.
+-- one plan: after_at, after_id
 -- variants: after_at, newest_first
 select
   tenant_id, id, telegram_id, username, first_name, last_name, language_code, timezone, is_active,

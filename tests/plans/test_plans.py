@@ -24,6 +24,7 @@ from tests.plans import skewed
 from tests.plans.allowances import ALLOWED, Allowance
 from tests.plans.arguments import NOWHERE, Place, Values, asked_by_rarity, cases, find_places
 from tests.plans.explain import Fault, Mode, Plan, Planner, judge, open_planner
+from thea_store.queries.binding import bind
 from thea_store.queries.file import Query
 from thea_store.queries.query import TENANT
 from thea_store.store import SQL_FILES
@@ -108,6 +109,10 @@ class Ground:
     def _faults(self, plan: Plan, place: Place) -> list[Fault]:
         return list(judge(plan, self.planner.tables, place.hidden))
 
+    def calls_with_one_plan(self, query: Query[Any]) -> list[tuple[Place, str, Values]]:
+        """Those calls for which the server keeps one plan."""
+        return [call for call in self._calls(query) if bind(query, call[0].tenant, call[2]).has_one_plan]
+
     def _calls(self, query: Query[Any]) -> list[tuple[Place, str, Values]]:
         """What is asked where, each once: not every query has to do with a user."""
         calls = [(place, case, values) for place in self.places for case, values in cases(query, place)]
@@ -181,6 +186,19 @@ async def test_a_query_reads_no_more_than_it_needs(ground: Ground, name: str) ->
 @pytest.mark.parametrize("name", QUERIES)
 def test_there_is_a_value_for_each_parameter(name: str) -> None:
     assert list(cases(QUERIES[name], NOWHERE))
+
+
+@pytest.mark.parametrize("name", [name for name, query in QUERIES.items() if query.one_plan])
+async def test_one_plan_for_all_values_reads_no_more_than_one_for_each(ground: Ground, name: str) -> None:
+    asked = ground.calls_with_one_plan(QUERIES[name])
+    assert asked
+    for place, case, values in asked:
+        pages = {
+            mode: sum(plan.pages for plan in await ground.planner.explain(QUERIES[name], place.tenant, values, mode))
+            for mode in MODES
+        }
+        # A few more, where an index was split meanwhile.
+        assert pages["generic"] <= 1.1 * pages["custom"] + 10, f"{place.name}, given {case}: {pages}"
 
 
 def test_every_allowance_is_for_queries_that_exist() -> None:

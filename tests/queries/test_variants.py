@@ -169,6 +169,35 @@ def test_a_call_gets_the_variant_of_what_it_gives(write: Write) -> None:
             bind(query, "acme", {**wrong, "c": "z"})
 
 
+def test_a_call_has_the_one_plan_while_it_gives_no_other_optional_value(write: Write) -> None:
+    statement = f"{START} and (:a::int is null or x = :a) and (:b::int is null or y = :b) and (:c or z = :d) and q = :e"
+    file = write(statement, "a, b, c\n-- one plan: a, d")
+    query = file.query("q", int, a=Id | None, b=Id | None, c=bool, d=Id | None, e=Id | None)
+
+    def has_one_plan(**given: object) -> bool:
+        return bind(query, "acme", {"a": None, "b": None, "c": False, "d": None, "e": None, **given}).has_one_plan
+
+    assert has_one_plan()
+    assert has_one_plan(a=1)
+    assert has_one_plan(a=1, c=True)
+    assert has_one_plan(d=1)
+    assert not has_one_plan(b=1)
+    assert not has_one_plan(e=1)
+    assert not has_one_plan(a=1, b=1, c=True)
+
+
+def test_a_query_that_does_not_say_so_is_planned_by_the_server(write: Write) -> None:
+    query = write(f"{START} and (:a::int is null or x = :a)", "a").query("q", int, a=Id | None)
+
+    assert not bind(query, "acme", {"a": None}).has_one_plan
+
+
+@pytest.mark.parametrize("names", ["z", "a, a", "a,b", "A"])
+def test_a_plan_for_what_is_no_parameter_is_an_error_with_its_line(write: Write, names: str) -> None:
+    with pytest.raises(QueryFileError, match=r"^sql/notes\.sql:4: `.*` is no parameter, or stands here twice"):
+        write(f"{START} and (:a or x) and (:b or x)", f"a, b\n-- one plan: {names}")
+
+
 def test_each_variant_is_a_query_of_its_own(write: Write) -> None:
     file = write(f"{START} and (:a::bigint is null or x = :a)", "a")
     query = file.query("q", int, a=Id | None)

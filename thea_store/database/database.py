@@ -301,7 +301,8 @@ class Database(Executor):
             # What neither writes nor is noted has no entry in a log.
             who = who_acts(self) if query.writes or before else UNSAID
             longest_ms = self.limits.statement_ms(tenant)
-            rows = await self._run(_Call(bound.query, tenant, bound.arguments, before, who, longest_ms), call)
+            wanted = _Call(bound.query, tenant, bound.arguments, before, who, longest_ms, bound.has_one_plan)
+            rows = await self._run(wanted, call)
             call.rows = len(rows)
         return rows
 
@@ -364,7 +365,7 @@ class Database(Executor):
         return rows
 
     async def _send_on_sticky(self, server: Server, connection: Connection, call: _Call) -> Sequence[Row]:
-        query, tenant, arguments, before, who, _ = call
+        query, tenant, arguments, before, who, *_ = call
         if server.connector.rides_along:
             if who.settings:
                 await connection.take_actors_by_message()
@@ -375,7 +376,7 @@ class Database(Executor):
 
     async def _in_one_message(self, server: Server, call: _Call) -> Sequence[Row]:
         """The tenant and the statement, which the server runs in one transaction that ends with them."""
-        query, tenant, arguments, _, who, longest_ms = call
+        query, tenant, arguments, _, who, longest_ms, _ = call
         connection = await server.pool.acquire(tenant)
         connection.sent, is_doubtful = False, connection.is_doubtful()
         try:
@@ -387,7 +388,7 @@ class Database(Executor):
                 await connection.describe(opening, query.text)
             if who.settings and not server.connector.pooled:
                 await connection.take_actors_by_message()
-            message = self._tenants_message(server, tenant, who) + _message(call)
+            message = self._tenants_message(server, tenant, who) + _message(call, pooled=server.connector.pooled)
             rows = await connection.fetch_behind(message, query.text, arguments)
         except BaseException as error:
             if connection.dangling:  # what went before would be the next call's tenant
@@ -410,7 +411,7 @@ class Database(Executor):
         return wire.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant, **who.settings}))
 
     async def _in_transaction(self, server: Server, call: _Call) -> Sequence[Row]:
-        query, tenant, arguments, before, who, _ = call
+        query, tenant, arguments, before, who, *_ = call
         opening = [_BEGIN, *set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id), *before]
         # Not watched: the call itself is.
         async with TransactionScope(self, tenant, opening, Observer(), server=server) as transaction:
@@ -443,6 +444,8 @@ class _Call(NamedTuple):
     """On whose behalf it is run."""
     longest_ms: int | None = None
     """For how many milliseconds it may run, where its tenant has a limit."""
+    has_one_plan: bool = False
+    """Whether the server is to take the plan that it keeps for all values."""
 
 
 class TransactionScope(AbstractAsyncContextManager[Transaction]):
@@ -528,6 +531,10 @@ def _actors_message(who: Acting) -> bytes:
     return wire.set_actor(who.actor or "", who.request_id or "") if who.settings else b""
 
 
-def _message(call: _Call) -> bytes:
+def _message(call: _Call, *, pooled: bool = False) -> bytes:
     """What the server does before the statement, in its transaction, besides the tenant and who acts."""
-    return b"".join(map(wire.statement, [*call.before, *limit_time(call.longest_ms)]))
+    # Behind a pooler no plan is kept.
+    message = wire.TAKE_ONE_PLAN if call.has_one_plan and not pooled else b""
+    if call.before or call.longest_ms is not None:
+        message += b"".join(map(wire.statement, [*call.before, *limit_time(call.longest_ms)]))
+    return message

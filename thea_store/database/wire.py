@@ -18,6 +18,7 @@ __all__ = [
     "SET_ACTOR",
     "SET_ACTOR_NAME",
     "SET_TENANT_NAME",
+    "TAKE_ONE_PLAN",
     "driver_is_known",
     "set_actor",
     "set_tenant",
@@ -76,3 +77,7 @@ def _prepared(name: str, *texts: str) -> bytes:
 
 def _message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!i", len(body) + 4) + body
+
+
+TAKE_ONE_PLAN = statement("set local plan_cache_mode = force_generic_plan")
+"""Lets the statement behind it have the plan that the server keeps for all values, in this transaction alone."""

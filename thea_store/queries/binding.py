@@ -14,7 +14,7 @@ from typing_extensions import TypedDict, is_typeddict
 
 from thea_store.encryption import SEALED, TenantKeys, sealed_in, version_of, without_key
 from thea_store.errors import InvalidArgumentError, StoreError
-from thea_store.postgres.types import is_model
+from thea_store.postgres.types import is_model, is_optional
 from thea_store.queries.arguments import refusal
 from thea_store.queries.file import Query
 from thea_store.queries.json_text import JsonText
@@ -50,6 +50,12 @@ class Bound(NamedTuple):
     """The variant that serves this call, or the query itself."""
     arguments: list[object]
     """The values for its `$1`, `$2` …"""
+
+    @property
+    def has_one_plan(self) -> bool:
+        """Whether the server is to keep one plan for all values, where it might plan each call anew."""
+        places = _planned_anew(self.query)
+        return places is not None and all(self.arguments[place] is None for place in places)
 
 
 def bind(
@@ -220,6 +226,15 @@ def read(query: Query[R], rows: Sequence[Any], keys: TenantKeys | None = None) -
     Sealed texts are opened with `keys`. `EncryptionKeyError`, `SealedTextError`.
     """
     return _reader(query)(rows, keys)
+
+
+@cache
+def _planned_anew(query: Query[Any]) -> tuple[int, ...] | None:
+    """The places of the optional arguments that need a plan of their own; `None` where all calls may have one."""
+    if query.one_plan is None:
+        return None
+    names = query.parameters
+    return tuple(n for n, name in enumerate(names) if is_optional(query.types[name]) and name not in query.one_plan)
 
 
 # Built at the first call of each query, so that importing the library costs nothing for the others.

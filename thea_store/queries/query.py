@@ -19,7 +19,7 @@ _NAME = re.compile(r"-- name: ([a-z][a-z0-9_]*)")
 _NEARLY_NAME = re.compile(r"--\s*name\s*:", re.IGNORECASE)
 _LINE_START = re.compile(r"^", re.MULTILINE)
 _PLANNED = ("delete", "insert", "merge", "select", "update", "values", "with")
-_HINT = re.compile(r"-- (not null|nullable|tenant|writes|variants): *(.*)")
+_HINT = re.compile(r"-- (not null|nullable|tenant|writes|one plan|variants): *(.*)")
 _COLUMN = re.compile(r"[a-z_][a-z0-9_]*")
 _OPAQUE = frozenset({"comment", "string", "quoted"})
 # These two look at the statement's words and symbols alone, in lower case, one blank between any two.
@@ -51,6 +51,8 @@ class Query(Generic[R_co]):
     """Whether it may change rows, so that a lost connection leaves the outcome unknown."""
     outer_join: bool = field(repr=False)
     """Whether an outer join or a grouping set may null what the catalog declares `not null`."""
+    one_plan: frozenset[str] | None = field(default=None, repr=False)
+    """The optional parameters with which one plan serves all values (a generic plan); `None` where the server plans."""
     lines: tuple[int, ...] = field(default=(), repr=False)
     """The line of the file that each line of `text` comes from; empty where they follow each other."""
     record: type[R_co] | None = field(default=None, repr=False)
@@ -168,6 +170,7 @@ def _read_query(file: SqlText, name: str, block: _Block) -> Entry:
         nullable=nullable,
         writes="writes" in hints or _WRITE.search(words) is not None,
         outer_join=_OUTER.search(words) is not None,
+        one_plan=_one_plan(file, hints.get("one plan"), uses),
     )
     if varied := hints.get("variants"):
         query = _varied(file, query, statement, varied)
@@ -186,8 +189,14 @@ def _varied(file: SqlText, query: Query[Any], statement: Sequence[Token], hint: 
             text=f"{variant.text} /* {name} */",
             parameters=variant.parameters,
             lines=variant.lines,
+            one_plan=_one_plan_of(query, [name for name in variant.on if switches[name] is None]),
         )
     return replace(query, switches=switches, variants=made)
+
+
+def _one_plan_of(query: Query[Any], given: Sequence[str]) -> frozenset[str] | None:
+    """As the query's, for the variant that serves calls which give these."""
+    return query.one_plan if query.one_plan is not None and query.one_plan.issuperset(given) else None
 
 
 def _statement(file: SqlText, block: _Block) -> list[Token]:
@@ -234,6 +243,18 @@ def _check_tenant(file: SqlText, head: Token, exempt: _Hint | None, uses: Mappin
             f"the statement lacks `:{TENANT}`, which each of a tenant's tables needs; only one that reads none of them "
             "says why: `-- tenant: none, <reason>`",
         )
+
+
+def _one_plan(file: SqlText, hint: _Hint | None, uses: Mapping[str, int]) -> frozenset[str] | None:
+    if hint is None:
+        return None
+    names = hint.value.split(", ")
+    for name in names:
+        if name not in uses or names.count(name) > 1:
+            raise file.error(
+                hint.offset, f"`{name}` is no parameter, or stands here twice: write the optional ones as `a, b`"
+            )
+    return frozenset(names)
 
 
 def _columns(file: SqlText, hint: _Hint | None) -> frozenset[str]:

@@ -172,6 +172,7 @@ where tenant_id = :tenant_id
 def _get_all(aggregate: Aggregate) -> str:
     return f"""-- name: get_all
 -- A page of {aggregate.name.replace("_", " ")} in the order of time, from after the given place; empty past the end.
+-- one plan: after_at, after_id
 {_variants([*(parent.reference for parent in aggregate.parents), "after_at", "newest_first"])}select
 {_listed(_columns(aggregate))}
 from {aggregate.table}

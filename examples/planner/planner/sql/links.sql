@@ -31,6 +31,7 @@ where tenant_id = :tenant_id
 
 -- name: get_all
 -- A page of links in the order of time, from after the given place; empty past the end.
+-- one plan: after_at, after_id
 -- variants: task_id, after_at, newest_first
 select
   tenant_id, id, task_id, needs_id, reason, created_at, updated_at, deleted_at

@@ -32,6 +32,7 @@ where tenant_id = :tenant_id
 
 -- name: get_all
 -- A page of tasks in the order of time, from after the given place; empty past the end.
+-- one plan: after_at, after_id
 -- variants: user_id, after_at, newest_first
 select
   tenant_id, id, user_id, title, due_at, remind_at, reminded_at, done, created_at, updated_at, deleted_at
