@@ -23,12 +23,8 @@ _log = logging.getLogger("thea_store")
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
-class Settings(BaseSettings):
-    """What a store needs to know, each field from `DATABASE_` and its name in capitals.
-
-    Arguments win over the environment, the environment over `.env`. A missing or malformed value is
-    a `SettingsError` of one line that names the variable. Passwords appear in no `repr` and no error.
-    """
+class _FromSurroundings(BaseSettings):
+    """Reads `DATABASE_…` and `.env`; a `.env` that cannot be read does not count, and one that is no text is named."""
 
     model_config = SettingsConfigDict(
         env_prefix="DATABASE_",
@@ -39,6 +35,29 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
         validate_default=True,
     )
+
+    if not TYPE_CHECKING:  # type checkers take the arguments from the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except UnicodeDecodeError:
+                raise SettingsError(".env", "is not UTF-8: save it as that, or remove it") from None
+            except OSError as error:
+                # A service that gets everything from its environment may run where it can read nothing.
+                _log.warning(
+                    "the file .env cannot be read (%s) and does not count: let this user read it, or remove it",
+                    type(error).__name__,
+                )
+                super().__init__(**{**values, "_env_file": None})
+
+
+class Settings(_FromSurroundings):
+    """What a store needs to know, each field from `DATABASE_` and its name in capitals.
+
+    Arguments win over the environment, the environment over `.env`. A missing or malformed value is
+    a `SettingsError` of one line that names the variable. Passwords appear in no `repr` and no error.
+    """
 
     url: str = Field(default="", repr=False)
     """Where the database is: `postgresql://…`, `embedded:` or `embedded:/path`."""
@@ -83,21 +102,6 @@ class Settings(BaseSettings):
     allow_unsafe_role: bool = False
     """For development only: warn of a login that can bypass row security, instead of refusing it."""
 
-    if not TYPE_CHECKING:  # type checkers take the arguments from the fields
-
-        def __init__(self, **values: Any) -> None:
-            try:
-                super().__init__(**values)
-            except UnicodeDecodeError:
-                raise SettingsError(".env", "is not UTF-8: save it as that, or remove it") from None
-            except OSError as error:
-                # A service that gets everything from its environment may run where it can read nothing.
-                _log.warning(
-                    "the file .env cannot be read (%s) and does not count: let this user read it, or remove it",
-                    type(error).__name__,
-                )
-                super().__init__(**{**values, "_env_file": None})
-
     @field_validator("url", "replica_url", "migrator_url", "worker_url")
     @classmethod
     def _is_database(cls, value: str | None) -> str | None:
@@ -141,10 +145,8 @@ class Settings(BaseSettings):
         return address.with_options(**options)
 
 
-class _Extensions(BaseSettings):
+class _Extensions(_FromSurroundings):
     """The one setting that counts where no database is named yet."""
-
-    model_config = Settings.model_config
 
     extensions: str | None = None
 
@@ -154,10 +156,8 @@ def extensions_setting() -> str:
     return _Extensions().extensions or ""
 
 
-class _Keys(BaseSettings):
+class _Keys(_FromSurroundings):
     """The setting that counts where only keys are worked on."""
-
-    model_config = Settings.model_config
 
     encryption_keys: str | None = None
 

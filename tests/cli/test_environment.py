@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ CHECKOUT = Path(thea_store.__file__).parents[1]
 NOBODY, NAMELESS = 65534, 54321
 
 
+@cache
 def _python(user: int) -> str:
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
         try:
@@ -85,3 +88,18 @@ def test_a_user_id_without_a_name_is_told_what_to_do(environment: dict[str, str]
 
     assert result.returncode == 1
     assert told in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["manifest"], ["new", "extension", "planner"]], ids=" ".join)
+def test_a_command_of_extensions_tells_what_it_may_not_read_or_write(place: str, command: list[str]) -> None:
+    result = _run([_python(NOBODY), "-m", "thea_store", *command], NOBODY)
+
+    assert "please report this" not in result.stderr
+    if command[0] == "new":
+        assert result.returncode == 1
+        assert re.search(r"planner.*: (Permission denied|No such file or directory): let this user", result.stderr)
+    else:
+        assert result.returncode == 2
+        assert "no extension is found" in result.stderr
+        assert ("cannot be read (PermissionError)" in result.stderr) == (place != "a directory that is gone")

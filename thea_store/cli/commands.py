@@ -362,6 +362,9 @@ async def _read_schema() -> Schema:
 
 
 def _unexpected(error: Exception) -> str:
+    # A file or a directory that the system keeps from us is nothing to report.
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}: let this user read and write there, or work in another directory"
     # Not its message, which may quote data or a URL.
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
