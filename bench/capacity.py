@@ -23,7 +23,7 @@ USED_OF_A_PROCESS = 0.7
 ROUND_TRIPS = 4
 DAY = 86_400
 # The statements of a turn on a cluster, in times of a plain server's: docs/citus.md, "What it costs".
-ON_CITUS = 21.0
+ON_CITUS = 4.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,49 +230,10 @@ returning
 -- or the message that has this `message_id` in it already, with the answer if it had none. No row when the session
 -- is deleted or another user's, or when somebody made it or added this message at the same moment.
 -- not null: tenant_id, id, user_id, conversation_id, created_at, updated_at
-with present as (
-  select
-    tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-    entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
-  from thea.message_history
-  where tenant_id = :tenant_id
-    and conversation_id = (
-      select id
-      from thea.conversations
-      where tenant_id = :tenant_id
-        and session_id = :session_id
-        -- Not `=`, so that the session's key leads to the row: the user may have thousands.
-        and user_id is not distinct from :user_id
-        and deleted_at is null
-      limit 1
-    )
-    and message_id = :message_id
-    and deleted_at is null
-  -- So that it is read as it is now, also where another writer has just changed it.
-  for no key update
-),
-answered as (
-  update thea.message_history m
-  set bot_response = :bot_response,
-    -- Without a new one, what was sealed stays: an answer may come plain where the tenant's encryption was ended.
-    sealed = case
-      when :sealed::jsonb is null then p.sealed
-      else coalesce(p.sealed, '{}') || (:sealed - array['user_message', 'entities_extracted'])
-    end
-  from present p
-  where m.tenant_id = :tenant_id
-    and m.id = p.id
-    and p.bot_response is null
-    and (p.sealed ? 'bot_response') is not true
-    and (:bot_response::text is not null or :sealed ? 'bot_response')
-    -- A sealed answer belongs to one row, and is sealed anew for this one where it is another's.
-    and (p.sealed -> 'row' <> :sealed -> 'row') is not true
-  returning
-    m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
-    m.intent_detected, m.entities_extracted, m.confidence_score, m.processing_time_ms, m.created_at,
-    m.updated_at, m.deleted_at, m.sealed
-),
-owner as (
+select
+  f.tenant_id, f.id, f.user_id, f.conversation_id, f.message_id, f.user_message, f.bot_response, f.intent_detected,
+  f.entities_extracted, f.confidence_score, f.processing_time_ms, f.created_at, f.updated_at, f.deleted_at, f.sealed
+from (
   select (
     select id
     from thea.users
@@ -281,95 +242,13 @@ owner as (
       and deleted_at is null
     for share
   ) as id
-  where not exists (select from present)
-),
--- The conversation remembers the message, so the message's id is drawn before either is written.
-next_message as (
-  select nextval('thea.message_history_id_seq') as id
-  from owner
-),
--- The message's time is drawn while the conversation is locked, and is later than that of every other message
--- in it: so the order of time is the order of arrival, also where the transaction began earlier.
-place as (
-  select
-    locked.id,
-    locked.user_id,
-    greatest(
-      clock_timestamp(),
-      locked.last_message_at + interval '1 microsecond',
-      -- A message that was given a time to come.
-      newest.created_at + interval '1 microsecond'
-    ) as created_at
-  from (
-    select id, user_id, last_message_at
-    from thea.conversations
-    where tenant_id = :tenant_id
-      and session_id = :session_id
-      and user_id is not distinct from (select id from owner)
-      and deleted_at is null
-    for no key update
-  ) locked
-  left join lateral (
-    select m.created_at
-    from thea.message_history m
-    where m.tenant_id = :tenant_id
-      and m.conversation_id = locked.id
-    order by m.created_at desc, m.id desc
-    limit 1
-  ) newest on true
-),
-opened as (
-  insert into thea.conversations (tenant_id, user_id, session_id, last_message_id, last_activity, last_message_at)
-  select :tenant_id, owner.id, :session_id, coalesce(:message_id, next_message.id), moment.at, moment.at
-  from owner, next_message, (select clock_timestamp() as at) moment
-  where not exists (select from place)
-  on conflict (tenant_id, session_id) do nothing
-  returning id, user_id, last_message_at as created_at
-),
-added as (
-  insert into thea.message_history (
-    tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-    entities_extracted, confidence_score, processing_time_ms, created_at, sealed
-  )
-  overriding system value
-  select
-    :tenant_id, next_message.id, c.user_id, c.id, :message_id, :user_message, :bot_response, :intent_detected,
-    :entities_extracted, :confidence_score, :processing_time_ms, c.created_at, :sealed
-  from next_message, (
-    select id, user_id, created_at from place
-    union all
-    select id, user_id, created_at from opened
-  ) c
-  on conflict (tenant_id, conversation_id, message_id) where message_id is not null and deleted_at is null do nothing
-  returning
-    tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-    entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
-),
-moved as (
-  update thea.conversations c
-  set last_message_id = coalesce(a.message_id, a.id),
-    last_message_at = a.created_at,
-    last_activity = greatest(c.last_activity, a.created_at),
-    is_active = true
-  from added a
-  where c.tenant_id = :tenant_id
-    and c.id = a.conversation_id
-)
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
-from added
-union all
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
-from answered
-union all
-select
-  tenant_id, id, user_id, conversation_id, message_id, user_message, bot_response, intent_detected,
-  entities_extracted, confidence_score, processing_time_ms, created_at, updated_at, deleted_at, sealed
-from present
-where not exists (select from answered);
+) owner
+-- A function, because a cluster runs it as a whole where the tenant is; of a statement with several writes, it would
+-- hand each one's rows from node to node.
+cross join lateral thea.add_message(
+  :tenant_id, owner.id, :session_id, :message_id, :user_message, :bot_response, :intent_detected,
+  :entities_extracted, :confidence_score, :processing_time_ms, :sealed
+) f;
 
 -- name: prune
 -- The ids of the messages that were removed for good: all of the conversation but the newest, and none that is

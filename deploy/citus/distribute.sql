@@ -194,11 +194,15 @@ where p.polname = 'tenant'
 group by s.place, s.statement
 order by s.place;
 
--- Policies and triggers ask the directory on a node, of which every node has a copy.
+-- Policies and triggers ask the directory on a node, of which every node has a copy; and a message is added on the node
+-- that has the tenant.
 insert into thea_steps (statement)
 select format('alter function %s set citus.allow_nested_distributed_execution = on', p.oid::regprocedure)
 from pg_proc p
-where p.oid in (to_regprocedure('thea.admitted_tenant()'), to_regprocedure('thea.may_work(text)'))
+where p.oid in (
+    to_regprocedure('thea.admitted_tenant()'), to_regprocedure('thea.may_work(text)'),
+    to_regproc('thea.add_message')
+  )
   and 'citus.allow_nested_distributed_execution=on' <> all (coalesce(p.proconfig, '{}'))
 order by p.oid;
 

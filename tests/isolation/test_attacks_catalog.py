@@ -232,6 +232,8 @@ EXECUTED = {
     "word_forms": {"thea_app", "thea_search", "thea_loader"},
     "note_scope": {"thea_app", "thea_search", "thea_loader"},
     "same_day": {"thea_app"},
+    # What a service writes with its own rights.
+    "add_message": {"thea_app"},
     # The searches have rights of their own, and alone are called by a service.
     "note_query": {"thea_search"},
     "term_query": {"thea_search"},
@@ -322,6 +324,7 @@ EXECUTED = {
 READ_AGAIN = "read it with an attacker's eyes, and then write down its digest"
 BODIES = {
     "add_key": "ea148b00ff0c",
+    "add_message": "76cf8af58e02",
     "admitted_tenant": "b984198fcd21",
     "advance_ids": "bf449d9f4335",
     "audit": "c54ad9a6dfa0",

@@ -133,10 +133,11 @@ HARMLESS = {
     "make_interval", "max", "min", "now", "percentile_cont", "pg_catalog.timezone",
     "starts_with", "strpos", "sum", "to_jsonb", "unnest",
 }  # fmt: skip
-# Draws an id; what finds notes, each with a proof of its own; what reads the session's own tenant's policy, limits or
-# keys, the last with the rights of who asks.
-WITH_EFFECT = {"nextval", "thea.limits_of_calls", "thea.search_notes", "thea.tagged_notes", "thea.tenant_keeps"} | {
-    "thea.may_search"
+# What adds a message, with the rights of who asks; what finds notes, each with a proof of its own; what reads the
+# session's own tenant's policy, limits or keys, the last with the rights of who asks.
+WITH_EFFECT = {"thea.add_message", "thea.limits_of_calls", "thea.search_notes", "thea.tagged_notes"} | {
+    "thea.may_search",
+    "thea.tenant_keeps",
 }
 # They tell what belongs to a person, with the rights of who asks.
 OF_PEOPLE = {"thea.other_user_ids", "thea.person_row_ids", "thea.person_rows", "thea.person_tables"}

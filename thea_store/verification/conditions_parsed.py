@@ -50,8 +50,10 @@ class Catalog:
     """Tables that all tenants share, by the extension's own word."""
     functions: Mapping[str, str]
     """Functions that read as their owner and take the tenant first, and how the server would make each anew."""
+    invokers: Mapping[str, str]
+    """The same of functions that have the rights of their caller and take the tenant first."""
     readers: AbstractSet[str]
-    """Functions that read with the rights of their caller and take the tenant first."""
+    """Of these, those that only read."""
     writers: AbstractSet[str]
     """Of the functions that read as their owner, those that also write, and give a report of it."""
     schemas: AbstractSet[str]
@@ -89,6 +91,7 @@ def catalog_of(connection: Connection[Any], schemas: Sequence[str], shared_table
         tables=frozenset(name for (name,) in relations),
         shared=frozenset(shared_tables),
         functions={name: text for name, text, as_owner, _ in functions if as_owner},
+        invokers={name: text for name, text, as_owner, _ in functions if not as_owner},
         readers=frozenset(name for name, _, as_owner, writes in functions if not as_owner and not writes),
         writers=frozenset(name for name, _, as_owner, writes in functions if as_owner and writes),
         schemas=frozenset(schemas),
@@ -265,7 +268,7 @@ def _judged_call(call: Node, tenant: int, catalog: Catalog) -> Iterator[_Finding
         yield call.location, f"{last} reads rows of which no condition is asked: do without it"
     if name in _OF_THE_CATALOG or name_of(call)[0] not in catalog.schemas:
         return
-    if name not in {*catalog.functions, *catalog.readers}:
+    if name not in {*catalog.functions, *catalog.invokers}:
         yield call.location, f"{name} is no function that takes the tenant first"
     elif not is_parameter(next(iter(call.get("args") or ()), None), tenant):
         yield call.location, f"{name} does not get `:{TENANT}`"
