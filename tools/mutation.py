@@ -73,6 +73,8 @@ PARTS: dict[str, list[str]] = {
     "thea_store/verification/login.py": ["tests/verification/test_logins.py"],
     "thea_store/verification/protection.py": OPENING,
     "thea_store/verification/opening.py": OPENING,
+    "thea_store/verification/describing.py": OPENING,
+    "thea_store/verification/comparing.py": OPENING,
     "thea_store/verification/conditions_counted.py": [*OPENING, "tests/verification/test_conditions_counted.py"],
     "thea_store/verification/conditions_parsed.py": [
         *(

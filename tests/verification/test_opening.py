@@ -28,7 +28,9 @@ from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import SqlFile
 from thea_store.repositories.base import Record
 from thea_store.testing import TestDatabase
-from thea_store.verification.opening import Column, Described, _column_problems, inspect, mismatches
+from thea_store.verification.comparing import _column_problems
+from thea_store.verification.describing import Column, Described
+from thea_store.verification.opening import inspect, mismatches
 
 NewDatabase = Callable[..., TestDatabase]
 

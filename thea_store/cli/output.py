@@ -24,7 +24,8 @@ from thea_store.telegram.importer import ImportReport, TelegramImport
 from thea_store.telegram.message import named_chat
 from thea_store.telegram.skipped import Place
 from thea_store.testing.proving.report import Report
-from thea_store.verification.opening import Described, Findings
+from thea_store.verification.describing import Described
+from thea_store.verification.opening import Findings
 
 if TYPE_CHECKING:
     from thea_store.admin.doctor import Finding

@@ -18,7 +18,7 @@ from thea_store.queries.query import TENANT
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from thea_store.verification.opening import Described
+    from thea_store.verification.describing import Described
 
 __all__ = ["refused_by_nodes"]
 

@@ -14,7 +14,7 @@ from thea_store.postgres.url import DatabaseUrl
 from thea_store.repositories.base import Record
 from thea_store.settings import Settings
 from thea_store.telemetry import PoolFigures
-from thea_store.verification import opening
+from thea_store.verification import opening, replaying
 
 __all__ = ["Health", "PoolHealth", "ReplicaHealth", "ask"]
 
@@ -111,7 +111,7 @@ async def _replicas(
     if settings.replica_url is None:
         return ()
     address = settings.address(settings.replica_url)
-    written = await asyncio.to_thread(opening.written, primary) if primary is not None else None
+    written = await asyncio.to_thread(replaying.written, primary) if primary is not None else None
     hosts = address.each_host() or [address]
     return tuple(await asyncio.gather(*(_replica(settings, password, host, written) for host in hosts)))
 
@@ -121,7 +121,7 @@ async def _replica(
 ) -> ReplicaHealth:
     try:
         address = await with_password(host, password)
-        found = await asyncio.to_thread(opening.replayed, address, written)
+        found = await asyncio.to_thread(replaying.replayed, address, written)
     except StoreError as error:
         return ReplicaHealth(place=str(host), state="down", problem=str(error), lag_bytes=None, lag_seconds=None)
     state: Literal["follows", "behind", "primary"] = "follows"

@@ -13,8 +13,9 @@ from thea_store.admin.manifest.records import DECLARED, SAID, Connection, Manife
 from thea_store.postgres.types import is_model
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, Source
+from thea_store.verification.describing import Described
 from thea_store.verification.left_out import left_out
-from thea_store.verification.opening import Described, Findings, describe
+from thea_store.verification.opening import Findings, describe
 
 __all__ = ["broken", "differences", "edited"]
 

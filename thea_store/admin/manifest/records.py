@@ -18,8 +18,9 @@ from thea_store.extensions import Extension
 from thea_store.migrator import Migration
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.file import Query, SqlFile
+from thea_store.verification.describing import Column, Described
 from thea_store.verification.left_out import left_out
-from thea_store.verification.opening import Column, Described, Findings, inspect
+from thea_store.verification.opening import Findings, inspect
 
 __all__ = [
     "DECLARED",
