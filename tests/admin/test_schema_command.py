@@ -94,7 +94,7 @@ def test_the_diagram_has_every_table_and_every_relation(run: Run, thea_database:
     assert lines[0] == "erDiagram"
     assert {line.strip(" {") for line in lines if line.endswith("{")} == {table.name for table in schema.tables}
     assert '    conversations ||--o{ message_history : "conversation_id"' in lines
-    assert sum("--" in line for line in lines) == 5
+    assert sum("--" in line for line in lines) == sum(len(table.references) for table in schema.tables) > 4
     assert "        bigint telegram_id UK" in lines
     assert '        timestamptz deleted_at "null"' in lines
 

@@ -75,7 +75,7 @@ class Arena:
         if not self.unused:
             self.unused = [f"copy-{next(_names)}" for _ in range(200)]
             for table, columns in self.tables.items():
-                copied = sql.SQL(", ").join(_COPIED.get(column, sql.Identifier(column)) for column in columns)
+                copied = sql.SQL(", ").join(_COPIED.get(column, sql.Identifier("t", column)) for column in columns)
                 copy = _COPY.format(table=_table(table), columns=_list(columns), copied=copied)
                 self.superuser.execute(copy, [self.unused])
         return replace(self.model, tenant=self.unused.pop())
@@ -249,12 +249,13 @@ _AGED = [
 ]
 _COPY = sql.SQL(
     "insert into {table} (tenant_id, {columns}) overriding system value"
-    " select name, {copied} from {table}, unnest(%s::text[]) as name where tenant_id = 'model'"
+    " select copies.tenant, {copied} from {table} t, unnest(%s::text[]) as copies (tenant) where t.tenant_id = 'model'"
 )
 # The words of a note begin with whose it is, in a copy too.
 _COPIED = {
     "search_vector": sql.SQL(
-        "replace(search_vector::text, thea.note_scope(tenant_id, user_id), thea.note_scope(name, user_id))::tsvector"
+        "replace(t.search_vector::text, thea.note_scope(t.tenant_id, t.user_id), thea.note_scope(tenant, t.user_id))"
+        "::tsvector"
     )
 }
 _KEY = sql.SQL("select {key} from {table} where tenant_id = 'model' and id = %s")

@@ -1,6 +1,7 @@
 """Every public call of the repositories, found by signature, with arguments that speak of a tenant's own rows.
 
-A new method is picked up without registration. Only a parameter with a new name needs a value, in `_values`.
+A new aggregate and a new method are picked up without registration. A parameter gets the value that stands in `_values`
+under its name, and else one of its type.
 """
 
 from __future__ import annotations
@@ -9,28 +10,23 @@ import inspect
 import itertools
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, get_args, get_type_hints
+from uuid import UUID
 
+from pydantic import TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
 
 from thea_store import Store, StoreTransaction
-from thea_store.assistant.conversations import Conversations
-from thea_store.assistant.events.repository import Events
-from thea_store.assistant.messages import Messages
-from thea_store.assistant.notes import Notes
-from thea_store.assistant.users import Users
+from thea_store.assistant import AGGREGATES
 from thea_store.repositories.audit import Audit
 from thea_store.tenancy.people import People
 
 NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
-REPOSITORIES = {
-    "users": Users,
-    "conversations": Conversations,
-    "messages": Messages,
-    "events": Events,
-    "notes": Notes,
+REPOSITORIES: dict[str, type[Any]] = {
+    **{each.sql.aggregate: each.repository for each in AGGREGATES},
     "audit": Audit,
     "people": People,
 }
@@ -40,22 +36,10 @@ _READS = re.compile(r"get_(?!or_create)|count|exists|export|iterate|search|find_
 _numbers = itertools.count(5_000_000_000)
 
 # fmt: off
-_TEXTS = (
-    "actor", "bot_response", "category", "content", "current_state", "description", "event_type", "expected_state",
-    "external_id", "first_name", "intent", "intent_detected", "language_code", "last_name", "location", "new_state",
-    "query", "session_id", "title", "user_message", "username",
-)
-_OBJECTS = ("context_data", "context_update", "entities_extracted", "extra_data", "patch", "preferences")
-_FLAGS = ("include_deleted", "is_active", "is_pinned", "match_all", "newest_first")
-_COUNTS = (
-    "batch_size", "conversations", "days_ahead", "events", "hours", "keep", "limit", "messages", "notes", "priority",
-    "processing_time_ms", "reminder_minutes", "slow_ms",
-)
 _EARLY = (
     "active_since", "created_at", "created_before", "created_from", "now", "older_than", "since", "start",
     "start_datetime", "started_at", "starts_before", "starts_from",
 )
-_LATE = ("at", "end", "end_datetime", "last_activity", "reminder_datetime")
 # fmt: on
 
 
@@ -96,9 +80,10 @@ class Call:
                 continue
             if parameter.kind is parameter.VAR_KEYWORD:
                 (fields,) = get_args(hints[name])
-                arguments |= {key: _value(self, values, key) for key in get_type_hints(fields)}
+                arguments |= _fields(self, values, fields, ground.text)
             else:
-                arguments[name] = _rows(self, ground, hints[name]) or _value(self, values, name)
+                rows = _rows(self, ground, hints[name])
+                arguments[name] = rows or _value(self, values, name, hints[name], ground.text)
         return arguments
 
     async def run(self, api: Store | StoreTransaction, tenant: str, arguments: Mapping[str, Any]) -> Any:
@@ -145,7 +130,16 @@ async def prepare(store: Store, tenant: str, text: str = "pan") -> Ground:
     message = await store.messages.create(tenant, user.id, live["conversations"], text)
     await store.messages.delete(tenant, message.id)
     deleted["messages"] = message.id
-    return Ground(tenant, text, number, live, deleted)
+    ground = Ground(tenant, text, number, live, deleted)
+    for name, kind in REPOSITORIES.items():
+        if name not in live and hasattr(kind, "create"):
+            create = Call(name, "create")
+            live[name] = (await create.run(store, tenant, create.arguments(ground))).id
+            # Other texts, which may have to differ.
+            others = create.arguments(replace(ground, text=f"{text} {next(_numbers)}"))
+            deleted[name] = (await create.run(store, tenant, others)).id
+            await getattr(store, name).delete(tenant, deleted[name])
+    return ground
 
 
 def _values(call: Call, ground: Ground) -> dict[str, object]:
@@ -155,17 +149,12 @@ def _values(call: Call, ground: Ground) -> dict[str, object]:
         "import_many",
     )
     own = ground.deleted if call.method == "restore" else ground.live
-    values: dict[str, object] = dict.fromkeys(_TEXTS, text) | {key: {text: text} for key in _OBJECTS}
-    values |= dict.fromkeys(_FLAGS, True) | dict.fromkeys(_COUNTS, 3)
-    values |= dict.fromkeys(_EARLY, NOW - timedelta(days=1)) | dict.fromkeys(_LATE, NOW + timedelta(days=1))
+    values: dict[str, object] = dict.fromkeys(_EARLY, NOW - timedelta(days=1))
     values |= {
+        **{f"{name.removesuffix('s')}_id": row for name, row in ground.live.items()},
         "id": own.get(call.repository),
         "row_id": ground.live["notes"],
-        "user_id": ground.live["users"],
-        "conversation_id": ground.live["conversations"],
-        "event_id": ground.live["events"],
         "exclude_event_id": ground.live["events"],
-        "note_id": ground.live["notes"],
         "telegram_id": number if is_new else ground.telegram_id,
         "message_id": number,
         "last_message_id": number,
@@ -178,6 +167,7 @@ def _values(call: Call, ground: Ground) -> dict[str, object]:
         "table": "notes",
         "recurrence_rule": "FREQ=DAILY;COUNT=3",
         "all_day": False,
+        "end_datetime": NOW + timedelta(days=1),
         "occurrence_start": NOW,
         "tags": [text, f"{text} {number}"],
         "cursor": None,
@@ -195,11 +185,25 @@ def _rows(call: Call, ground: Ground, hint: object) -> list[dict[str, Any]] | No
         return [Call(call.repository, "create").arguments(ground)] if "Iterable" in str(hint) else None
     for row in get_args(hint):
         if is_typeddict(row):
-            values = _values(call, ground)
-            return [{key: _value(call, values, key) for key in get_type_hints(row)}]
+            return [_fields(call, _values(call, ground), row, ground.text)]
     return None
 
 
-def _value(call: Call, values: Mapping[str, object], name: str) -> object:
-    assert name in values, f"{call} has a parameter `{name}`: give it a value in tests/support/calls.py"
-    return values[name]
+def _fields(call: Call, values: Mapping[str, object], fields: type[Any], text: str) -> dict[str, Any]:
+    """A value for each field of a `TypedDict`."""
+    hints = get_type_hints(fields, include_extras=True)
+    return {name: _value(call, values, name, hint, text) for name, hint in hints.items()}
+
+
+def _value(call: Call, values: Mapping[str, object], name: str, hint: Any, text: str) -> object:
+    """The value under this name, or else the first that the type takes."""
+    if name in values:
+        return values[name]
+    late = NOW + timedelta(days=1)
+    for value in (text, True, 3, 0.5, Decimal(3), {text: text}, [text], late, late.date(), UUID(int=3)):
+        try:
+            TypeAdapter(hint).validate_python(value, strict=True)
+        except ValidationError:
+            continue
+        return value
+    raise AssertionError(f"{call} has a parameter `{name}` of {hint}: give it a value in tests/support/calls.py")
