@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, get_args, get_type_hints
+from typing import Any, Required, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -199,6 +199,7 @@ def _value(call: Call, values: Mapping[str, object], name: str, hint: Any, text:
     """The value under this name, or else the first that the type takes."""
     if name in values:
         return values[name]
+    hint = get_args(hint)[0] if get_origin(hint) is Required else hint
     late = NOW + timedelta(days=1)
     for value in (text, True, 3, 0.5, Decimal(3), {text: text}, [text], late, late.date(), UUID(int=3)):
         try:
