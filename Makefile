@@ -143,6 +143,14 @@ test-citus: $(STAMP) ## The library on the Citus cluster that THEA_CITUS_URL nam
 bench-notes: $(STAMP) ## What the words of a note add to its insert
 	@$(BIN)/python bench/note_words.py $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: $(STAMP) ## Every public call in databases of ten thousand and of ten million messages; half an hour
+	@$(BIN)/python bench/scale.py $(ARGS)
+
+.PHONY: plots
+plots: $(VENV)/.installed-bench ## Draw the figures of docs/figures anew
+	@$(BIN)/python bench/plots.py
+
 .PHONY: bench-statistics
 bench-statistics: $(STAMP) ## Counts and statistics of five million messages, and what their sums cost who writes
 	@$(BIN)/python bench/message_statistics.py $(ARGS)
