@@ -10,6 +10,9 @@
 -- tenant to the first entry of the next, whatever was asked for: everybody sees how many rows were fetched, so that
 -- number must depend on nothing that a caller chooses. For the same reason the settings of the planner are fixed, by
 -- which only that index will do.
+--
+-- No message below a warning goes to the caller, here and in every function that works with rows which its caller may
+-- not see: with `debug_print_plan` any session has plans printed to it, and rows are folded into these as constants.
 
 do $$
 begin
@@ -165,6 +168,7 @@ alter function thea.tenants_due(regclass, text) owner to thea_owner;
 create function thea.tenants_with_work(p_kind text, p_after text, p_limit integer) returns setof text
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set plan_cache_mode = force_custom_plan
   set jit = off
   set enable_seqscan = off

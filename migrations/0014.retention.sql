@@ -74,6 +74,8 @@ begin atomic
     from named d
     where d.rule in ('deleted', 'old')
       and d.table_name <> 'audit_log'
+      -- A log of 0019.activity_retention.
+      and d.table_name not like 'activity\_log.%'
   ),
   above (target, parent, depth) as (
     select w.target, w.target, 0
@@ -97,6 +99,7 @@ alter function thea.expiring_tables() owner to thea_owner;
 create function thea.tenants_with_expired_rows(p_after text, p_limit integer) returns setof text
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set plan_cache_mode = force_custom_plan
   set jit = off
   set enable_seqscan = off
@@ -128,6 +131,7 @@ $$;
 create function thea.tenants_with_expired_audit(p_after text, p_limit integer) returns setof text
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set plan_cache_mode = force_custom_plan
   set jit = off
   set enable_seqscan = off
@@ -159,6 +163,7 @@ $$;
 create function thea.expire_rows(whose_rows text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set plan_cache_mode = force_custom_plan
   set jit = off
   set enable_seqscan = off
@@ -218,6 +223,7 @@ $$;
 create function thea.expire_audit(whose_rows text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set plan_cache_mode = force_custom_plan
   set jit = off
   set enable_seqscan = off

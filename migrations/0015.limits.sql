@@ -65,6 +65,7 @@ end;
 create function thea.count_rows(p_id text, target regclass, out row_count bigint, out text_bytes bigint)
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set enable_seqscan = off
 as $$
 begin
@@ -79,6 +80,7 @@ $$;
 create function thea.usage_of(p_id text) returns table (table_name text, row_count bigint, text_bytes bigint)
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
 as $$
 declare
   target regclass;
@@ -236,6 +238,7 @@ $$;
 create function thea.keep_limits() returns trigger
   language plpgsql security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   -- While it waits for the writers of a table, others wait behind it.
   set lock_timeout = '5s'
 as $$

@@ -16,11 +16,23 @@ drop function thea.record_policy();
 
 drop function thea.record_directory();
 
+drop function thea.tenants_with_noted_reads(text, integer);
+
+drop function thea.chain_reads(text);
+
+drop function thea.note_read(text, text, bigint, jsonb);
+
+drop table thea.noted_reads;
+
 drop function thea.record_activity(text, text, text, bigint, text, jsonb);
+
+drop function thea.append_activity(thea.activity_log);
 
 drop function thea.activity_hash(bytea, thea.activity_log);
 
 drop table thea.activity_log;
+
+drop function thea.activity_is_append_only();
 
 revoke all (id, settings) on thea.tenants from thea_recorder;
 

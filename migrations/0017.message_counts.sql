@@ -155,6 +155,7 @@ create trigger count_update after update on thea.message_history for each row
 create function thea.fold_messages(whose_rows text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set plan_cache_mode = force_custom_plan
   set jit = off
   set enable_seqscan = off
@@ -265,6 +266,7 @@ $$;
 create function thea.tenants_with_uncounted_messages(p_after text, p_limit integer) returns setof text
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set plan_cache_mode = force_custom_plan
   set jit = off
   set enable_seqscan = off
@@ -343,6 +345,7 @@ create function thea.sums_kept_of(p_tenant text)
   returns table (table_name text, row_count bigint, oldest timestamptz, newest timestamptz)
   language plpgsql stable security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   set enable_seqscan = off
 as $$
 begin

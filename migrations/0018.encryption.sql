@@ -202,6 +202,7 @@ create function thea.encrypted_tenants()
   returns table (tenant text, version integer, since timestamptz, retired_at timestamptz, opened_at timestamptz)
   language sql stable security definer
   set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
   -- A migrator's session has it off, and could not make this function.
   set row_security = on
 begin atomic

@@ -12,8 +12,8 @@ order by w.tenant_id
 limit :limit;
 
 -- name: tenants_with_expired_rows
--- The tenants that have rows or entries of the audit log whose time is over, by name, from after the given one; empty
--- when none has.
+-- The tenants that have rows or entries of logs whose time is over, or noted reads that are in no chain yet, by name,
+-- from after the given one; empty when none has.
 -- not null: tenant_id
 -- tenant: none, it names tenants and reads no row for its caller
 select tenant_id
@@ -23,6 +23,12 @@ from (
   union
   select a.tenant_id
   from thea.tenants_with_expired_audit(:after, :limit) as a (tenant_id)
+  union
+  select n.tenant_id
+  from thea.tenants_with_noted_reads(:after, :limit) as n (tenant_id)
+  union
+  select l.tenant_id
+  from thea.tenants_with_expired_activity(:after, :limit) as l (tenant_id)
 ) e
 order by tenant_id
 limit :limit;
@@ -57,3 +63,17 @@ select thea.expire_rows(:tenant) as removed;
 -- tenant: none, the function takes the tenant by name and shows no row
 -- writes: it removes entries
 select thea.expire_audit(:tenant) as removed;
+
+-- name: chain_reads
+-- Whether a batch of the tenant's noted reads was brought into the chain of its log.
+-- not null: chained
+-- tenant: none, the function takes the tenant by name and shows no row
+-- writes: it adds entries
+select thea.chain_reads(:tenant) as chained;
+
+-- name: expire_activity
+-- Whether a batch of the tenant's entries of the activity log was removed, because their time was over.
+-- not null: removed
+-- tenant: none, the function takes the tenant by name and shows no row
+-- writes: it removes entries
+select thea.expire_activity(:tenant) as removed;

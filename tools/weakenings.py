@@ -229,6 +229,7 @@ SEARCH, TAGGED = "thea.search_notes(text, bigint, jsonb, integer)", "thea.tagged
 ERASE = "thea.erase_person(text, bigint, text, boolean)"
 RECORD = "thea.record_compliance(text, text, bigint, text, jsonb)"
 RECORD_ACTIVITY = "thea.record_activity(text, text, text, bigint, text, jsonb)"
+APPEND_ACTIVITY = "thea.append_activity(thea.activity_log)"
 CHECK = "if (p_tenant = thea.tenant()) is not true then"
 FUNCTIONS = [
     Weakening("search does not check the tenant", _rewritten(SEARCH, CHECK, "if false then")),
@@ -320,7 +321,7 @@ AUDIT = [
     Weakening("the directory changes without an entry", "drop trigger record_directory on thea.tenants"),
     Weakening("policies change without an entry", "drop trigger record_policy on thea.retention_policies"),
     Weakening("a tenant is removed without an entry", "alter table thea.audit_log disable trigger record_whole"),
-    Weakening("noting a read looks at every chain", f"alter function {RECORD_ACTIVITY} reset enable_seqscan"),
+    Weakening("an entry looks at every chain", f"alter function {APPEND_ACTIVITY} reset enable_seqscan"),
     Weakening("noting has its caller's search path", "alter procedure thea.log_read(text, bigint) reset search_path"),
     Weakening("an auditor reads rows", "grant select on thea.notes to thea_auditor"),
     Weakening("an auditor writes the directory", "grant update (settings) on thea.tenants to thea_auditor"),
@@ -574,8 +575,119 @@ WORKERS = [
     Weakening("a service sets the policies", "grant select, insert on thea.retention_policies to thea_app"),
 ]
 
+SEAL, OPEN = "thea.seal_rows(text, text, jsonb)", "thea.open_rows(text, text, jsonb)"
+REDACT = "thea.redact_texts(text, text, bigint, integer)"
+ENCRYPTION = [
+    Weakening("a service opens rows", f"grant execute on function {OPEN} to thea_app"),
+    Weakening("a service retires keys", "grant execute on function thea.retire_keys(text) to thea_app"),
+    Weakening("a service ends an encryption", "grant execute on function thea.end_encryption(text) to thea_app"),
+    Weakening("a service redacts entries", f"grant execute on function {REDACT} to thea_app"),
+    Weakening("a service lists who is encrypted", "grant execute on function thea.encrypted_tenants() to thea_app"),
+    Weakening("a service says a key is forgotten", "grant execute on function thea.log_forgotten_key() to thea_app"),
+    Weakening("a service writes keys", "grant update (retired_at) on thea.encryption_keys to thea_app"),
+    Weakening("a mover writes keys", "grant update, delete on thea.encryption_keys to thea_mover"),
+    Weakening("a mover sees all keys", "alter policy mover on thea.encryption_keys using (true)"),
+    Weakening("the guard of keys lets all in", "alter policy mover_guard on thea.encryption_keys using (true)"),
+    Weakening("keys do not ask whose they are", "alter policy tenant_guard on thea.encryption_keys using (true)"),
+    Weakening("a key changes without an entry", "alter table thea.encryption_keys disable trigger record_key"),
+    Weakening(
+        "the entry of a key has the key",
+        _rewritten("thea.record_key()", "jsonb_build_object('version', subject.version)", "to_jsonb(subject)"),
+    ),
+    Weakening(
+        "rows are sealed for a tenant that the session does not name",
+        _rewritten(SEAL, "perform thea.require_own(p_tenant, p_table);", ""),
+    ),
+    Weakening(
+        "rows are opened for a tenant that the session does not name",
+        _rewritten(OPEN, "perform thea.require_own(p_tenant, p_table);", "")
+        + ";"
+        + _rewritten(OPEN, "perform thea.require_key(p_tenant);", ""),
+    ),
+    Weakening(
+        "rows are opened while their keys seal",
+        _rewritten(OPEN, "if thea.seals_texts(p_tenant) then", "if false then"),
+    ),
+    Weakening(
+        "entries of tenants without keys are redacted",
+        _rewritten(REDACT, "perform thea.require_key(p_tenant);", ""),
+    ),
+    Weakening(
+        "plain texts are taken where a key seals",
+        _rewritten("thea.refuse_plain_text()", "if thea.seals_texts(new.tenant_id)\n    or ", "if "),
+    ),
+    Weakening(
+        "a plain text beside a sealed one is taken",
+        _rewritten("thea.refuse_plain_text()", "array(select jsonb_object_keys(new.sealed))", "array[]::text[]"),
+    ),
+    Weakening(
+        "a row's key may change",
+        _rewritten(
+            "thea.keep_row_key()",
+            "raise exception 'texts of this row are sealed for another key' using errcode = 'TH006';",
+            "return new;",
+        ),
+    ),
+    Weakening(
+        "the first key installs no trigger of the row's key",
+        _rewritten("thea.install_encryption()", "create or replace trigger keep_row_key", "create trigger keep_it"),
+    ),
+    Weakening(
+        "notes are searched as soon as keys are retired",
+        _rewritten("thea.install_encryption()", "k.opened_at is null", "k.retired_at is null"),
+    ),
+    Weakening("opening has its caller's search path", f"alter function {OPEN} reset search_path"),
+    Weakening("opening runs as the owner", f"alter function {OPEN} owner to thea_owner"),
+]
+
+EXPIRE, CHAIN = "thea.expire_activity(text)", "thea.chain_reads(text)"
+ACTIVITY = [
+    Weakening("a service sees who reads", "grant select on thea.noted_reads to thea_app"),
+    Weakening("a service forges a noted read", "grant insert on thea.noted_reads to thea_app"),
+    Weakening("an auditor removes noted reads", "grant delete on thea.noted_reads to thea_auditor"),
+    Weakening("an auditor forges entries", "grant insert on thea.activity_log to thea_auditor"),
+    Weakening(
+        "a service notes a read of anybody",
+        "grant execute on function thea.note_read(text, text, bigint, jsonb) to thea_app",
+    ),
+    Weakening("a service brings reads into the chain", f"grant execute on function {CHAIN} to thea_app"),
+    Weakening("a service removes old entries", f"grant execute on function {EXPIRE} to thea_app"),
+    Weakening("noted reads are of nobody's table", "alter table thea.noted_reads no force row level security"),
+    Weakening("noted reads are everybody's", "create policy opened on thea.noted_reads to thea_app using (true)"),
+    Weakening("who removes old entries adds some", "grant insert on thea.activity_log to thea_audit_expirer"),
+    Weakening(
+        "who removes old entries says what it likes",
+        "grant execute on function thea.append_activity(thea.activity_log) to thea_audit_expirer",
+    ),
+    Weakening(
+        "who adds entries removes some",
+        _rewritten(
+            "thea.activity_is_append_only()",
+            "current_user = 'thea_audit_expirer'",
+            "current_user in ('thea_audit_expirer', 'thea_recorder')",
+        ),
+    ),
+    Weakening(
+        "old entries go without a word", _rewritten(EXPIRE, "if removed > 0 then", "if removed > 0 and false then")
+    ),
+    Weakening("entries go before their time", _rewritten(EXPIRE, "exit when entry.at > until;", "")),
+    Weakening("the end of a chain goes", _rewritten(EXPIRE, "and n.place > l.place)", "and n.place >= l.place)")),
+    Weakening(
+        "another tenant's entries go too",
+        _rewritten(
+            EXPIRE,
+            "where l.tenant = whose_entries\n      and l.kind = log\n      and l.place <=",
+            "where l.kind = log\n      and l.place <=",
+        ),
+    ),
+    Weakening("removing has its caller's search path", f"alter function {EXPIRE} reset search_path"),
+    Weakening("chaining has its caller's search path", f"alter function {CHAIN} reset search_path"),
+    Weakening("removing runs as who adds", f"alter function {EXPIRE} owner to thea_recorder"),
+]
+
 WEAKENINGS = [
     *WORKERS,
     *POLICIES, *TENANT_FUNCTION, *KEYS, *GRANTS, *ROLES, *DIRECTORY, *MOVERS, *OTHERS, *FUNCTIONS, *AUDIT, *QUERIES,
-    *SILENCES, *BROADCASTS, *LOOSE_NAMES, *ELSEWHERE, *EFFECTS, *LIMITS_OF_CALLS, *CASCADES,
+    *SILENCES, *BROADCASTS, *LOOSE_NAMES, *ELSEWHERE, *EFFECTS, *LIMITS_OF_CALLS, *CASCADES, *ENCRYPTION,
+    *ACTIVITY,
 ]  # fmt: skip

@@ -96,9 +96,10 @@ insert into thea_steps (statement)
 select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
 from pg_trigger t
 where t.tgrelid in (
-    to_regclass('thea.tenants'), to_regclass('thea.retention_policies'), to_regclass('thea.audit_log')
+    to_regclass('thea.tenants'), to_regclass('thea.retention_policies'), to_regclass('thea.audit_log'),
+    to_regclass('thea.encryption_keys')
   )
-  and t.tgname in ('install_directory', 'keep_limits', 'record_directory', 'record_policy', 'record_whole')
+  and t.tgname in ('install_directory', 'keep_limits', 'record_directory', 'record_policy', 'record_whole', 'record_key')
 order by t.tgname;
 
 insert into thea_steps (statement)

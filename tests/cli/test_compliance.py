@@ -521,7 +521,7 @@ async def test_an_auditor_verifies_the_logs_of_all_tenants_at_once(
     unnoticed = verify_all()
     found = verify_all("--expect-file", str(noted), "--json")
 
-    assert json.loads(before.stdout)["tenants"][tenant] == {"heads": [head], "faults": []}
+    assert json.loads(before.stdout)["tenants"][tenant] == {"heads": [head], "faults": [], "expired": []}
     assert (same.exit_code, f"{tenant}\t{head}" in same.stdout.splitlines()) == (0, True)
     assert unnoticed.exit_code == 0
     assert found.exit_code == 1

@@ -601,7 +601,7 @@ async def test_what_is_noted_when_it_is_read_is_read_on_the_primary(cluster: Clu
             async with store.transaction(tenant, read_only=True) as tx:
                 await tx.users.count(tenant)
         noted = superuser.execute(
-            "select details ->> 'query' from thea.activity_log where tenant = %s and kind = 'reads' order by place",
+            "select details ->> 'query' from thea.noted_reads where tenant = %s order by id",
             [tenant],
         ).fetchall()
 

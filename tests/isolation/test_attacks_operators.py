@@ -27,8 +27,11 @@ OPERATORS = [group.name for group in GROUPS if not group.serves_tenants and grou
 CALLED: dict[str, set[str]] = {
     # It counts the rows of a tenant that the directory has, and shows none.
     "thea_admin": {"usage_of"},
-    # They count the rows of a tenant, and show none; and name the tenants that have keys.
-    "thea_auditor": {"kept_of", "entries_kept_of", "sums_kept_of", "encrypted_tenants"},
+    # They count the rows of a tenant, and show none; name tenants; and bring noted reads into their chain.
+    "thea_auditor": {
+        *("kept_of", "entries_kept_of", "sums_kept_of"),
+        *("encrypted_tenants", "tenants_with_noted_reads", "chain_reads"),
+    },
     # They return names of tenants, or whether a batch was removed: see test_attacks_workers.py.
     "thea_worker": {
         "tenants_with_work",
@@ -37,6 +40,10 @@ CALLED: dict[str, set[str]] = {
         "expire_rows",
         "expire_audit",
         "tenants_with_uncounted_messages",
+        "tenants_with_noted_reads",
+        "tenants_with_expired_activity",
+        "chain_reads",
+        "expire_activity",
         "fold_messages",
     },
 }
@@ -105,6 +112,17 @@ def test_no_function_is_called_that_is_not_for_it(scene: Scene, operator: Connec
     assert {name for (name,) in callable_} == CALLED.get(group, set())
 
 
+def test_no_function_prints_its_plans_to_who_calls_it(scene: Scene, operator: Connection[Any]) -> None:
+    """With `debug_print_plan` a session sees the plans of what it runs, and rows are folded into these as constants."""
+    silent = scene.ask(
+        "select proname from pg_proc where pronamespace = 'thea'::regnamespace and proname = any(%s)"
+        " and proconfig @> array['client_min_messages=warning']",
+        [*CALLED.get(group_of(operator), set()), "keep_limits", "count_rows"],
+    )
+
+    assert {name for (name,) in silent} == CALLED.get(group_of(operator), set()) | {"keep_limits", "count_rows"}
+
+
 def test_no_other_role_is_taken_on(scene: Scene, operator: Connection[Any]) -> None:
     others = {role for (role,) in scene.ask("select rolname from pg_roles")} - {operator.info.user, group_of(operator)}
 
@@ -130,7 +148,7 @@ def test_nothing_is_created_altered_or_kept(operator: Connection[Any]) -> None:
 # What a group does with the tables that belong to no tenant.
 USED = {
     "thea_admin": {"tenants", "quotas", "retention_policies"},
-    "thea_auditor": {"activity_log", "tenants", "retention_policies"},
+    "thea_auditor": {"activity_log", "noted_reads", "tenants", "retention_policies"},
     "thea_worker": set[str](),
 }
 

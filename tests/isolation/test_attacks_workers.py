@@ -82,6 +82,10 @@ def test_no_function_of_the_schema_is_called_but_those_of_workers(scene: Scene, 
         "expire_audit": "boolean",
         "tenants_with_uncounted_messages": "SETOF text",
         "fold_messages": "boolean",
+        "tenants_with_noted_reads": "SETOF text",
+        "tenants_with_expired_activity": "SETOF text",
+        "chain_reads": "boolean",
+        "expire_activity": "boolean",
     }
     assert [name for name, _, signature, _ in functions if re.search("timestamp|interval|date", signature)] == []
     for call in ("thea.tenant()", "thea.kept('a', 'notes', 'old')", "thea.tenants_due('thea.notes_pkey', null)"):

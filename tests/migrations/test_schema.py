@@ -133,7 +133,7 @@ def test_every_key_and_unique_index_starts_with_the_tenant(superuser: psycopg.Co
     ).fetchall()
 
     belong_to_none = {("thea.tenants_id_key",), ("thea.quotas_tenant_key",), ("thea.retention_policies_tenant_key",)}
-    belong_to_none |= {("thea.activity_log_tenant_key",)}
+    belong_to_none |= {("thea.activity_log_tenant_key",), ("thea.noted_reads_tenant_key",)}
     assert set(others) == belong_to_none, "the directory and the policies belong to no tenant"
     assert {"notes_user_id_fkey", "message_history_conversation_id_fkey"} <= {name for name, _ in foreign}
     for _, definition in foreign:

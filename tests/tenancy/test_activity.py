@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +15,7 @@ import pytest_asyncio
 from typer.testing import Result
 
 from tests.support.commands import Run
-from thea_store import ConflictError, InvalidArgumentError, Settings, Store, StoreError, TenantSuspendedError
+from thea_store import InvalidArgumentError, Settings, Store, StoreError, TenantSuspendedError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.tenancy.archive import end_tenant, export_tenant, import_tenant
 from thea_store.testing import TestDatabase
@@ -39,6 +39,7 @@ def log(superuser: psycopg.Connection[Any], tenant: str) -> Log:
     """The entries of a chain of the tenant, the oldest first: their columns of these names."""
 
     def entries(kind: str, *columns: str, of: str = tenant) -> list[tuple[Any, ...]]:
+        superuser.execute("select thea.chain_reads(%s)", [of])
         statement = f"select {', '.join(columns)} from thea.activity_log where tenant = %s and kind = %s order by place"
         return superuser.execute(statement.encode(), [of, kind]).fetchall()
 
@@ -270,14 +271,195 @@ async def test_a_running_service_notes_it_from_its_next_question_on(
     assert log("reads", "details ->> 'query'") == [("users.count",)]
 
 
-async def test_two_strict_transactions_that_read_at_once_are_one_and_one_to_be_repeated(
-    reader: Store, tenant: str, person: int
+async def test_readers_wait_for_no_reader_whatever_their_isolation(
+    reader: Store, tenant: str, person: int, log: Log, verify: Verify
 ) -> None:
-    with pytest.raises(ConflictError):
-        async with reader.transaction(tenant, isolation="serializable") as late:
-            await late.users.update(tenant, person, first_name="Eva")  # from here on it sees this moment
-            await reader.users.count(tenant)
-            await late.users.count(tenant)
+    async with reader.transaction(tenant, isolation="serializable") as late:
+        await late.users.update(tenant, person, first_name="Eva")  # from here on it sees this moment
+        await asyncio.wait_for(reader.notes.count(tenant), 20)
+        await late.users.count(tenant)
+        # What is in the chain already does not wait for what is still open, and what comes later stands behind it.
+        assert log("reads", "details ->> 'query'") == [("notes.count",)]
+
+    assert log("reads", "details ->> 'query'") == [("notes.count",), ("users.count",)]
+    assert json.loads(verify("--json").stdout)["faults"] == []
+
+
+async def test_two_that_bring_reads_into_the_chain_at_once_bring_each_once(
+    reader: Store, tenant: str, person: int, thea_database: TestDatabase, verify: Verify
+) -> None:
+    await asyncio.gather(*(reader.users.get_by_id(tenant, person) for _ in range(30)))
+    with psycopg.connect(thea_database.url_of("thea_auditor")) as one:
+        assert one.execute("select thea.chain_reads(%s)", [tenant]).fetchone() == (True,)
+        waiting = asyncio.create_task(asyncio.to_thread(_chained, thea_database.url_of("thea_worker"), tenant))
+        await asyncio.sleep(0.1)
+        one.commit()
+        assert await waiting is False
+
+    assert json.loads(verify("--json").stdout)["heads"][1].startswith("reads:30:")
+
+
+def _chained(url: str, tenant: str) -> bool:
+    with psycopg.connect(url) as worker:
+        [(done,)] = worker.execute("select thea.chain_reads(%s)", [tenant]).fetchall()
+    return bool(done)
+
+
+# --- retention ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def aged(superuser: psycopg.Connection[Any], tenant: str) -> Iterator[Callable[[int], None]]:
+    """Makes the first entries of each chain of the tenant, up to this place, a year old, and the chain anew."""
+
+    def age(place: int) -> None:
+        superuser.execute("select thea.chain_reads(%s)", [tenant])
+        superuser.execute("alter table thea.activity_log disable trigger append_only")
+        rows = superuser.execute(
+            "select kind, place from thea.activity_log where tenant = %s order by kind, place", [tenant]
+        ).fetchall()
+        for kind, number in rows:
+            superuser.execute(
+                "update thea.activity_log l set at = at - case when place <= %s then interval '1 year' else '0' end"
+                " where tenant = %s and kind = %s and place = %s",
+                [place, tenant, kind, number],
+            )
+            superuser.execute(
+                "update thea.activity_log l set hash = thea.activity_hash((select p.hash from thea.activity_log p"
+                " where p.tenant = l.tenant and p.kind = l.kind and p.place = l.place - 1), l)"
+                " where tenant = %s and kind = %s and place = %s",
+                [tenant, kind, number],
+            )
+        superuser.execute("alter table thea.activity_log enable trigger append_only")
+
+    yield age
+    superuser.execute("alter table thea.activity_log enable trigger append_only")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def worker(thea_database: TestDatabase) -> AsyncIterator[Store]:
+    async with Store.open(Settings(url=thea_database.url_of("thea_worker"), pool_size=1)) as worker:
+        yield worker
+
+
+async def expire_all(worker: Store, tenant: str) -> int:
+    times = 0
+    while await worker.work.expire(tenant):
+        times += 1
+    return times
+
+
+async def test_old_entries_go_by_a_policy_and_the_rest_is_a_chain_that_verifies(
+    *,
+    reader: Store,
+    admin: Store,
+    worker: Store,
+    tenant: str,
+    person: int,
+    log: Log,
+    verify: Verify,
+    aged: Callable[[int], None],
+) -> None:
+    for _ in range(5):
+        await reader.users.get_by_id(tenant, person)
+    aged(3)
+    noted = json.loads(verify("--json").stdout)["heads"]
+    await admin.retention.keep("activity_log.reads", "old", timedelta(days=30), tenant_id=tenant)
+    named = await worker.work.tenants_with_expired_rows(limit=1000)
+    assert await expire_all(worker, tenant) == 1
+    after = await worker.work.tenants_with_expired_rows(limit=1000)
+    found = verify(*(f"--expect={head}" for head in noted))
+
+    assert (tenant in named, tenant in after) == (True, False)
+    assert log("reads", "place", "action") == [(4, "read"), (5, "read"), (6, "expire")]
+    assert log("reads", "details ->> 'place'", "details ->> 'entries'")[-1] == ("3", "3")
+    # The chain of administration has no policy.
+    assert log("administration", "place")[0] == (1,)
+    assert (found.exit_code, "reads: the entries up to 3 were removed by a policy of retention" in found.stderr) == (
+        0,
+        True,
+    )
+
+
+async def test_what_is_removed_or_altered_besides_is_found_also_after_old_entries_are_gone(
+    *,
+    reader: Store,
+    admin: Store,
+    worker: Store,
+    tenant: str,
+    person: int,
+    superuser: psycopg.Connection[Any],
+    verify: Verify,
+    aged: Callable[[int], None],
+) -> None:
+    for _ in range(6):
+        await reader.users.get_by_id(tenant, person)
+    aged(2)
+    await admin.retention.keep("activity_log.reads", "old", timedelta(days=30), tenant_id=tenant)
+    first = json.loads(verify("--json").stdout)
+    assert await expire_all(worker, tenant) == 1
+
+    def faults(*statements: str) -> str:
+        superuser.execute("begin")
+        superuser.execute("alter table thea.activity_log disable trigger append_only")
+        for statement in statements:
+            superuser.execute(statement.encode(), [tenant])
+        superuser.execute("alter table thea.activity_log enable trigger append_only")
+        superuser.execute("commit")
+        return verify("--expect", *(head for head in first["heads"] if head.startswith("reads"))).stderr
+
+    chain = "thea.activity_log where tenant = %s and kind = 'reads'"
+    kept = superuser.execute(f"select * from {chain} order by place".encode(), [tenant]).fetchall()
+    assert "faults" not in faults()
+    assert "before the entry 5 of" in faults(f"delete from {chain} and place in (3, 4)")
+    assert "the entry 5 of" in faults("update thea.activity_log set actor = 'x' where tenant = %s and place = 5")
+    told = faults(
+        "update thea.activity_log set details = details || '{\"place\": 4}' where tenant = %s and action = 'expire'"
+    )
+    assert "was altered" in told
+    assert "before the entry 5 of" in faults(f"delete from {chain} and action = 'expire'")
+    assert len(kept) == 5
+
+
+async def test_a_policy_of_no_time_at_all_comes_to_an_end(
+    *, reader: Store, admin: Store, worker: Store, tenant: str, person: int, log: Log, verify: Verify
+) -> None:
+    for _ in range(4):
+        await reader.users.get_by_id(tenant, person)
+    await admin.retention.keep("activity_log.reads", "old", timedelta(0), tenant_id=tenant)
+    await admin.retention.keep("activity_log.administration", "old", timedelta(0), tenant_id=tenant)
+    assert await expire_all(worker, tenant) < 10
+
+    assert {action for (action,) in log("reads", "action")} == {"expire"}
+    assert {action for (action,) in log("administration", "action")} == {"expire"}
+    assert tenant not in await worker.work.tenants_with_expired_rows(limit=1000)
+    assert json.loads(verify("--json").stdout)["faults"] == []
+
+
+async def test_a_log_has_the_rule_old_alone(admin: Store, tenant: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="must be `old`"):
+        await admin.retention.keep("activity_log.reads", "deleted", timedelta(1), tenant_id=tenant)
+    with pytest.raises(InvalidArgumentError, match="is not known"):
+        await admin.retention.keep("activity_log", "old", timedelta(1), tenant_id=tenant)
+
+
+async def test_who_removes_old_entries_can_do_nothing_else_with_the_log(
+    superuser: psycopg.Connection[Any], admin: Store, tenant: str
+) -> None:
+    await admin.tenants.create(tenant)
+    for statement in (
+        "insert into thea.activity_log select * from thea.activity_log limit 1",
+        "update thea.activity_log set actor = 'x'",
+        "truncate thea.activity_log",
+        "delete from thea.noted_reads",
+        "delete from thea.compliance_log",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), superuser.transaction():
+            superuser.execute("set local role thea_audit_expirer")
+            superuser.execute(statement.encode())
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), superuser.transaction():
+        superuser.execute("set local role thea_owner")
+        superuser.execute("delete from thea.activity_log")
 
 
 @pytest.mark.parametrize("value", ["yes", 1, None, {}])
@@ -295,6 +477,13 @@ def test_no_weak_login_sees_changes_or_forges_an_entry(thea_database: TestDataba
         "insert into thea.activity_log values ('t', 'reads', 1, now(), 'x', null, null, 'x', null, null, '{}', '')",
         f"select thea.record_activity('{tenant}', 'administration', 'end tenant', null, null, '{{}}')",
         f"select thea.record_compliance('{tenant}', 'erase user', 1, 'x', '{{}}')",
+        "insert into thea.noted_reads values ('t', default, now(), 'x', null, null, 'x', null, '{}')",
+        f"select thea.note_read('{tenant}', 'read', 1, '{{}}')",
+        f"select thea.record_expiry('{tenant}', 'reads', 1, '', 1, now())",
+        "select from thea.noted_reads",
+        "delete from thea.noted_reads",
+        "update thea.noted_reads set actor = 'x'",
+        "truncate thea.noted_reads",
         "select from thea.activity_log",
         "select from thea.activity_log for update",
         "delete from thea.activity_log",

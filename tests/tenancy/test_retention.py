@@ -198,7 +198,10 @@ async def test_an_inactive_conversation_is_closed_when_its_tenants_policy_says_s
 
 
 async def test_what_cannot_be_a_policy_is_refused_by_name(admin: Store, tenant: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="^table: is not known; these are: audit_log, .*conversations"):
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"^table: is not known; these are: activity_log\.administration, .*, audit_log, .*conv",
+    ):
         await admin.retention.keep("thea.notes", "deleted", NOW, tenant_id=tenant)
     with pytest.raises(InvalidArgumentError, match="^rule"):
         await admin.retention.keep("notes", "gone", NOW, tenant_id=tenant)  # type: ignore[arg-type]
@@ -216,3 +219,37 @@ async def test_only_an_administrator_sets_policies(store: Store, finder: Store, 
             await other.retention.keep("notes", "deleted", NOW, tenant_id=tenant)
     with pytest.raises(InsufficientPrivilegeError):
         await finder.retention.get_all()
+
+
+# What a session may have printed to it of whatever it runs, at any depth.
+_TALKATIVE = (
+    "set client_min_messages = debug1; set debug_print_plan = on; set debug_print_parse = on;"
+    " set debug_print_rewritten = on; set debug_pretty_print = off"
+)
+MARK = "quetzal"
+
+
+async def test_a_worker_is_printed_no_row_that_it_has_removed_and_no_read_that_it_has_chained(
+    store: Store, left: Store, tenant: str, superuser: psycopg.Connection[Any], thea_database: TestDatabase
+) -> None:
+    user = await store.users.create(tenant, telegram_id=1, first_name=MARK)
+    await store.messages.add_message(tenant, user.id, "s", user_message=MARK, intent_detected=MARK)
+    for table in ("message_history", "audit_log", "activity_log.reads"):
+        await left.retention.keep(table, "old", NOW, tenant_id=tenant)
+    noted = (
+        f"insert into thea.noted_reads (tenant, at, login, actor, action, details) values (%s, now(), 'x', '{MARK}',"
+    )
+    for _ in range(2):
+        superuser.execute(f"{noted} 'read', '{{}}')".encode(), [tenant])
+    printed: list[str] = []
+    with psycopg.connect(thea_database.url_of("thea_worker"), autocommit=True) as worker:
+        worker.add_notice_handler(lambda told: printed.append(f"{told.message_primary} {told.message_detail}"))
+        worker.execute(_TALKATIVE.encode())
+        for function in ("expire_rows", "expire_audit", "chain_reads", "expire_activity"):
+            assert worker.execute(f"select thea.{function}(%s)".encode(), [tenant]).fetchone() == (True,), function
+
+    # A constant is printed by its bytes.
+    told = " ".join(" ".join(printed).split())
+    assert "PLANNEDSTMT" in told
+    assert MARK not in told
+    assert " ".join(str(byte) for byte in MARK.encode()) not in told

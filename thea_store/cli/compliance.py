@@ -114,12 +114,18 @@ def verify(
 
 
 def _as_json(verified: Verified) -> dict[str, object]:
-    return {"heads": [str(head) for head in verified.heads], "faults": list(verified.faults)}
+    return {
+        "heads": [str(head) for head in verified.heads],
+        "faults": list(verified.faults),
+        "expired": list(verified.expired),
+    }
 
 
 def _tell(whose: str, verified: Verified, *, heads: bool) -> None:
     for head in verified.heads if heads else ():
         typer.echo(f"{whose}{head}")
+    for sentence in verified.expired:
+        say(f"{whose}{sentence}")
     for fault in verified.faults:
         say(f"{whose}{fault}")
 

@@ -86,7 +86,7 @@ def inactive(
 def retention(
     *, once: _Once = False, concurrency: _Concurrency = 2, pause: _Pause = 600.0, as_json: AsJson = False
 ) -> None:
-    """Remove rows, and entries of the audit log, whose time is over by the policies of retention."""
+    """Remove rows, and entries of the logs, whose time is over by the policies of retention; chain noted reads."""
 
     def make(finder: Store, service: Store, options: WorkerOptions) -> Worker:
         from thea_store import retention_worker  # noqa: PLC0415

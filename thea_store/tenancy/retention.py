@@ -20,7 +20,8 @@ Rule = Literal["deleted", "old", "inactive"]
 
 _Keep = Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=36_525))]
 
-_AUDIT_LOG, _CONVERSATIONS = "audit_log", "conversations"
+_CONVERSATIONS = "conversations"
+_LOGS = ("audit_log", "activity_log.administration", "activity_log.reads")
 
 
 class RetentionPolicy(Record, frozen=True):
@@ -29,7 +30,8 @@ class RetentionPolicy(Record, frozen=True):
     tenant: str | None
     """The tenant that it is for; `None` for all that have none of their own."""
     table_name: str
-    """As in the audit log: `notes`, `audit_log`, `planner.tasks`."""
+    """As in the audit log: `notes`, `audit_log`, `planner.tasks`; and `activity_log.reads` or
+    `activity_log.administration`, the two logs of thea.activity_log."""
     rule: Rule
     """What the time is counted from: `deleted`, the moment when a row was deleted; `old`, when it was made; `inactive`,
     the last activity of a conversation, which is then closed."""
@@ -53,7 +55,7 @@ class Retention:
     def __init__(self, db: Executor, tables: Iterable[str]) -> None:
         """`tables` are the full names of the tables of tenants; the library's own go by their short ones."""
         self._db = db
-        self._tables = frozenset(table.removeprefix("thea.") for table in tables) | {_AUDIT_LOG}
+        self._tables = frozenset(table.removeprefix("thea.") for table in tables).union(_LOGS)
 
     async def get_all(self) -> list[RetentionPolicy]:
         """All policies: first those of all tenants, then those of one; empty when there are none."""
@@ -84,7 +86,7 @@ class Retention:
         if not isinstance(table, str) or table not in self._tables:
             raise InvalidArgumentError("table", f"is not known; these are: {', '.join(sorted(self._tables))}")
         check("rule", rule, Rule)
-        if table == _AUDIT_LOG and rule != "old":
-            raise InvalidArgumentError("rule", "must be `old` for the audit log, whose entries are never deleted")
+        if table in _LOGS and rule != "old":
+            raise InvalidArgumentError("rule", "must be `old` for a log, whose entries are never deleted")
         if rule == "inactive" and table != _CONVERSATIONS:
             raise InvalidArgumentError("rule", "must be `deleted` or `old`: only conversations are inactive")

@@ -16,13 +16,16 @@ TENANTS_WITH_UNCOUNTED_MESSAGES = SQL.query("tenants_with_uncounted_messages", s
 FOLD_MESSAGES = SQL.query("fold_messages", bool, tenant=str)
 EXPIRE_ROWS = SQL.query("expire_rows", bool, tenant=str)
 EXPIRE_AUDIT = SQL.query("expire_audit", bool, tenant=str)
+CHAIN_READS = SQL.query("chain_reads", bool, tenant=str)
+EXPIRE_ACTIVITY = SQL.query("expire_activity", bool, tenant=str)
 
 
 class Work:
     """The tenants that have something to do now, by the server's clock. For a login in the group `thea_worker`.
 
-    The `tenants_…` calls return names alone, in one order, and skip tenants that are suspended or have ended. Pages
-    follow each other by `after`, the last name of the page before. `expire` removes rows.
+    The `tenants_…` calls return names alone, in one order, and skip tenants that are suspended or have ended, but for
+    what is to be done to logs. Pages follow each other by `after`, the last name of the page before. `expire` removes
+    rows.
     Another login gets `InsufficientPrivilegeError`.
     """
 
@@ -38,7 +41,10 @@ class Work:
         return await self._db.fetch_all(TENANTS_WITH_WORK, NOBODY, kinds=list(kinds), after=after, limit=limit)
 
     async def tenants_with_expired_rows(self, *, limit: int = 100, after: str | None = None) -> list[str]:
-        """The tenants that have rows, or entries of the audit log, whose time is over by a retention policy."""
+        """The tenants that have rows, or entries of logs, whose time is over by a retention policy.
+
+        Also those that have reads which are noted and not in the chain of their log yet.
+        """
         return await self._db.fetch_all(TENANTS_WITH_EXPIRED_ROWS, NOBODY, after=after, limit=limit)
 
     async def tenants_with_uncounted_messages(self, *, limit: int = 100, after: str | None = None) -> list[str]:
@@ -55,12 +61,12 @@ class Work:
         return await self._db.fetch_value(FOLD_MESSAGES, NOBODY, tenant=check_tenant(tenant_id))
 
     async def expire(self, tenant_id: str) -> bool:
-        """Remove one batch of the tenant's rows whose time is over, and one of entries of its audit log.
+        """Remove one batch of the tenant's rows whose time is over, and one of entries of each of its logs.
 
-        Whether there was one; then there may be another. A batch has up to 500 rows of one table, and commits by
-        itself. The audit log tells what was removed, with the actor `retention`.
+        Before that, a batch of reads that are noted comes into the chain of the activity log. Whether there was one;
+        then there may be another. A batch has up to 500 rows of one table, and commits by itself. The audit log tells
+        what was removed, with the actor `retention`, and the activity log what was removed of it.
         """
         tenant = check_tenant(tenant_id)
-        rows = await self._db.fetch_value(EXPIRE_ROWS, NOBODY, tenant=tenant)
-        entries = await self._db.fetch_value(EXPIRE_AUDIT, NOBODY, tenant=tenant)
-        return rows or entries
+        steps = (EXPIRE_ROWS, EXPIRE_AUDIT, CHAIN_READS, EXPIRE_ACTIVITY)
+        return any([await self._db.fetch_value(step, NOBODY, tenant=tenant) for step in steps])

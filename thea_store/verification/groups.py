@@ -43,7 +43,7 @@ GROUPS: Sequence[Group] = (
     Group(
         "thea_auditor",
         "verify the compliance logs, say what is kept of a tenant, and see no tenant's rows",
-        tables=("activity_log",),
+        tables=("activity_log", "noted_reads"),
     ),
     Group("thea_worker", "learn which tenants have something to do, and see no tenant's rows"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psycopg
@@ -30,16 +30,18 @@ _HINT = "the server tells a service's login nothing of it: take one in thea_audi
 
 
 @contextmanager
-def asked(address: DatabaseUrl) -> Iterator[Connection[Any]]:
-    """A read-only connection for as long a look as it takes.
+def asked(address: DatabaseUrl, *, writes: bool = False) -> Iterator[Connection[Any]]:
+    """A read-only connection for as long a look as it takes; one that may write where that is said.
 
     `TenantSuspendedError` and `TenantEndedError` for a tenant that the server refuses to this login,
     `InsufficientPrivilegeError` where the login may not look, `MigrationRequiredError` without a schema of this
     version, `StoreUnavailableError` without a connection.
     """
     try:
-        with connect(address) as connection, read_only(connection):
-            connection.execute("select set_config('statement_timeout', %s, true)", [_PATIENCE])
+        with connect(address) as connection, nullcontext() if writes else read_only(connection):
+            if writes:
+                connection.read_only = None
+            connection.execute("select set_config('statement_timeout', %s, %s)", [_PATIENCE, not writes])
             yield connection
     except psycopg.Error as error:
         raise _told(error, address) from error

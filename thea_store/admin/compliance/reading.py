@@ -10,6 +10,7 @@ from psycopg import Connection, sql
 from psycopg.rows import class_row
 
 from thea_store.admin.compliance.asking import asked, is_auditor, require_reader
+from thea_store.admin.compliance.chain import chain_reads
 from thea_store.admin.compliance.powers import read_readers
 from thea_store.admin.compliance.records import Act, Erased, Kept, Read, Report, Stored
 from thea_store.errors import MigrationRequiredError, NotFoundError, UnsafeSchemaError
@@ -37,6 +38,7 @@ def read(
     check_tenant(tenant)
     schemas = [_OWN, *extensions]
     policies = _policies_by(operator, tenant) if operator else None
+    chain_reads(address, tenant)
     with asked(address) as connection:
         require_reader(connection, address)
         connection.execute("select set_config('app.tenant_id', %s, true)", [tenant])

@@ -263,7 +263,7 @@ _INNER_ROLES = {
     "thea_loader": "may change rows without an entry in the audit log",
     "thea_redactor": "may take back what the audit log says",
     "thea_recorder": "may write whatever it likes into the compliance log",
-    "thea_audit_expirer": "may remove entries of the audit log",
+    "thea_audit_expirer": "may remove entries of the logs",
 }
 
 
