@@ -219,14 +219,15 @@ class Cluster:
             time.sleep(0.05)
 
     def writable(self, besides: Node | None) -> bool:
-        """Whether some node takes a write now, as a plain client sees it; one of them is not asked."""
+        """Whether a write of a plain client is committed now by some node, and replicated; one of them is not asked."""
         for node in self.nodes:
             if node is besides:
                 continue
             with suppress(psycopg.Error), psycopg.connect(node.url, autocommit=True, connect_timeout=2) as connection:
                 connection.execute("set statement_timeout = '1s'")
                 if connection.execute("select pg_is_in_recovery()").fetchone() == (False,):
-                    connection.execute("select txid_current()")
+                    # Unlike a transaction that only has a number, it waits for a standby as a row does.
+                    connection.execute("select pg_logical_emit_message(true, 'thea', '')")
                     return True
         return False
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import statistics
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -20,10 +19,11 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(7200)]
 
 KILLS = int(os.environ.get("THEA_CLUSTER_KILLS", "10"))
 KINDS = ("server", "node", "frozen", "network", "disk")
-# Seconds that a call may take at the writers' command timeout where a node says nothing any more.
+# Seconds that a call may take at the writers' command timeout, unless a disk is full.
 LONGEST = 8.0
-# Seconds after the cluster's own recovery within which a write is done, where a process was killed.
-LATER = 1.0
+# Seconds after the cluster's own recovery within which a write is done, where a process was killed: nineteen times in
+# twenty, and always.
+LATER, LATEST = 1.0, 3.0
 # Seconds after which somebody makes room on a disk, and after which nobody waits for a write any more.
 FULL, ENOUGH = 20.0, 80.0
 
@@ -97,7 +97,8 @@ async def test_no_fault_loses_doubles_or_misreports_a_write(place: Path) -> None
         found = verdict(cluster, told, superuser_url)
 
     assert found == Verdict([], [], [])
-    slow = [each for kind in ("frozen", "network") for each in seconds[kind] if each[2] > LONGEST]
-    assert slow == []
+    assert [each for kind in KINDS if kind != "disk" for each in seconds[kind] if each[2] > LONGEST] == []
     later = [back - recovered for kind in ("server", "node") for recovered, back, _ in seconds[kind]]
-    assert statistics.median(later) <= LATER  # a busy machine holds up one or another
+    print(f"after a kill: {sorted(round(each, 2) for each in later)}", flush=True)
+    assert sum(each > LATER for each in later) <= len(later) // 20
+    assert max(later) <= LATEST
