@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import psycopg
+import typer
+from smoke import Smoke
 
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.tenancy.archive import end_tenant, export_tenant, import_tenant, move_tenant, restore_tenant
@@ -60,8 +61,13 @@ def url(database: TestDatabase) -> DatabaseUrl:
     return DatabaseUrl.parse(database.url_of("thea_mover"))
 
 
-def main(messages: int) -> None:
+def main(
+    messages: Annotated[int, typer.Argument(min=10)] = 40_000,
+    *,
+    smoke: Smoke = False,
+) -> None:
     """Fill a database, and measure."""
+    messages = 100 if smoke else messages
     with ExitStack() as resources, tempfile.TemporaryDirectory() as folder:
         server = start_server(resources, ())
         source, target, other = (server.new_database(resources) for _ in range(3))
@@ -88,4 +94,4 @@ def main(messages: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40_000)
+    typer.run(main)

@@ -16,14 +16,17 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from smoke import Smoke
 
 from thea_store import Extension, Settings, Store
 from thea_store.cli.new import new_aggregate, new_extension
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.migrator import migrate
 
-ROUNDS, CALLS = 15, 2000
+ROUNDS, CALLS = 15, 133
 
 
 def extensions(number: int) -> list[Extension]:
@@ -46,18 +49,18 @@ async def opening(url: str, given: list[Extension]) -> float:
 
 async def calls(call: Callable[[], Awaitable[Any]]) -> float:
     began = time.perf_counter()
-    for _ in range(CALLS // ROUNDS):
+    for _ in range(CALLS):
         await call()
     return time.perf_counter() - began
 
 
-async def main(number: int) -> None:
+async def measure(number: int, rounds: int) -> None:
     given = extensions(number)
     queries = sum(len(file.claimed) for extension in given for file in extension.sql_files)
     async with EmbeddedPostgres() as server:
         await asyncio.to_thread(migrate, server.migrator_url, lineages=[each.lineage for each in given])
         alone, with_all = [], []
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             alone.append(await opening(server.app_url, []))
             with_all.append(await opening(server.app_url, given))
         print(f"open, no extension             {statistics.median(alone):6.0f} ms")
@@ -68,15 +71,20 @@ async def main(number: int) -> None:
             tasks = given[0].aggregates[0].repository(store)
             task = await tasks.create("acme", user_id=user.id, title="Comprar pan")  # type: ignore[attr-defined]
             own, theirs = [], []
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 own.append(await calls(lambda: store.notes.get_by_id("acme", note.id)))
                 theirs.append(await calls(lambda: tasks.get_by_id("acme", task.id)))
             ratio = statistics.median(b / a for a, b in zip(own, theirs, strict=True))
             print(f"get_by_id, an extension's / the library's own: {ratio:.2f}")
 
 
-if __name__ == "__main__":
+def main(number: Annotated[int, typer.Argument(min=1)] = 20, *, smoke: Smoke = False) -> None:
+    """What so many extensions cost."""
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         sys.path.insert(0, directory)
-        asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
+        asyncio.run(measure(1, 1) if smoke else measure(number, ROUNDS))
+
+
+if __name__ == "__main__":
+    typer.run(main)

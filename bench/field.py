@@ -35,6 +35,7 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
+from smoke import Smoke
 from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Float, Text, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -469,10 +470,11 @@ def main(
     rounds: Annotated[int, typer.Option(min=3, help="How many rounds.")] = 60,
     server: Annotated[str | None, typer.Option(help="A superuser's URL; without it, an embedded PostgreSQL.")] = None,
     *,
+    smoke: Smoke = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """What one row and a page of each aggregate cost, beside the field."""
-    versions, ratios = asyncio.run(measure(server, rounds))
+    versions, ratios = asyncio.run(measure(server, 3 if smoke else rounds))
     if json_:
         print(json.dumps({"versions": versions, "rounds": rounds, "ratios": ratios}, indent=2))
     else:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
 import psycopg
+import typer
+from smoke import Smoke
 
 from thea_store import Store
 from thea_store.embedded import EmbeddedPostgres
@@ -111,7 +113,7 @@ Connection = psycopg.Connection[tuple[object, ...]]
 Calls = dict[str, Callable[[], Awaitable[object]]]
 
 
-async def main(messages: int = 5_000_000, days: int = 90) -> None:
+async def measure(messages: int, days: int, rounds: int) -> None:
     async with EmbeddedPostgres() as server:
         await asyncio.to_thread(migrate, server.migrator_url)
         with psycopg.connect(server.superuser_url, autocommit=True) as superuser:
@@ -131,7 +133,7 @@ async def main(messages: int = 5_000_000, days: int = 90) -> None:
                     print(f"  {name}: {was[0]:.1f}, {was[1]:.1f} → {median:.1f}, {p95:.1f}: {median / was[0]:.4f}")
                 print(f"  counting all of them: {pieces[0]} pieces, {pieces[1]:.1f} s")
                 superuser.execute(OF_STATEMENTS.encode())
-                await compare_writes(superuser, store)
+                await compare_writes(superuser, store, rounds)
 
 
 def reads(store: Store) -> Calls:
@@ -168,7 +170,7 @@ def fold(superuser: Connection) -> tuple[int, float]:
     return pieces, (datetime.now(UTC) - begin).total_seconds()
 
 
-async def compare_writes(superuser: Connection, store: Store) -> None:
+async def compare_writes(superuser: Connection, store: Store, rounds: int) -> None:
     """What a row's insert costs, in turns with and without the triggers."""
     print("inserts, microseconds of the server's work for a row, and the ratio to that without the triggers")
     [user] = (await store.users.get_all("large", limit=1)).items
@@ -190,7 +192,7 @@ async def compare_writes(superuser: Connection, store: Store) -> None:
     }
     for name, (rows, write) in writes.items():
         times: dict[str, list[float]] = {way: [] for way in SWITCHES}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for way, switches in SWITCHES.items():
                 for switch in switches:
                     superuser.execute(f"alter table thea.message_history {switch}".encode())
@@ -212,5 +214,15 @@ def worked(superuser: Connection) -> float:
     return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for (pid,) in rows) / 1000
 
 
+def main(
+    messages: Annotated[int, typer.Argument(min=1000)] = 5_000_000,
+    days: Annotated[int, typer.Argument(min=1)] = 90,
+    *,
+    smoke: Smoke = False,
+) -> None:
+    """Counts and statistics of many messages, and what their sums cost who writes."""
+    asyncio.run(measure(10_000, days, 1) if smoke else measure(messages, days, ROUNDS))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(*map(int, sys.argv[1:])))
+    typer.run(main)

@@ -17,6 +17,7 @@ import psycopg
 import typer
 from rich.console import Console
 from rich.table import Table
+from smoke import Smoke
 
 from thea_store.testing import start_server
 
@@ -96,9 +97,11 @@ def measure(connection: psycopg.Connection[Any], characters: int, rounds: int) -
 def main(
     rounds: Annotated[int, typer.Option(min=3, help="How often the notes are inserted in each way.")] = 12,
     *,
+    smoke: Smoke = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """What the words of a note add to its insert. The server is the one that the tests would take."""
+    rounds = 3 if smoke else rounds
     with ExitStack() as resources:
         database = start_server(resources).new_database(resources)
         connection = resources.enter_context(psycopg.connect(database.superuser_url, autocommit=True))

@@ -25,6 +25,7 @@ from psycopg.types.json import Jsonb
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from smoke import Smoke
 
 from thea_store.assistant import notes
 from thea_store.assistant.note_search import parse
@@ -351,10 +352,13 @@ def main(
     size: Annotated[int, typer.Option(min=1000, help="Notes of the tenant; one user has every fiftieth.")] = 1_000_000,
     rounds: Annotated[int, typer.Option(min=3, help="How often each question is asked.")] = 40,
     *,
+    smoke: Smoke = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a ratio is too large.")] = False,
 ) -> None:
     """What row security costs a search. The server is the one that the tests would take."""
+    if smoke:
+        size, rounds = 1000, 3
     with ExitStack() as resources:
         database = start_server(resources).new_database(resources)
         started = time.perf_counter()

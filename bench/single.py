@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rounds import OPERATIONS, Contender, Operation, Times, run
+from smoke import Smoke
 
 POOL = "asyncpg pool"
 POOL_ZIPF = f"asyncpg pool, {TENANTS} tenants"
@@ -168,12 +169,13 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the order and of the places.")] = 1,
     server: Annotated[str | None, typer.Option(help="A superuser's URL; without it, an embedded PostgreSQL.")] = None,
     *,
+    smoke: Smoke = False,
     quick: Annotated[bool, typer.Option("--quick", help="50 rounds.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a bar is missed.")] = False,
 ) -> None:
     """What a call costs, beside asyncpg's pool and SQLAlchemy's ORM."""
-    figures = asyncio.run(measure(server, 50 if quick else rounds, seed))
+    figures = asyncio.run(measure(server, 2 if smoke else 50 if quick else rounds, seed))
     if json_:
         print(as_json(figures))
     else:

@@ -22,6 +22,7 @@ from ground import Ground, Place, Traffic, one_tenant, prepared_ground, zipf
 from peers import AsyncpgPool, Peer, StorePeer
 from rich.console import Console
 from rich.table import Table
+from smoke import Smoke
 
 from thea_store import Settings, Store
 
@@ -70,10 +71,11 @@ async def measured(rounds: int) -> dict[str, dict[int, float]]:
 def command(
     rounds: Annotated[int, typer.Option(min=3)] = 40,
     *,
+    smoke: Smoke = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Calls a second of some tasks over one pool, beside asyncpg's pool."""
-    found = asyncio.run(measured(rounds))
+    found = asyncio.run(measured(3 if smoke else rounds))
     if json_:
         print(json.dumps(found, indent=2))
         return

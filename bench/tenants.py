@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psycopg
+import typer
+from smoke import Smoke
 
 from thea_store import Store, User
 from thea_store.database import limits as limits_of_calls
@@ -35,7 +37,7 @@ TENANTS = {
 numbers = itertools.count(1)
 
 
-async def main() -> None:
+async def measure_all(rounds: int) -> None:
     limits_of_calls.EVERY = 0.05
     async with EmbeddedPostgres() as server:
         await asyncio.to_thread(migrate, server.migrator_url)
@@ -48,8 +50,8 @@ async def main() -> None:
             await store.users.create_many("crowd", [{"telegram_id": next(numbers)} for _ in range(5000)])
             with psycopg.connect(server.superuser_url) as superuser:
                 superuser.execute("analyze")  # else the first plans are for a small table, and are kept
-            await measure(store, server.superuser_url, users["without an entry"])  # the caches are filled
-            plain = await measure(store, server.superuser_url, users["without an entry"])
+            await measure(store, server.superuser_url, users["without an entry"], rounds)  # the caches are filled
+            plain = await measure(store, server.superuser_url, users["without an entry"], rounds)
             for step, said in TENANTS.items():
                 with psycopg.connect(server.superuser_url) as superuser:
                     if said is not None:
@@ -58,12 +60,12 @@ async def main() -> None:
                         )
                 await store.users.count(users[step].tenant_id)
                 await asyncio.sleep(0.5)  # the process has asked for its limits by then
-                found = await measure(store, server.superuser_url, users[step])
+                found = await measure(store, server.superuser_url, users[step], rounds)
                 told = (f"{name} {took:.1f} µs ({took / plain[name]:.2f})" for name, took in found.items())
                 print(f"{step}: {', '.join(told)}")
 
 
-async def measure(store: Store, url: str, user: User) -> dict[str, float]:
+async def measure(store: Store, url: str, user: User, rounds: int) -> dict[str, float]:
     """Microseconds of the server's work for a call, or for a row of a bulk call: the least of some rounds."""
     tenant = user.tenant_id
 
@@ -93,7 +95,7 @@ async def measure(store: Store, url: str, user: User) -> dict[str, float]:
         "row of many": insert_many,
     }
     found = dict.fromkeys(work, float("inf"))
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, calls in work.items():
             before = worked(url)
             count = await calls()
@@ -108,5 +110,10 @@ def worked(url: str) -> float:
     return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for (pid,) in rows) / 1000
 
 
+def main(*, smoke: Smoke = False) -> None:
+    """What the directory of tenants costs."""
+    asyncio.run(measure_all(1 if smoke else ROUNDS))
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    typer.run(main)

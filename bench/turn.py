@@ -32,6 +32,7 @@ from ground import Ground, Place, one_tenant, prepared_ground
 from peers import ENTITIES, MESSAGE, POOL_SIZE
 from rich.console import Console
 from rich.table import Table
+from smoke import Smoke
 
 from thea_store import Settings, Store
 from thea_store.assistant.conversations import OPEN, UPDATE_STATE
@@ -250,9 +251,12 @@ def command(
     rounds: Annotated[int, typer.Option(min=4)] = 120,
     delays: Annotated[str, typer.Option(help="Milliseconds added to each round trip.")] = "0,0.5,5",
     *,
+    smoke: Smoke = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """One turn of a conversation, beside the same by hand."""
+    if smoke:
+        rounds, delays = 4, "0"
     versions, figures = asyncio.run(main(rounds, [float(each) for each in delays.split(",")]))
     if json_:
         print(json.dumps({"versions": versions, "turns": [asdict(each) for each in figures]}, indent=2))
