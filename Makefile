@@ -72,6 +72,10 @@ test-cluster: build/patroni/patroni/__init__.py ## Strike primaries of a Patroni
 test-compose: $(STAMP) ## Start profiles of the compose file, migrate and ask them (nightly; needs a container engine)
 	@$(BIN)/pytest -q -m nightly tests/deploy $(ARGS)
 
+.PHONY: nightly
+nightly: ## All that is marked nightly here, one after the other, with a table of results; ARGS names parts
+	@.ci/nightly $(ARGS)
+
 EXAMPLES := $(patsubst examples/%/pyproject.toml,%,$(wildcard examples/*/pyproject.toml))
 
 $(VENV)/.installed-%: examples/%/pyproject.toml $(STAMP)
@@ -126,6 +130,10 @@ bench-field: $(VENV)/.installed-bench ## One row and a page of each aggregate, b
 .PHONY: bench-turn
 bench-turn: $(VENV)/.installed-bench ## One turn of a conversation in a transaction, beside the same by hand, near and far
 	@$(BIN)/python bench/turn.py $(ARGS)
+
+.PHONY: bench-smoke
+bench-smoke: $(VENV)/.installed-bench ## See that each program of bench/ still runs, on the smallest sizes (nightly)
+	@$(BIN)/pytest -q -n $(WORKERS) -m nightly tests/bench $(ARGS)
 
 bench-search: $(STAMP) ## Search in a tenant of a million notes, against the owner without row security
 	@$(BIN)/python bench/search.py $(ARGS)
