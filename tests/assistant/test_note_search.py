@@ -102,13 +102,31 @@ def test_any_text_is_a_query_of_few_terms_each_with_a_letter_of_it(query: str) -
         ("rápidamente", {"rapido"}),
         ("went", {"go", "gone"}),
         ("children", {"child"}),
+        ("obtuvo", {"obtener", "obtengo"}),
+        ("convierte", {"convertir", "convirtio"}),
+        ("¡Quédate!", {"quedar"}),
+        ("llámalo", {"llamar"}),
+        ("recordar", {"recuerdame"}),
+        ("decírmelo", {"decir", "dijo"}),
+        ("iniciar", {"inic"}),
+        ("significa", {"signific"}),
+        ("financiera", {"financiero"}),
+        ("entrar", {"entro"}),
+        ("older", {"old", "oldest"}),
     ],
 )
 def test_a_word_has_forms_that_no_stemmer_knows(word: str, forms: set[str]) -> None:
     assert forms <= set(related(word))
 
 
-@pytest.mark.parametrize(("word", "other"), [("vino", "venir"), ("visita", "visa"), ("cita", "ca"), ("left", "leave")])
+@pytest.mark.parametrize(
+    ("word", "other"),
+    [
+        ("vino", "venir"), ("visita", "visa"), ("cita", "ca"), ("left", "leave"), ("tomate", "tomar"),
+        ("regalo", "regar"), ("italianos", "italia"), ("María", "mario"), ("año", "ana"), ("entrar", "entre"),
+        ("unir", "una"), ("acta", "acto"),
+    ],
+)  # fmt: skip
 def test_what_is_another_word_is_not_taken_for_a_form(word: str, other: str) -> None:
     assert other not in related(word)
 

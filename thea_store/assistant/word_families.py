@@ -1,9 +1,10 @@
 """Other forms of a word, which no stemmer finds: what a search looks for besides the word that was typed.
 
 The stems in the index join most forms: `casas` and `casa`, `comió` and `comer`. Here is what they miss, all of it as
-words that are looked for exactly as they are: irregular verbs, the spelling of regular ones (`busqué`, `empecé`),
-plurals in -ces, diminutives, adverbs in -mente, and verbs of which the accent was not typed. Words that do not exist
-among them do no harm, because no note has them.
+words or stems that are looked for exactly as they are: irregular verbs (`verb_families`), the spelling of regular ones
+(`busqué`, `empecé`), pronouns behind a verb (`quédate`), endings that the stemmer cuts in two places (`inició`,
+`significa`, `hermosas`), plurals in -ces, diminutives, adverbs in -mente, and verbs of which the accent was not typed.
+Words that do not exist among them do no harm, because no note has them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache
+
+from thea_store.assistant.verb_families import family_of
 
 __all__ = ["related"]
 
@@ -26,7 +28,9 @@ _EDGES = re.compile(r"^\W+|\W+$")
 def related(word: str) -> list[str]:
     """Other forms of the word, in lower case and without accents; empty for most words."""
     plain = _EDGES.sub("", _plain(word))
-    forms = dict.fromkeys([*_families().get(plain, ()), *_spelled(plain)])
+    forms = dict.fromkeys([*family_of(plain), *_spelled(plain)])
+    for verb in _without_pronouns(plain, is_stressed=plain != _EDGES.sub("", word.lower())):
+        forms |= dict.fromkeys([verb, *family_of(verb)])
     forms.pop(plain, None)
     return list(forms)[:_AT_MOST]
 
@@ -64,7 +68,7 @@ _NO_DIMINUTIVES = frozenset(_NO_DIMINUTIVES_TEXT.split())
 def _spelled(word: str) -> list[str]:
     if len(word) < 3 or not word.isascii() or not word.isalpha():  # noqa: PLR2004 - shorter words have no endings
         return []
-    return [*_plural(word), *_verb(word), *_diminutives(word), *_adverb(word)]
+    return [*_plural(word), *_verb(word), *_stems(word), *_gender(word), *_diminutives(word), *_adverb(word)]
 
 
 def _plural(word: str) -> list[str]:
@@ -78,6 +82,11 @@ def _plural(word: str) -> list[str]:
 def _verb(word: str) -> list[str]:
     """`buscar` and `busque`, `empezar` and `empece`, `coger` and `cojo`, `conocer` and `conozco`."""
     found: list[str] = []
+    if word.endswith(("ar", "er", "ir")):
+        found += [f"{word}te", f"{word}melo", f"{word}telo"]
+        found += (
+            [f"{word[:-1]}{pronoun}" for pronoun in ("me", "te", "nos", "lo", "la", "le")] if word[-2] != "i" else []
+        )
     if before := _BEFORE_A_O.search(word):
         stem = word[: before.start()]
         found += _with(stem, "c", "qu", _E) + _with(stem, "z", "c", _E) + _with(stem, "g", "gu", _E)
@@ -136,107 +145,72 @@ def _adverb(word: str) -> list[str]:
     return [f"{word[:-1]}amente"] if word.endswith(("o", "a")) else [f"{word}mente"]
 
 
-# --- irregular words ------------------------------------------------------------------------------
+# --- what the stemmer cuts in two places ----------------------------------------------------------
 
-# Endings by their letter in the tables below: a, e: the present of verbs in -ar and of others; d, s: their subjunctive;
-# p, j, r: the preterite and what goes by it; f: the future and the conditional; A, n, N: what is regular of verbs in
-# -ar, -er and -ir.
-_ENDINGS = {
-    "a": "o as a an",
-    "e": "o es e en",
-    "d": "e es en",
-    "s": "a as amos an",
-    "p": "e iste o imos ieron iera ieran iese",
-    "j": "e iste o imos eron era eran ese",
-    "r": "io ieron iendo iera ieran iese",
-    "f": "e as a emos an ia ias iamos ian",
-    "n": "er emos ia ias iamos ian ido iendo i iste io imos ieron iera ieran",
-    "N": "ir imos ia ias iamos ian ido i iste",
-    "A": "ar amos aba abas abamos aban ado ando e aste o aron are ara aria emos",
-}
-# A family of forms ends at a semicolon. `pued<e` is the stem `pued` with each of the endings `e`.
-_SPANISH = """
-pens<A piens<a piens<d; cerr<A cierr<a cierr<d; empez<A empiez<a empiec<d empec<d; comenz<A comienz<a comienc<d;
-recomend<A recomiend<a recomiend<d; sent<A sient<a sient<d; despert<A despiert<a despiert<d; calent<A calient<a;
-record<A recuerd<a recuerd<d; cont<A cuent<a cuent<d; encontr<A encuentr<a encuentr<d; mostr<A muestr<a muestr<d;
-prob<A prueb<a prueb<d; cost<A cuest<a cuest<d; acord<A acuerd<a acuerd<d; acost<A acuest<a acuest<d;
-almorz<A almuerz<a almuerc<d; jug<A jueg<a juegu<d jugu<d; neg<A nieg<a niegu<d negu<d; colg<A cuelg<a cuelgu<d;
-estar estoy estas esta estamos estan estuv<p estab<s estar<f este estes esten estando estado;
-dar doy das da damos dan di diste dio dimos dieron daba dabas dabamos daban dar<f des demos den diera dando dado;
-volv<n vuelv<e vuelv<s vuelto volver<f; devolv<n devuelv<e devuelv<s devuelto;
-resolv<n resuelv<e resuelv<s resuelto; mov<n muev<e muev<s; dol<n duel<e duel<s; perd<n pierd<e pierd<s;
-entend<n entiend<e entiend<s; encend<n enciend<e enciend<s;
-le<n leo lees lee leen lei leia leido ley<j leyo leyendo lea leas leamos lean leer<f;
-cre<n creo crees cree creen crei creido crey<j creyo creyendo crea crean;
-ca<n caig<s caigo caes cae caen cay<j cayo cayendo caido; pod<n pued<e pued<s pud<p podr<f pudiendo;
-ten<n tengo tienes tiene tienen tuv<p tendr<f teng<s;
-manten<n mantengo mantiene mantienen mantuv<p mantendr<f manteng<s;
-hac<n hago haces hace hacen hic<p hizo har<f hag<s hecho; pon<n pongo pones pone ponen pus<p pondr<f pong<s puesto;
-propon<n propongo propone proponen propus<p propondr<f propong<s propuesto; quer<n quier<e quier<s quis<p querr<f;
-sab<n se sabes sabe saben sup<p sabr<f sep<s;
-ver veo ves ve vemos ven vi viste vio vimos vieron veia veias veiamos veian ver<f vea veas veamos vean
-viera viendo visto;
-tra<n traigo traes trae traen traj<j traig<s trayendo traido traia; val<n valgo vale valen valdr<f valg<s;
-sal<N sal<n salgo sales sale salen saldr<f salg<s; ped<N pid<e pid<s pid<r; repet<N repit<e repit<s repit<r;
-segu<N sig<s sigo sigues sigue siguen sigu<r; consegu<N consig<s consigo consigue consiguen consigu<r;
-serv<N sirv<e sirv<s sirv<r; vest<N vist<e vist<s vist<r; eleg<N elij<s elijo eliges elige eligen elig<r;
-correg<N corrij<s corrijo corrige corrigen corrig<r; dorm<N duerm<e duerm<s durm<r;
-mor<N muer<e muer<s mur<r muerto; sent<N sient<e sient<s sint<r; prefer<N prefier<e prefier<s prefir<r;
-ment<N mient<e mient<s mint<r; sugier<e sugier<s sugir<r suger<N;
-divert<N diviert<e diviert<s divirt<r; ven<N vengo vienes viene vienen vin<p vendr<f veng<s viniendo;
-conven<N convengo conviene convienen convin<p convendr<f conveng<s;
-dec<N digo dices dice dicen dij<j dir<f dig<s diciendo dicho;
-o<N oir oigo oyes oye oyen oy<j oyo oyendo oido oiga oigan oir<f oia oian;
-ir voy vas va vamos van iba ibas ibamos iban ir<f vaya vayas vayamos vayan yendo ido fui fuiste fue fuimos fueron fuera;
-conduc<N conduzc<s conduzco conduj<j conduciendo; traduc<N traduzc<s traduzco traduj<j traduciendo;
-produc<N produzc<s produzco produj<j; reduc<N reduzc<s reduzco reduj<j;
-introduc<N introduzc<s introduzco introduj<j; constru<N construy<e construy<s construy<j construyo construyendo;
-abr<N abro abres abre abren abrio abrieron abriendo abr<s abriera abrir<f abierto;
-cubr<N cubro cubre cubren cubrio cubr<s cubierto; escrib<N escribo escribe escriben escribio escribiendo escrito;
-romp<n rompo rompe rompen rompa roto; imprim<N imprimo imprime impreso
-"""
-_ENGLISH = """
-be am is are was were been being; have has had having; do does did done doing; go goes going went gone;
-say says said; get gets getting got gotten; make makes making made; know knows knew known; think thinks thought;
-take takes taking took taken; see sees seeing saw seen; come comes coming came; give gives giving gave given;
-find finds found; tell tells told; feel feels felt; leave leaves leaving left; bring brings brought;
-begin begins beginning began begun; keep keeps kept; hold holds held; write writes writing wrote written;
-stand stands stood; hear hears heard; mean means meant; meet meets meeting met; run runs running ran;
-pay pays paying paid; sit sits sitting sat; speak speaks spoke spoken; lose loses losing lost;
-buy buys buying bought; send sends sending sent; build builds built; understand understands understood;
-sell sells sold; fall falls fell fallen; drive drives driving drove driven; break breaks broke broken;
-spend spends spent; grow grows grew grown; win wins winning won; teach teaches taught; eat eats ate eaten;
-choose chooses choosing chose chosen; sleep sleeps slept; fly flies flying flew flown; catch catches caught;
-draw draws drew drawn; wear wears wore worn; forget forgets forgot forgotten; rise rises rose risen;
-ride rides rode ridden; sing sings sang sung; swim swims swam swum; drink drinks drank drunk;
-throw throws threw thrown; wake wakes woke woken; lend lends lent; steal steals stole stolen; hide hides hid hidden;
-child children; man men; woman women; person persons people; foot feet; tooth teeth; mouse mice; goose geese;
-knife knives; wife wives; life lives; leaf leaves; half halves; shelf shelves; wolf wolves; thief thieves;
-loaf loaves; good better best; bad worse worst; big bigger biggest; hot hotter hottest;
-happy happily happier happiest
-"""
-# Forms that more often are another word, so that who searches them means that.
-_OTHER_WORDS_TEXT = """
-vino cuenta cuentas cuento cuentos cierre pienso recuerdo recuerdos traje trajes hecho hechos puesto puestos vista
-estado sentido encuentro prueba pruebas muestra muestras acuerdo acuerdos juego juegos costa dado sal viste sirve
-nueve este esta estas se de ve vas den des di calienta siento muerto escrito roto sera cubierto vuelta propuesta
-leaves lives left found saw rose fell felt thought people better best last meeting meetings building half
-"""
-_OTHER_WORDS = frozenset(_OTHER_WORDS_TEXT.split())
+_LONG_STEM = 4
+"""A stem of fewer letters may be a word of its own."""
+
+_VERB = re.compile(
+    r"(?P<stem>[a-z]{3,}?)"
+    r"(?P<ending>ar|o|as?|amos|an|aste|aron|aba(s|mos|n)?|ar(e|as?|an|emos|ia[sn]?|iamos)|ando|ad[oa]s?|es?|en|emos)$"
+)
+# `prepara` and `significa`, which the stemmer takes for `prep` and `signif`.
+_PRESENT = re.compile(r"(?P<stem>[a-z]{2,}(ar|ic))(as?|an)$")
+_GENDER = re.compile(r"(?P<stem>[a-z]{2,}(er|os|e|iv|ic))(o|a|os|as)$")
 
 
-@cache
-def _families() -> dict[str, list[str]]:
-    """For each form that is one of an irregular word's and of no other word: all forms of it."""
-    forms: dict[str, dict[str, None]] = {}
-    for line in [*_SPANISH.split(";"), *_ENGLISH.split(";")]:
-        family = [form for entry in line.split() for form in _expanded(entry)]
-        for form in family:
-            if form not in _OTHER_WORDS:
-                forms.setdefault(form, {}).update(dict.fromkeys(family))
-    return {form: list(family) for form, family in forms.items()}
+def _stems(word: str) -> list[str]:
+    """The other stem of verbs in -iar, -icar, -arar and -ear, of which the stemmer cuts the forms differently."""
+    if word.endswith("io"):  # it is `inició` without its accent, or a noun
+        return [word[:-1], f"{word[:-1]}ar"] if len(word) > _LONG_STEM else []
+    if not (verb := _VERB.match(word)):
+        return []
+    stem = verb["stem"]
+    found: list[str] = []
+    for whole, ends in (("i", "i"), ("ic", "ic"), ("ar", "ar"), ("e", "e")):
+        if stem.endswith(ends) and len(stem) - len(ends) >= _LONG_STEM - 1:
+            found += _both(stem.removesuffix(ends), whole, verb["ending"])
+    if present := _PRESENT.match(word):
+        found += [f"{present['stem']}{ending}" for ending in ("", "ar", "o", "ado", "ando")]
+    return found
 
 
-def _expanded(entry: str) -> list[str]:
-    stem, _, kind = entry.partition("<")
-    return [f"{stem}{ending}" for ending in _ENDINGS[kind].split()] if kind else [stem]
+def _both(short: str, whole: str, ending: str) -> list[str]:
+    if whole == "i" and ending in {"o", "a", "as"}:  # more often a noun, or a name: `María` is no form of `Mario`
+        return [f"{short}i{form}" for form in ("ar", "ado", "ando")]
+    forms = [f"{short}{whole}{form}" for form in ("", "ar", "o", "a", "an", "as", "en")]
+    if whole == "i":
+        forms += [f"{short}io", f"{short}ie"]
+    return [*forms, short] if len(short) >= _LONG_STEM else forms
+
+
+def _gender(word: str) -> list[str]:
+    """`financiero` and `financieras`, `hermosas` and `hermoso`: of these the stemmer takes some for verbs."""
+    if not (match := _GENDER.match(word)):
+        return []
+    return [f"{match['stem']}{ending}" for ending in ("o", "a", "os", "as")]
+
+
+# --- pronouns behind a verb ------------------------------------------------------------------------
+
+_PRONOUNS = "(me|te|se|nos|os|lo|la|los|las|le|les)"
+_BEHIND_INFINITIVE = re.compile(rf"(?P<verb>[a-z]{{2,}}(ar|er|ir|ando|iendo|yendo)){_PRONOUNS}{{1,2}}$")
+# Without an accent, few are sure to be no part of the word.
+_BEHIND_IMPERATIVE = re.compile(rf"(?P<verb>[a-z]{{3,}}[ae]){_PRONOUNS}{{1,2}}$")
+_SURE = re.compile(r"(?P<verb>[a-z]{3,}[ae])(me|te|(me|te|se|nos)(lo|la|los|las))$")
+_NO_IMPERATIVES = frozenset({"tomate", "remate", "debate", "empate", "combate"})
+
+
+def _without_pronouns(word: str, *, is_stressed: bool) -> list[str]:
+    """The verb that the pronouns stand behind, and its infinitive: `quedar` of `quédate`; empty for most words."""
+    if match := _BEHIND_INFINITIVE.match(word):
+        verb = match["verb"]
+        stem = re.sub("(ar|er|ir|ando|[iy]endo)$", "", verb)
+        imperative = [f"{verb[:-1]}te"] if verb.endswith(("ar", "er")) else []
+        return [verb, *imperative, *([stem] if len(stem) >= _LONG_STEM else [])]
+    match = (_BEHIND_IMPERATIVE if is_stressed else _SURE).match(word)
+    if not match or word in _NO_IMPERATIVES:
+        return []
+    verb = match["verb"]
+    stems = [verb[:-1]] if len(verb) > _LONG_STEM else []
+    return [verb, f"{verb}r", *stems, *([f"{verb[:-1]}ir"] if verb.endswith("e") else [])]
