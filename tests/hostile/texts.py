@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from tests.support.calls import Call, Ground
+from tests.support.calls import REPOSITORIES, Call, Ground
 from thea_store import InvalidArgumentError, Settings, Store, StoreError
 from thea_store.database import Database
 
@@ -137,8 +137,7 @@ def packed() -> dict[str, str]:
 # --- calls --------------------------------------------------------------------------------------
 
 WORD = "pan"
-_KINDS = ("users", "conversations", "messages", "events", "notes", "audit")
-NOWHERE = Ground("acme", WORD, 5, dict.fromkeys(_KINDS, 1), dict.fromkeys(_KINDS, 2))
+NOWHERE = Ground("acme", WORD, 5, dict.fromkeys(REPOSITORIES, 1), dict.fromkeys(REPOSITORIES, 2))
 
 
 async def closed_store() -> Store:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, get_type_hints
 
 import pytest
@@ -39,6 +39,7 @@ def arguments_of(call: Call, ground: Ground) -> tuple[dict[str, Any], dict[str, 
     """All that the call is given, and what of it becomes the columns of a row."""
     arguments = call.arguments(ground)
     [row] = arguments.get("rows", [arguments])
+    row |= {name: value + timedelta(days=7) for name, value in row.items() if type(value) is date}
     row |= {name: value for name, value in OTHER.items() if name in row}
     columns = RECORDS[call.repository].model_fields.keys() - PARENTS
     return arguments, {name: row[name] for name in row.keys() & columns}
