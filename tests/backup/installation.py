@@ -88,6 +88,7 @@ class Installation:
         """What the block of the page printed, with the places and names of this test instead of the page's."""
         names = {
             "/etc/pgbackrest": f"{self.directory}/etc",
+            "-o postgres ": f"-o {os.geteuid() if self.account.uid is None else self.account.uid} ",
             "/var/lib/postgresql/side": f"{self.directory}/side",
             "2026-03-01 14:30:00+00": moment,
             " acme ": f" {tenant} ",
@@ -96,8 +97,9 @@ class Installation:
         }
         for theirs, ours in names.items():
             block = block.replace(theirs, ours)
-        # What our own command needs may not be readable by the server's account.
-        account = self.account if "thea-store" not in block else Account("the current user")
+        # Only root gives a file to another account; and what our own command needs may not be readable by the server's.
+        is_ours = "thea-store" in block or "install -d" in block
+        account = Account("the current user") if is_ours else self.account
         done = self.attempt("/bin/sh", "-euc", block, account=account, environment=environment)
         assert done.returncode == 0, done.stdout
         return done.stdout

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from configparser import ConfigParser
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -93,7 +94,6 @@ async def test_a_tenant_and_a_server_come_back(installation: Installation) -> No
         # The accident, and what goes on meanwhile.
         superuser.execute("delete from thea.notes where tenant_id = 'acme-1'")
         await write(database.app_url, "other", ["written after the accident"])
-        superuser.execute("select pg_switch_wal()")
 
         side = replace(DatabaseUrl.parse(database.app_url), hosts=(("127.0.0.1", installation.side_port),)).render()
         start, bring, end = blocks_of("One tenant back")
@@ -162,3 +162,19 @@ def test_a_moment_before_the_oldest_backup_is_refused(installation: Installation
     assert refused.returncode != 0
     assert not Path(installation.directory / "side").exists()
     assert "unable to find backup set" in refused.stdout, refused.stdout
+
+
+def test_a_side_server_that_does_not_come_up_is_told_and_leaves_nothing(installation: Installation) -> None:
+    installation.start()
+    for block in blocks_of("Setting up"):
+        installation.shell(block)
+    command = ["thea-side-restore", f"{installation.directory}/side"]
+    in_an_hour = (datetime.now(UTC) + timedelta(hours=1)).isoformat(" ", "seconds")
+    unarchived = installation.attempt(*command, str(installation.side_port), in_an_hour)
+    taken = installation.attempt(*command, str(installation.port))
+
+    for refused, reason in ((unarchived, "ended before configured recovery target"), (taken, "Address already in use")):
+        assert refused.returncode == 1, refused.stdout
+        assert reason in refused.stdout
+        assert "it answers" not in refused.stdout
+    assert not Path(installation.directory / "side").exists()
