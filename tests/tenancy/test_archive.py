@@ -24,6 +24,7 @@ from thea_store import (
     TenantSuspendedError,
     User,
 )
+from thea_store.postgres.url import DatabaseUrl
 from thea_store.tenancy.archive import end_tenant, export_tenant, import_tenant, restore_tenant
 from thea_store.tenancy.archive.file import Archive, batches
 from thea_store.tenancy.archive.importing import _begun
@@ -423,6 +424,27 @@ async def test_what_hangs_on_a_deleted_row_comes_back_deleted_with_it(
 def test_a_tenant_that_the_backup_has_not_is_told(here: Place, there: Place, tenant: str) -> None:
     with pytest.raises(NotFoundError, match="the backup has no row of this tenant"):
         restore_tenant(here.service, there.service, tenant)
+
+
+def test_a_login_that_reads_no_tenant_is_told_so_and_not_that_the_tenant_is_missing(
+    here: Place, there: Place, tenant: str
+) -> None:
+    with pytest.raises(InsufficientPrivilegeError, match="reads no tenant's rows there"):
+        restore_tenant(here.service, DatabaseUrl.parse(there.database.migrator_url), tenant)
+
+
+def test_the_live_database_is_no_backup_of_itself(here: Place, tenant: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="is the live database itself"):
+        restore_tenant(here.service, here.service, tenant, dry_run=True)
+
+
+def test_a_backup_of_an_older_version_is_to_be_migrated(here: Place, there: Place, tenant: str) -> None:
+    here.superuser.execute("insert into _yoyo_migration (migration_hash, migration_id) values ('next', '9999.next')")
+    try:
+        with pytest.raises(ArchiveError, match=r"it lacks 9999.next, which .*`thea-store migrate` on the backup's"):
+            restore_tenant(here.service, there.service, tenant)
+    finally:
+        here.superuser.execute("delete from _yoyo_migration where migration_hash = 'next'")
 
 
 def test_rows_go_in_batches_of_a_number_and_a_size() -> None:

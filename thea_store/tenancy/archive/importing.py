@@ -90,18 +90,20 @@ def _target(manifest: Manifest, file: Path, tenant_id: str | None, name: str | N
         raise ArchiveError(f"{file}: the tenant in its manifest has no valid name") from None
 
 
-def require_same_schema(theirs: Iterable[str], ours: Iterable[str], there: str, here: str) -> None:
-    """Raise `ArchiveError` unless both have the same migrations."""
+_EXPORT_AGAIN = "bring it in where these migrations are not applied yet, migrate there, and export it again"
+
+
+def require_same_schema(
+    theirs: Iterable[str], ours: Iterable[str], there: str, here: str, *, older: str = _EXPORT_AGAIN
+) -> None:
+    """Raise `ArchiveError` unless both have the same migrations; `older` says what to do where theirs are fewer."""
     missing, others = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
     if missing:
         raise ArchiveError(
             f"{there} is of another version: {here} lacks {', '.join(missing)}: run `thea-store migrate` there first"
         )
     if others:
-        raise ArchiveError(
-            f"{there} is of another version: it lacks {', '.join(others)}, which {here} has: bring it in where these "
-            "migrations are not applied yet, migrate there, and export it again"
-        )
+        raise ArchiveError(f"{there} is of another version: it lacks {', '.join(others)}, which {here} has: {older}")
 
 
 KEYS = "thea.encryption_keys"

@@ -5,8 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from thea_store.errors import NotFoundError
+from psycopg import Connection
+
+from thea_store.errors import InsufficientPrivilegeError, InvalidArgumentError, NotFoundError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
 from thea_store.tenancy.archive.exporting import rows_of
@@ -17,6 +20,19 @@ from thea_store.tenancy.archive.tables import read_tables
 
 __all__ = ["Restored", "restore_tenant"]
 
+# No server starts twice in the same microsecond.
+_SERVER = "select pg_postmaster_start_time(), oid from pg_database where datname = current_database()"
+_READS = """
+select not row_security_active('thea.users') or exists (
+  select
+  from pg_policy p
+  cross join unnest(p.polroles) as role
+  where p.polrelid = 'thea.users'::regclass
+    and p.polpermissive
+    and p.polcmd in ('r', '*')
+    and (role = 0 or pg_has_role(role, 'usage'))
+)
+"""
 _ROWS = "select thea.load_rows(%(tenant)s, %(table)s, %(rows)s::json, %(ids)s, %(dry)s)"
 
 
@@ -44,14 +60,20 @@ def restore_tenant(
     conversations, and with every table that has a unique key. Each row that comes back has its entry in the audit log,
     by the actor `restore`. Run again, it goes on, and does nothing where all is back.
 
-    `NotFoundError` where the backup has no row of this tenant; `ArchiveError` where it has another schema version.
+    `NotFoundError` where the backup has no row of this tenant; `ArchiveError` where it has another schema version;
+    `InvalidArgumentError` where both URLs lead to the same database.
     """
     check_tenant(tenant_id)
     with ExitStack() as resources:
         backup = resources.enter_context(connected(side))
         target = resources.enter_context(connected(live))
+        _require_two_databases(backup, target)
         require_same_schema(
-            applied_migrations(backup, side), applied_migrations(target, live), f"the backup at {side}", str(live)
+            applied_migrations(backup, side),
+            applied_migrations(target, live),
+            f"the backup at {side}",
+            str(live),
+            older="run `thea-store migrate` on the backup's server first",
         )
         loader = Loader(target, tenant_id, "restore", _ROWS, {"dry": dry_run}, None)
         with transaction(backup, tenant_id, is_snapshot=True):
@@ -61,5 +83,19 @@ def restore_tenant(
                 elif not table.is_log:
                     loader.load(table, partial(rows_of, backup, table, tenant_id), on_progress)
         if not any(tally.seen for tally in loader.tallies.values()):
+            _require_reader(backup, side)
             raise NotFoundError(f"{side}: the backup has no row of this tenant: check its name and the backup's date")
         return Restored(tenant_id, dry_run, loader.tallies)
+
+
+def _require_two_databases(backup: Connection[Any], target: Connection[Any]) -> None:
+    first, second = (connection.execute(_SERVER).fetchone() for connection in (backup, target))
+    if first == second:
+        raise InvalidArgumentError(
+            "from", "is the live database itself: give the URL of the server that was started on the backup"
+        )
+
+
+def _require_reader(backup: Connection[Any], side: DatabaseUrl) -> None:
+    if backup.execute(_READS).fetchone() != (True,):
+        raise InsufficientPrivilegeError(f"{side}: this login reads no tenant's rows there: give the service's")
