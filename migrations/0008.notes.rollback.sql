@@ -12,6 +12,8 @@ drop function thea.words(text, text, "char");
 
 drop function thea.wholes(text, text);
 
+drop function thea.grouped_figures();
+
 drop function thea.note_scope(text, bigint);
 
 drop function thea.word_forms(text);

@@ -188,7 +188,15 @@ create function thea.joints() returns text
 
 alter function thea.joints() owner to thea_owner;
 
--- The first 1,000 wholes of a normal text, without what joins their parts.
+-- For a regular expression: figures with what people write between the groups of a telephone number.
+create function thea.grouped_figures() returns text
+  language sql immutable parallel safe
+  return '[0-9]+(?:[ ()./-]{1,3}[0-9]+)+';
+
+alter function thea.grouped_figures() owner to thea_owner;
+
+-- The first 1,000 wholes of a normal text, without what joins their parts; and telephone numbers, of which people
+-- write the groups with blanks: they have 7 to 15 figures (ITU-T E.164).
 create function thea.wholes(scope text, normal text) returns tsvector
   language sql stable parallel safe
 begin atomic
@@ -203,6 +211,11 @@ begin atomic
       'g'
     ) with ordinality as m (found, place)
     where m.place <= 1000
+    union all
+    select regexp_replace(m.found[1], '[^0-9]', '', 'g'), m.place
+    from regexp_matches(normal, thea.grouped_figures(), 'g') with ordinality as m (found, place)
+    where m.place <= 1000
+      and char_length(regexp_replace(m.found[1], '[^0-9]', '', 'g')) between 7 and 15
   ) as w (plain, place);
 end;
 
@@ -230,7 +243,9 @@ declare
   -- The scope is put before each lexeme at once: that costs a third of putting it there one by one.
   result tsvector := coalesce(replace(thea.unaccented(forms), ' ', ' ' || scope)::tsvector, '');
 begin
-  if normal ~ ('[^ ' || thea.separators() || ']' || thea.joints() || '[^ ' || thea.separators() || ']') then
+  if normal ~ ('[^ ' || thea.separators() || ']' || thea.joints() || '[^ ' || thea.separators() || ']')
+    or normal ~ thea.grouped_figures()
+  then
     result := result || thea.wholes(scope, normal);
   end if;
   return setweight(result, weight);
@@ -267,14 +282,14 @@ $$;
 
 alter function thea.note_vector(text, bigint, text, text[], text) owner to thea_owner;
 
-revoke all on function thea.unaccented(text), thea.separators(), thea.joints(), thea.ordinary(), thea.normal(text),
-    thea.spoken(text), thea.word_forms(text), thea.note_scope(text, bigint), thea.wholes(text, text),
-    thea.words(text, text, "char"), thea.note_vector(text, bigint, text, text[], text)
+revoke all on function thea.unaccented(text), thea.separators(), thea.joints(), thea.grouped_figures(),
+    thea.ordinary(), thea.normal(text), thea.spoken(text), thea.word_forms(text), thea.note_scope(text, bigint),
+    thea.wholes(text, text), thea.words(text, text, "char"), thea.note_vector(text, bigint, text, text[], text)
   from public;
 
-grant execute on function thea.unaccented(text), thea.separators(), thea.joints(), thea.ordinary(), thea.normal(text),
-    thea.spoken(text), thea.word_forms(text), thea.note_scope(text, bigint), thea.wholes(text, text),
-    thea.words(text, text, "char"), thea.note_vector(text, bigint, text, text[], text)
+grant execute on function thea.unaccented(text), thea.separators(), thea.joints(), thea.grouped_figures(),
+    thea.ordinary(), thea.normal(text), thea.spoken(text), thea.word_forms(text), thea.note_scope(text, bigint),
+    thea.wholes(text, text), thea.words(text, text, "char"), thea.note_vector(text, bigint, text, text[], text)
   to thea_app, thea_loader;
 
 create table thea.notes (

@@ -80,6 +80,10 @@ SEEN_AS_SEVERAL = [
     ("tel. +34600123456", "34600123456"),
     ("tel. +34-600-123-456", "600"),
     ("tel. +34-600-123-456", "+34600123456"),
+    ("tel. +34 600 12 34 56", "+34600123456"),
+    ("tel. +34 600 12 34 56", "34600123456"),
+    ("tel. 91 555 12 34.", "915551234"),
+    ("(+34) 600.12.34.56", "+34600123456"),
     ("escribe a ana.lopez@example.com", "ana"),
     ("escribe a ana.lopez@example.com", "lopez"),
     ("escribe a ana.lopez@example.com", "example"),
@@ -127,6 +131,13 @@ async def test_words_that_stand_close_together_are_each_found_and_excluded(
         ("vuelo AB-2031-7 a Lima", "AB-20", True),
         ("vuelo AB-2031-7 a Lima", "ab203", True),
         ("19 de mayo, sala C", "C-19", False),
+        ("tel. +34600123456", "+34 600 123 456", True),
+        ("tel. 600123456", "600 12 34", True),
+        ("tel. 600123456", "tel 600 123 456", True),
+        ("tel. 600 12 34 56", "600 123 456", True),
+        ("tel. 600123456", "600 123 457", False),
+        ("sala 12 a las 10", "12 10", True),
+        ("1 2 3 4 5 6 7 8 9 10 11 12 13", "12345678910111213", False),
         ("las reuniones/citas de hoy", "reunión/cita", True),
         ("Llega.Ahora mismo", '"llega aho', True),
     ],
@@ -290,8 +301,8 @@ def test_case_and_accents_are_ignored_whatever_the_locale(
             pytest.skip(f"this server has no locale {locale}")
         functions = connection.execute(
             "select pg_get_functiondef(oid) from pg_proc where pronamespace = 'thea'::regnamespace and proname in"
-            " ('separators', 'ordinary', 'joints', 'normal', 'spoken', 'word_forms', 'note_scope', 'wholes', 'words',"
-            " 'note_vector', 'term_query', 'note_query') order by oid"
+            " ('separators', 'ordinary', 'joints', 'grouped_figures', 'normal', 'spoken', 'word_forms', 'note_scope',"
+            " 'wholes', 'words', 'note_vector', 'term_query', 'note_query') order by oid"
         ).fetchall()
     try:
         with psycopg.connect(re.sub(database.name, name, database.superuser_url), autocommit=True) as connection:

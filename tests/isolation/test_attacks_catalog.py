@@ -234,6 +234,7 @@ EXECUTED = {
     "usage_of": {"thea_admin"},
     # The trigger that makes a note's words has the rights of whoever writes the note.
     "note_vector": {"thea_app", "thea_loader"},
+    "grouped_figures": {"thea_app", "thea_loader"},
     "joints": {"thea_app", "thea_loader"},
     "wholes": {"thea_app", "thea_loader"},
     "words": {"thea_app", "thea_loader"},
@@ -439,7 +440,7 @@ BODIES = {
     "unprotect": "53f0ec5743bd",
     "usage_of": "d0f4417c9e81",
     "withdraw_work": "9a8b7cc08b13",
-    "words": "2cc41f5afe35",
+    "words": "46bc8f45c371",
 }
 
 # Who is watched by what, and when. The columns that the audit log leaves out follow from others, or are mere activity.

@@ -214,6 +214,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "tagged_notes",
             "unaccented",
             "separators",
+            "grouped_figures",
             "joints",
             "ordinary",
             "normal",

@@ -3,14 +3,16 @@
 `"several words"` must stand together, in this order, as written; `-word` and `-"several words"` must not be
 there; `or` stands between alternatives; every other word must be there in any of its forms, which the server
 knows together with `word_families`, and the last one may be the beginning of a word. What people see as one and is
-several words, such as `AB-2031-7`, must be there with its words side by side, or in one as `ab20317`. What has no
-meaning by these rules is taken for words, so every text is a query.
+several words, such as `AB-2031-7`, must be there with its words side by side, or in one as `ab20317`; a telephone
+number that is typed with blanks may be there in one, too. What has no meaning by these rules is taken for words, so
+every text is a query.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from typing_extensions import TypedDict
 
@@ -22,6 +24,8 @@ __all__ = ["Term", "parse"]
 _CHARACTERS, _TERMS, _RELATED = 256, 16, 200
 
 _TOKEN = re.compile(r'(?P<minus>-?)"(?P<phrase>[^"]*)(?P<end>"?)|(?P<no>-(?=[^\s"-]))?(?P<words>[^\s"]+)')
+# A part of a telephone number, and how many figures one has (ITU-T E.164).
+_FIGURES, _NUMBER = re.compile(r"\+?[0-9()./-]+"), range(7, 16)
 # What telephones and Spanish typists write.
 _QUOTES = str.maketrans(dict.fromkeys("“”„«»", '"'))
 
@@ -44,7 +48,8 @@ def parse(query: str) -> list[list[Term]]:
     terms = list(_terms(query[:_CHARACTERS].translate(_QUOTES)))
     if terms and not terms[-1]["phrase"] and not terms[-1]["negated"]:
         terms[-1]["prefix"] = True
-    return _alternatives(terms)
+    groups = _alternatives(terms)
+    return groups + list(_with_numbers_in_one(groups))
 
 
 def _terms(text: str) -> Iterator[Term]:
@@ -77,6 +82,26 @@ def _alternatives(terms: Sequence[Term]) -> list[list[Term]]:
             groups[-1].append(term)
             count += 1
     return [group for group in groups if group]
+
+
+def _with_numbers_in_one(groups: Sequence[list[Term]]) -> Iterator[list[Term]]:
+    """Each group that has a telephone number with blanks in it, with the number in one: `+34 600 123 456`."""
+    left = _TERMS - sum(map(len, groups))
+    for group in groups:
+        found: list[Term] = []
+        for is_group, terms in groupby(group, _is_figures):
+            run = list(terms)
+            figures = "".join(character for term in run for character in term["words"] if character.isdigit())
+            if is_group and len(run) > 1 and len(figures) in _NUMBER:
+                run = [Term(words=figures, phrase=False, prefix=run[-1]["prefix"], negated=False, related=[])]
+            found += run
+        if len(found) < len(group) and len(found) <= left:
+            left -= len(found)
+            yield found
+
+
+def _is_figures(term: Term) -> bool:
+    return not (term["phrase"] or term["negated"]) and _FIGURES.fullmatch(term["words"]) is not None
 
 
 def _is_or(term: Term) -> bool:
