@@ -165,6 +165,7 @@ abr<N abro abres abre abren abrio abrieron abriendo abr<s abriera abrir<f abiert
 des: cubr<N cubro cubre cubren cubrio cubr<s cubierto cubierta;
 e de in trans sub su: scrib<N scribo scribe scriben scribio scribiendo scrito scrita scritos scritas scribirte;
 romp<n rompo rompe rompen rompa roto rota; imprim<N imprimo imprime impreso impresa; muerto muerta morir murio;
+actor actriz actores actrices; gran grande grandes; jersey jerseis;
 alto alta altos altas; feo fea feos feas; otro otra otros otras; poco poca pocos pocas; ancho ancha anchos anchas;
 mucho mucha muchos muchas;
 volver vuelto; devolver devuelto devuelta; envolver envuelto envuelta; revolver revuelto; resolver resuelto resuelta
@@ -198,6 +199,8 @@ forbid forbids forbade forbidden; forgive forgives forgave forgiven; bind binds 
 creep creeps crept; flee flees fled; weep weeps wept; overcome overcomes overcame; sting stings stung;
 child children; man men; woman women; person persons people; foot feet; tooth teeth; mouse mice; goose geese;
 knife knives; wife wives; life lives; leaf leaves; half halves; shelf shelves; wolf wolves; thief thieves; loaf loaves;
+calf calves; scarf scarves; self selves; ox oxen; louse lice; cactus cacti; fungus fungi; thesis theses;
+diagnosis diagnoses; index indices; matrix matrices; appendix appendices;
 grandchild grandchildren; analysis analyses; crisis crises; criterion criteria; phenomenon phenomena; medium media;
 good better best; bad worse worst; far farther further; big bigger biggest; hot hotter hottest; thin thinner thinnest;
 happy happily happier happiest; easy easily easier easiest; early earlier earliest; heavy heavier heaviest;

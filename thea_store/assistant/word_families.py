@@ -111,31 +111,50 @@ def _with(stem: str, old: str, new: str, endings: Sequence[str]) -> list[str]:
     return [f"{stem[: -len(old)]}{new}{ending}" for ending in endings]
 
 
-_DIMINUTIVE = re.compile(r"(?P<stem>[a-z]{2,}?)(?P<c>c?)it(?P<ending>[oa]s?)$")
+_DIMINUTIVE = re.compile(r"(?P<stem>[a-z]{2,}?)(?P<between>e?c|)it(?P<ending>[oa]s?)$|(?P<small>[a-z]{2,})ecill[oa]s?$")
 _NOUN = re.compile(r"(?P<stem>[a-z]{2,})(?P<ending>[oa]s?)$")
+_ONE_SYLLABLE = re.compile(r"[^aeiou]*[aeiou]{1,2}[lnrsz]$")
 
 
 def _diminutives(word: str) -> list[str]:
-    """`casita` and `casa`, `amiguito` and `amigo`, `hotelito` and `hotel`, `cafecito` and `cafe`."""
+    """`casita` and `casa`, `amiguito` and `amigo`, `cafecito` and `cafe`, `lucecita` and `luz`."""
     if word in _NO_DIMINUTIVES:
         return []
     if small := _DIMINUTIVE.match(word):
-        stem = small["stem"]
-        whole = re.sub(r"qu$", "c", re.sub(r"gu$", "g", stem))
-        gender = small["ending"][0]
-        return [f"{whole}{gender}", f"{whole}{gender}s", stem, f"{stem}s", f"{stem}e", f"{stem}es"]
+        return _of_diminutive(small)
     if word.endswith("mente"):
         return []
+    made: list[str] = []
     if noun := _NOUN.match(word):
-        stem = re.sub(r"c$", "qu", re.sub(r"g$", "gu", noun["stem"]))
+        stem = re.sub("z$", "c", re.sub("c$", "qu", re.sub("g$", "gu", noun["stem"])))
         made = [f"{stem}it{ending}" for ending in ("o", "os", "a", "as")]
+        if "ie" in stem or "ue" in stem:
+            made += [f"{stem}ecit{ending}" for ending in ("o", "os", "a", "as")]
     elif word.endswith("e"):
         made = [f"{word}cito", f"{word}cita"]
+    elif _ONE_SYLLABLE.match(word):
+        stem = re.sub("z$", "c", word)
+        made = [f"{stem}{ending}" for ending in ("ecito", "ecita", "ecitos", "ecitas", "ecillo", "cito", "cita")]
     elif word.endswith(("l", "s", "z")):
         made = [f"{word}ito", f"{word}ita"]
-    else:
-        return []
+    elif word.endswith(("n", "r")):
+        made = [f"{word}cito", f"{word}cita", f"{word}citos", f"{word}citas"]
     return [one for one in made if one not in _NO_DIMINUTIVES]
+
+
+def _of_diminutive(small: re.Match[str]) -> list[str]:
+    """The words that it may be made of."""
+    if small["small"]:
+        stem = re.sub("c$", "z", small["small"])
+        return [stem, f"{stem}es", f"{stem}o", f"{stem}a"]
+    stem, between, gender = small["stem"], small["between"], small["ending"][0]
+    whole = re.sub("qu$", "c", re.sub("gu$", "g", stem))
+    forms = [f"{whole}{gender}", f"{whole}{gender}s", stem, f"{stem}s", f"{stem}e", f"{stem}es"]
+    if between == "c":
+        forms += [f"{stem}z{gender}", f"{stem}z{gender}s"]
+    elif between:
+        forms += [f"{stem}e", re.sub("c$", "z", stem)]
+    return forms
 
 
 def _adverb(word: str) -> list[str]:
