@@ -16,6 +16,8 @@ drop trigger keep_limits on thea.tenants;
 
 drop function thea.keep_limits();
 
+drop function thea.limits_of_calls_of(text[]);
+
 drop function thea.limits_of_calls();
 
 drop function thea.limits_in(jsonb);

@@ -188,6 +188,30 @@ begin
 end
 $$;
 
+-- The same of several tenants, which the session names one after the other, in one message; with those of which
+-- something is said alone.
+create function thea.limits_of_calls_of(p_tenants text[]) returns jsonb
+  language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  before constant text := current_setting('app.tenant_id', true);
+  named text;
+  limits jsonb := thea.limits_of_calls();
+  found jsonb := case when limits is not null then '{}' end;
+begin
+  foreach named in array p_tenants loop
+    exit when limits is null;
+    perform set_config('app.tenant_id', named, true);
+    limits := thea.limits_of_calls();
+    if limits <> '{}' then
+      found := found || jsonb_build_object(named, limits);
+    end if;
+  end loop;
+  perform set_config('app.tenant_id', before, true);
+  return found;
+end
+$$;
+
 -- Let a table's changes be added up. Whoever calls it waits until no writer of the table is left, and holds back new
 -- ones until the end of its transaction.
 create function thea.ensure_metered(target regclass) returns void
@@ -287,12 +311,16 @@ alter function thea.keep_limits() owner to thea_owner;
 
 alter function thea.limits_of_calls() owner to thea_owner;
 
+alter function thea.limits_of_calls_of(text[]) owner to thea_owner;
+
 revoke all on function thea.tables_of_tenants(), thea.text_bytes_of(regclass), thea.count_rows(text, regclass),
     thea.usage_of(text), thea.charge(text, text, bigint), thea.meter(), thea.ensure_metered(regclass),
-    thea.limits_in(jsonb), thea.keep_limits(), thea.limits_of_calls()
+    thea.limits_in(jsonb), thea.keep_limits(), thea.limits_of_calls(),
+    thea.limits_of_calls_of(text[])
   from public;
 
-grant execute on function thea.limits_of_calls() to thea_app, thea_privacy, thea_readonly;
+grant execute on function thea.limits_of_calls(), thea.limits_of_calls_of(text[])
+  to thea_app, thea_privacy, thea_readonly;
 
 grant execute on function thea.tables_of_tenants(), thea.text_bytes_of(regclass) to thea_maintenance;
 

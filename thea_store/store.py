@@ -320,7 +320,7 @@ async def _open(source: str | Settings | None, password: PasswordSource | None, 
         findings = await asyncio.to_thread(opening.inspect, address, SQL_FILES, extensions, GROUP_FILES)
         # Some hundred queries are compared: other tasks of the loop need not wait for that.
         await asyncio.to_thread(_check, findings, settings, extensions)
-        database.limits.ask_by(partial(limits.limits_of_calls, database.of_nobody))
+        database.limits.ask_by(partial(limits.limits_of_calls, database.of_nobody()))
         await database.limits.refresh()  # before the first call, so that no read goes without its entry
         return Store(database, settings, resources.pop_all(), password, extensions)
 

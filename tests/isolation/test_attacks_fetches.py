@@ -185,6 +185,7 @@ def test_noting_a_read_fetches_nothing_of_any_chain(attacker: Connection[Any], s
 OF_NO_TENANT: list[str] = [
     "admitted_tenant",  # reads the session's own tenant in the directory
     "limits_of_calls",  # reads the session's own tenant in the directory
+    "limits_of_calls_of",  # the same, of one tenant that it names after the other
     "log_read",  # looks for the session's own tenant in the directory, and adds a row: see below
     "log_export",  # the same
     "tenant_keeps",  # reads the policies of the session's own tenant

@@ -203,7 +203,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
     callable_by = {
         # Policies ask for the tenant; the searches check it themselves.
         "thea_readonly": {"tenant", "admitted_tenant", "unchecked_tenant", "search_notes", "tagged_notes"}
-        | {"limits_of_calls", "log_read", "log_export", "is_encrypted", "may_search"}
+        | {"limits_of_calls", "limits_of_calls_of", "log_read", "log_export", "is_encrypted", "may_search"}
         | OF_PEOPLE,
         # The triggers that make a note's words and keep the dates of events run as who writes the note or the user.
         "thea_app": {
@@ -227,11 +227,13 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "same_day",
             # It writes with the rights of its caller.
             "load_rows",
+            "add_message",
             "named_tenant",
             "require_own",
             "references_of",
             "id_here",
             "limits_of_calls",
+            "limits_of_calls_of",
             "log_read",
             "log_export",
             "is_encrypted",

@@ -135,7 +135,7 @@ HARMLESS = {
 }  # fmt: skip
 # What adds a message, with the rights of who asks; what finds notes, each with a proof of its own; what reads the
 # session's own tenant's policy, limits or keys, the last with the rights of who asks.
-WITH_EFFECT = {"thea.add_message", "thea.limits_of_calls", "thea.search_notes", "thea.tagged_notes"} | {
+WITH_EFFECT = {"thea.add_message", "thea.limits_of_calls_of", "thea.search_notes", "thea.tagged_notes"} | {
     "thea.may_search",
     "thea.tenant_keeps",
 }

@@ -275,6 +275,25 @@ async def test_a_service_learns_the_limits_of_the_tenant_that_it_names_alone(
         assert login.execute(ask).fetchone() == ({"statement_ms": 7},)
 
 
+async def test_many_tenants_are_asked_for_in_one_message_each_by_its_name_and_the_session_is_its_tenants_after(
+    admin: Store, tenant: str, other_tenant: str, thea_database: TestDatabase
+) -> None:
+    await admin.tenants.create(tenant, limits={"statement_ms": 7})
+    names = [other_tenant, tenant, *(f"nobody-{n}" for n in range(1_200))]
+    async with Store.open(thea_database.app_url) as store:
+        limits = store._database.limits
+        for name in names:
+            limits.admit(name)
+        await limits.refresh()
+
+        assert limits._limits == {tenant: CallLimit(statement_ms=7)}
+    with psycopg.connect(thea_database.app_url) as login:
+        login.execute("select set_config('app.tenant_id', %s, true)", [other_tenant])
+        ask = "select thea.limits_of_calls_of(%s), current_setting('app.tenant_id')"
+        assert login.execute(ask, [[tenant]]).fetchone() == ({tenant: {"statement_ms": 7}}, other_tenant)
+        assert login.execute(ask, [[]]).fetchone() == ({}, other_tenant)
+
+
 async def test_a_login_that_no_limits_are_for_asks_once_and_remembers_no_tenant(admin: Store, tenant: str) -> None:
     limits = admin._database.limits
     limits.admit(tenant)

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Catalog", "Condition", "called", "catalog_of", "conditions", "findings", "names", "without"]
 
 # Functions of the library that read the server's catalogs, or what operators say of the session's tenant, and no row.
-_OF_THE_CATALOG = frozenset({"thea.limits_of_calls", "thea.other_user_ids", "thea.person_tables", "thea.tenant_keeps"})
+_OF_THE_CATALOG = frozenset(
+    {"thea.limits_of_calls_of", "thea.other_user_ids", "thea.person_tables", "thea.tenant_keeps"}
+)
 
 _OPERAND = re.compile(r"\$\d+|[\w.]+")
 
