@@ -13,7 +13,7 @@ from pathlib import Path
 
 from thea_store.embedded.account import Account, clean_environment
 
-__all__ = ["DEPLOY", "Installation", "blocks_of", "free_port"]
+__all__ = ["DEPLOY", "Installation", "blocks_of", "free_port", "options_in_prose"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy" / "backup"
@@ -29,9 +29,18 @@ def free_port() -> int:
 
 def blocks_of(title: str) -> list[str]:
     """The shell's blocks under this title of the page."""
+    return re.findall(r"^```sh\n(.*?)^```", _section(title), re.DOTALL | re.MULTILINE)
+
+
+def options_in_prose(title: str) -> list[str]:
+    """The options that the text under this title adds to a command."""
+    return re.findall(r"`(--[^`]+)`", _section(title))
+
+
+def _section(title: str) -> str:
     page = (ROOT / "docs" / "backups.md").read_text()
     [section] = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
-    return re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    return str(section)
 
 
 @dataclass

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from configparser import ConfigParser
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from tests.backup.installation import DEPLOY, PROGRAMS, Installation, blocks_of
+from tests.backup.installation import DEPLOY, PROGRAMS, Installation, blocks_of, options_in_prose
 from tests.support.standby import servers_directory
 from tests.tenancy.places import Place
 from thea_store import Settings, Store
 from thea_store.embedded.account import server_account
 from thea_store.postgres.url import DatabaseUrl
-from thea_store.testing import TestServer
+from thea_store.testing import TestDatabase, TestServer
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
@@ -72,6 +73,25 @@ def use_a_tablespace(installation: Installation, superuser: psycopg.Connection) 
     superuser.execute("alter index thea.notes_search_vector_idx set tablespace elsewhere")
 
 
+@contextmanager
+def recovered(database: TestDatabase) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's connection, when the server has replayed all and takes writes."""
+    with closing(psycopg.connect(database.superuser_url, autocommit=True)) as superuser:
+        for _ in range(100):
+            if superuser.execute("select pg_is_in_recovery()").fetchone() == (False,):
+                break
+            time.sleep(0.05)
+        yield superuser
+
+
+def go_back(installation: Installation, restore: str, moment: str) -> None:
+    """Everything back to this moment, by the options that the page adds to its command."""
+    installation.stop()
+    [options] = options_in_prose("Everything back")
+    installation.shell(f"{restore.strip()} {options}", moment=moment)
+    installation.start()
+
+
 async def test_a_tenant_and_a_server_come_back(installation: Installation) -> None:
     installation.start()
     for block in blocks_of("Setting up"):
@@ -119,12 +139,13 @@ async def test_a_tenant_and_a_server_come_back(installation: Installation) -> No
         installation.shell(restore)
         installation.start()
         told = installation.shell(check, DATABASE_MIGRATOR_URL=database.migrator_url, **live)
-        with closing(psycopg.connect(database.superuser_url, autocommit=True)) as superuser:
-            for _ in range(100):
-                if superuser.execute("select pg_is_in_recovery()").fetchone() == (False,):
-                    break
-                await asyncio.sleep(0.05)
+        with recovered(database) as superuser:
             assert {tenant: Place(database, superuser).rows(tenant) for tenant in rows} == rows
+
+        go_back(installation, restore, moment)
+        with recovered(database) as superuser:  # as it was before the accident
+            assert Place(database, superuser).rows("acme-1", with_log=False) == before
+            assert len(Place(database, superuser).rows("other")["notes"]) == 1
 
     # Nothing in the repository is in clear, and another passphrase opens none of it.
     files = [path for path in (installation.directory / "repository").rglob("*") if path.is_file()]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.commands import Run
 from tests.support.standby import servers_directory, standbys
-from thea_store import Settings, Store
+from thea_store import Settings, Store, User
 from thea_store.embedded import EmbeddedPostgres
 from thea_store.migrator import migrate
 from thea_store.postgres.url import DatabaseUrl
@@ -21,6 +21,7 @@ from thea_store.testing import TestDatabase
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "runbooks.md").read_text()
 COMMANDS = sorted({line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()})
+IN_PROSE = set(re.findall(r"`(thea-store [^`]+)`", PAGE))
 TERMINATE, PROMOTE = "select pg_terminate_backend(pid)", "select pg_promote()"
 
 
@@ -35,6 +36,18 @@ def test_a_command_of_the_runbooks_runs(run: Run, thea_database: TestDatabase, c
     # `doctor` may find something to warn of on whatever server the tests have.
     assert result.exit_code == 0 or (arguments == ["doctor"] and "warning(s)" in result.stderr), result.output
     assert result.stdout or is_audit
+
+
+def test_every_command_in_the_prose_runs_or_is_one_to_be_stopped(
+    run: Run, thea_database: TestDatabase, user: User
+) -> None:
+    report = "thea-store compliance report --tenant T"
+    _, *arguments = report.replace(" T", f" {user.tenant_id}").split()
+    result = run(*arguments, DATABASE_URL=thea_database.url_of("thea_auditor"))
+
+    assert {*COMMANDS, report, "thea-store work retention"} >= IN_PROSE
+    assert result.exit_code == 0, result.output
+    assert "thea_owner" in result.stdout
 
 
 def test_every_statement_of_the_runbooks_is_tried_below() -> None:
