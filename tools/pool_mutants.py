@@ -30,6 +30,7 @@ SUITES = [
     "tests/database/test_pool.py",
     "tests/database/test_transactions.py",
     "tests/database/test_one_message.py",
+    "tests/database/test_one_plan.py",
     "tests/database/test_acting.py",
     "tests/database/test_replicas.py",
     "tests/database/test_cut_short.py",
@@ -41,7 +42,7 @@ SUITES = [
     "tests/cancellation/test_cancellation_everywhere.py",
     "tests/interleaving/test_interleaving_long.py",
 ]
-QUICK = SUITES[:11]
+QUICK = SUITES[:12]
 PYTEST = [
     sys.executable,
     "-m",

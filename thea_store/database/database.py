@@ -307,14 +307,11 @@ class Database(Executor):
         return rows
 
     async def _run(self, call: _Call, watch: Watch) -> Sequence[Row]:
-        async def on_the_primary() -> Sequence[Row]:
-            return await repeat(lambda: self._alone(self._primary, call), retried=watch.retried)
-
         if self._replicas is None:
-            return await on_the_primary()
+            return await self._on_primary(call, watch)
         if call.query.writes:
             try:
-                return await on_the_primary()
+                return await self._on_primary(call, watch)
             finally:
                 self._replicas.wrote(call.tenant)
         if self._settings.reads == "replica" and not call.before:  # no standby takes an entry of a log
@@ -331,14 +328,17 @@ class Database(Executor):
                 else:
                     watch.server = "replica"
                     return rows
-        return await on_the_primary()
+        return await self._on_primary(call, watch)
 
-    async def _alone(self, server: Server, call: _Call) -> Sequence[Row]:
-        if self._sticky and (server.connector.rides_along or not (call.who.settings or call.longest_ms)):
-            return await self._on_sticky(server, call)
+    def _on_primary(self, call: _Call, watch: Watch) -> Awaitable[Sequence[Row]]:
+        return repeat(partial(self._alone, self._primary, call), retried=watch.retried)
+
+    def _alone(self, server: Server, call: _Call) -> Awaitable[Sequence[Row]]:
+        if self._sticky and (server.connector.rides_along or not (call.longest_ms or call.who != UNSAID)):
+            return self._on_sticky(server, call)
         if not self._sticky and server.connector.at_once:
-            return await self._in_one_message(server, call)
-        return await self._in_transaction(server, call)
+            return self._in_one_message(server, call)
+        return self._in_transaction(server, call)
 
     async def _on_sticky(self, server: Server, call: _Call) -> Sequence[Row]:
         connection = await server.pool.acquire(call.tenant)
@@ -349,7 +349,13 @@ class Database(Executor):
             if connection.is_doubtful() or (is_new and not server.connector.rides_along):
                 await connection.carry(call.tenant)
             is_ready = True
-            rows = await self._send_on_sticky(server, connection, call)
+            if not server.connector.rides_along:
+                rows = await self._send_apart(connection, call)
+            else:
+                if call.who != UNSAID:
+                    await connection.take_actors_by_message()
+                message = _actors_message(call.who) + _message(call)
+                rows = await connection.fetch_for(call.tenant, message, call.query.text, call.arguments)
         except BaseException as error:
             if connection.dangling:  # what went before would be the next call's
                 connection.raw.terminate()
@@ -364,15 +370,11 @@ class Database(Executor):
         server.pool.release(connection)
         return rows
 
-    async def _send_on_sticky(self, server: Server, connection: Connection, call: _Call) -> Sequence[Row]:
-        query, tenant, arguments, before, who, *_ = call
-        if server.connector.rides_along:
-            if who.settings:
-                await connection.take_actors_by_message()
-            return await connection.fetch_for(tenant, _actors_message(who) + _message(call), query.text, arguments)
-        if before:
-            await connection.raw.execute("; ".join(before))
-        return await connection.fetch(query.text, arguments)
+    async def _send_apart(self, connection: Connection, call: _Call) -> Sequence[Row]:
+        """The statement in a message of its own, where nothing may go before it there."""
+        if call.before:
+            await connection.raw.execute("; ".join(call.before))
+        return await connection.fetch(call.query.text, call.arguments)
 
     async def _in_one_message(self, server: Server, call: _Call) -> Sequence[Row]:
         """The tenant and the statement, which the server runs in one transaction that ends with them."""
@@ -386,7 +388,7 @@ class Database(Executor):
             if connection.lacks_settings_for(query.text):
                 opening = ["begin", *local_statements(**self._brought), *set_local(tenant_id=tenant)]
                 await connection.describe(opening, query.text)
-            if who.settings and not server.connector.pooled:
+            if who != UNSAID and not server.connector.pooled:
                 await connection.take_actors_by_message()
             message = self._tenants_message(server, tenant, who) + _message(call, pooled=server.connector.pooled)
             rows = await connection.fetch_behind(message, query.text, arguments)
@@ -528,7 +530,7 @@ def _pool(
 
 def _actors_message(who: Acting) -> bytes:
     """What tells the server who acts, in the transaction of the statement behind it; empty where nobody says so."""
-    return wire.set_actor(who.actor or "", who.request_id or "") if who.settings else b""
+    return wire.set_actor(who.actor or "", who.request_id or "") if who != UNSAID else b""
 
 
 def _message(call: _Call, *, pooled: bool = False) -> bytes:

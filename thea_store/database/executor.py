@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from thea_store.database.keys import GET_WRAPPED
 from thea_store.encryption import ROW, SEALED, Keyring, TenantKeys, version_of, without_key
 from thea_store.errors import EncryptionKeyError, NotFoundError
-from thea_store.queries.binding import Bound, bind_in_turns, opens, read, read_in_turns, sealed_versions, seals
+from thea_store.queries.binding import Bound, bind_in_turns, read, read_in_turns, sealed_versions, seals
 from thea_store.queries.file import Query
 
 __all__ = ["Executor", "Row", "RowKeyNeededError"]
@@ -45,13 +45,15 @@ class Executor(ABC):
     async def fetch_all(self, query: Query[R], tenant_id: str, /, **values: object) -> list[R]:
         """All records, in the query's order; empty when there are none."""
         rows = await self._rows(query, tenant_id, values)
-        keys = await self._keys_for(query, tenant_id, rows) if opens(query) else None
+        versions = sealed_versions(query, rows)
+        keys = await self._keys_of_versions(tenant_id, versions) if versions else None
         return await read_in_turns(query, rows, keys)
 
     async def fetch_optional(self, query: Query[R], tenant_id: str, /, **values: object) -> R | None:
         """The only record, or `None`."""
         rows = await self._rows(query, tenant_id, values)
-        keys = await self._keys_for(query, tenant_id, rows) if opens(query) else None
+        versions = sealed_versions(query, rows)
+        keys = await self._keys_of_versions(tenant_id, versions) if versions else None
         return read(query, _at_most_one(query, rows), keys)[0] if rows else None
 
     async def fetch_one(self, query: Query[R], tenant_id: str, /, **values: object) -> R:
@@ -59,7 +61,8 @@ class Executor(ABC):
         rows = await self._rows(query, tenant_id, values)
         if not rows:
             raise NotFoundError(f"{query.name.partition('.')[0]}: this tenant has no such row")
-        keys = await self._keys_for(query, tenant_id, rows) if opens(query) else None
+        versions = sealed_versions(query, rows)
+        keys = await self._keys_of_versions(tenant_id, versions) if versions else None
         return read(query, _at_most_one(query, rows), keys)[0]
 
     async def fetch_value(self, query: Query[R], tenant_id: str, /, **values: object) -> R:
@@ -106,13 +109,6 @@ class Executor(ABC):
         given: dict[str, Any] = dict(values)
         row_key: str | None = given.pop(ROW_KEY, None)
         return await bind_in_turns(query, tenant_id, given, await self.keys_of(tenant_id), row_key)
-
-    async def _keys_for(self, query: Query[Any], tenant_id: str, rows: Sequence[Row]) -> TenantKeys | None:
-        """The keys that open what is sealed of these rows; `None` where nothing is."""
-        versions = sealed_versions(query, rows)
-        if not versions:
-            return None
-        return await self._keys_of_versions(tenant_id, versions)
 
     async def _keys_of_versions(self, tenant_id: str, versions: Collection[int | None]) -> TenantKeys | None:
         keys = await self.keys_of(tenant_id)

@@ -11,6 +11,7 @@ has shown that it works. Otherwise each message goes by itself, as the driver's 
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 import asyncpg
 
@@ -58,6 +59,7 @@ def statement(sql: str) -> bytes:
     return parse + _message(b"B", b"\0\0" + _NO_PARAMETERS) + _message(b"E", b"\0" + _ALL_ROWS)
 
 
+@lru_cache(maxsize=1024)
 def set_tenant(tenant_id: str) -> bytes:
     """Bind and execute what `tenant_setter` gives, which was prepared under its name."""
     return _prepared(SET_TENANT_NAME, tenant_id)
