@@ -101,26 +101,57 @@ async def test_a_statement_that_fails_leaves_its_session_to_the_tenant_before(
 SCOPES = pytest.mark.parametrize("scope", ["session", "transaction"])
 
 
+class _Unchangeable:
+    """A transport like those of uvloop, which take no other `write`."""
+
+    __slots__ = ("_real",)
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
 @SCOPES
-async def test_an_argument_that_cannot_be_encoded_ends_the_connection_whose_tenant_was_sent(
-    thea_database: TestDatabase, tenant: str, other_tenant: str, scope: str
+@pytest.mark.parametrize("joined", [True, False])
+async def test_an_argument_that_cannot_be_encoded_leaves_no_tenant_at_the_server(
+    thea_database: TestDatabase, tenant: str, other_tenant: str, scope: str, *, joined: bool
 ) -> None:
-    """Else the tenant waits at the server for whatever is sent next."""
+    """Else it waits there for whatever is sent next: where it went out by itself, the connection ends."""
     async with opened(thea_database.app_url, tenant_scope=scope) as store:
         user = await store.users.create(other_tenant, telegram_id=1)
         before = connection_of(store)
+        raw: Any = before.raw
+        if not joined:
+            raw._transport = _Unchangeable(raw._transport)
         with pytest.raises(InvalidArgumentError):
             await store._database._alone(store._database._primary, _Call(GET, tenant, [tenant, "no number"]))
 
-        assert before.raw.is_closed()
+        assert before.raw.is_closed() is not joined
         assert await store.users.get_by_id(other_tenant, user.id) == user
         assert await carried(connection_of(store)) == (other_tenant if scope == "session" else "")
+        assert await store.users.get_by_id(tenant, user.id) is None
+
+
+@SCOPES
+async def test_where_messages_go_out_apart_they_are_of_one_transaction_all_the_same(
+    thea_database: TestDatabase, tenant: str, other_tenant: str, scope: str
+) -> None:
+    async with opened(thea_database.app_url, tenant_scope=scope) as store:
+        user = await store.users.create(other_tenant, telegram_id=1)
+        raw: Any = connection_of(store).raw
+        raw._transport = _Unchangeable(raw._transport)
+
+        for _ in range(2):
+            assert await store.users.get_by_id(tenant, user.id) is None
+            assert await store.users.get_by_id(other_tenant, user.id) == user
 
 
 async def test_a_transaction_goes_on_after_an_argument_that_could_not_be_encoded(
     thea_database: TestDatabase, tenant: str
 ) -> None:
-    """Its beginning has gone out, and is the beginning of what comes next."""
+    """Its beginning has not gone out, and goes with what comes next."""
     async with opened(thea_database.app_url) as store:
         async with store.transaction(tenant, actor="somebody") as tx:
             with pytest.raises(InvalidArgumentError):

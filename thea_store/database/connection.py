@@ -147,7 +147,7 @@ class Connection:
         """The rows of one statement, with the messages `before` it in its own round trip and transaction.
 
         Never the driver's `fetch`: where the type of a result has changed, it would run the statement once more,
-        without what goes before it. An argument that cannot be encoded leaves the connection `dangling`.
+        without what goes before it. An argument that cannot be encoded may leave the connection `dangling`.
         """
         raw: Any = self.raw
         self.sent = self.dangling = False
@@ -155,13 +155,12 @@ class Connection:
         protocol = raw._protocol  # noqa: SLF001
         statement = self._described.get(sql) or await self._describe(sql, alone=bool(before))
         count = protocol.queries_count
-        self.dangling = bool(before)
-        raw._transport.write(before)  # noqa: SLF001
+        joined = wire.Joined(raw._transport, before)  # noqa: SLF001
         try:
             rows: list[asyncpg.Record] = await protocol.bind_execute(statement, sent(values), "", 0, False, None)  # noqa: FBT003
         finally:
             self.sent = protocol.queries_count != count
-            self.dangling = self.dangling and not self.sent
+            self.dangling = joined.end() and not self.sent
         return rows
 
     async def know(self, sql: str) -> None:

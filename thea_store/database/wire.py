@@ -1,6 +1,6 @@
 """What goes before a statement in the driver's own message, so that both are one round trip and one transaction.
 
-The driver ends a statement's messages with Sync. What was written to its socket just before rides in the same
+The driver ends a statement's messages with Sync. What is written to its socket just before rides in the same
 message, and the server runs both in one transaction; its answers to what rode along are of kinds that the driver
 passes over while it waits for the statement's. PostgreSQL manual, "Extended Query" and "Message Formats".
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from typing import Any
 
 import asyncpg
 
@@ -20,6 +21,7 @@ __all__ = [
     "SET_ACTOR_NAME",
     "SET_TENANT_NAME",
     "TAKE_ONE_PLAN",
+    "Joined",
     "driver_is_known",
     "set_actor",
     "set_tenant",
@@ -68,6 +70,40 @@ def set_tenant(tenant_id: str) -> bytes:
 def set_actor(actor: str, request_id: str) -> bytes:
     """Bind and execute `SET_ACTOR`, which was prepared under its name; an empty text says nothing."""
     return _prepared(SET_ACTOR_NAME, actor, request_id)
+
+
+class Joined:
+    """Puts a message before the next one that the driver writes, so that both go out at once.
+
+    Where the event loop's transports cannot be changed, as those of uvloop, it goes out by itself: they join by
+    themselves what is written in one turn of the loop.
+    """
+
+    __slots__ = ("_before", "_is_changed", "_is_out", "_transport")
+
+    def __init__(self, transport: Any, before: bytes) -> None:
+        self._transport, self._before, self._is_out, self._is_changed = transport, before, False, False
+        if not before:
+            return
+        try:
+            transport.write = self._write
+        except AttributeError:
+            self._is_out = True
+            transport.write(before)
+        else:
+            self._is_changed = True
+
+    def _write(self, message: bytes) -> None:
+        self.end()
+        self._is_out = True
+        self._transport.write(b"".join((self._before, message)))
+
+    def end(self) -> bool:
+        """Leave the transport as it was; whether the message went out."""
+        if self._is_changed:
+            del self._transport.write
+            self._is_changed = False
+        return self._is_out
 
 
 def _prepared(name: str, *texts: str) -> bytes:
