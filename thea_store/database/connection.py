@@ -184,12 +184,15 @@ class Connection:
         self._described[sql] = statement
         return statement
 
-    async def take_tenants_by_message(self, *, for_session: bool) -> None:
-        """Prepare the statement that `wire.set_tenant` names: for the rest of the session, or of a transaction."""
+    async def take_settings_by_message(self, *, for_session: bool) -> None:
+        """Prepare what `wire` names: the tenant, for the rest of the session or of a transaction, and the one plan."""
         raw: Any = self.raw
-        await raw._get_statement(  # noqa: SLF001
-            wire.tenant_setter(for_session=for_session), None, named=wire.SET_TENANT_NAME, use_cache=False
-        )
+        setters = {
+            wire.SET_TENANT_NAME: wire.tenant_setter(for_session=for_session),
+            wire.ONE_PLAN_NAME: wire.ONE_PLAN,
+        }
+        for name, sql in setters.items():
+            await raw._get_statement(sql, None, named=name, use_cache=False)  # noqa: SLF001
         await raw.execute("select 1", timeout=self.prompt_begin)
 
     async def take_actors_by_message(self) -> None:
@@ -310,7 +313,7 @@ class Connector:
                 if self.rides_along is None:
                     self.rides_along = wire.driver_is_known() and await connection.rides_along()
                 if self.rides_along and not self.pooled:
-                    await connection.take_tenants_by_message(for_session=self.direct_only)
+                    await connection.take_settings_by_message(for_session=self.direct_only)
         except BaseException:
             raw.terminate()
             raise

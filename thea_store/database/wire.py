@@ -17,6 +17,8 @@ from typing import Any
 import asyncpg
 
 __all__ = [
+    "ONE_PLAN",
+    "ONE_PLAN_NAME",
     "SET_ACTOR",
     "SET_ACTOR_NAME",
     "SET_TENANT_NAME",
@@ -39,6 +41,12 @@ SET_ACTOR = (
     " as set (actor, request) where actor = '' and request = ''"
 )
 """Says who acts in the transaction; it returns no row, because one of the two is not empty."""
+
+ONE_PLAN_NAME = "thea_one_plan"
+ONE_PLAN = (
+    "select from (select set_config('plan_cache_mode', 'force_generic_plan', true)) as set (mode) where mode is null"
+)
+"""Lets the transaction's statements have the plan that the server keeps for all values; it returns no row."""
 
 _NO_PARAMETERS = struct.pack("!hhh", 0, 0, 0)
 _ALL_ROWS = struct.pack("!i", 0)
@@ -117,5 +125,5 @@ def _message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!i", len(body) + 4) + body
 
 
-TAKE_ONE_PLAN = statement("set local plan_cache_mode = force_generic_plan")
-"""Lets the statement behind it have the plan that the server keeps for all values, in this transaction alone."""
+TAKE_ONE_PLAN = _prepared(ONE_PLAN_NAME)
+"""Binds and executes `ONE_PLAN`, which was prepared under its name."""
