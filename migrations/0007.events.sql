@@ -94,16 +94,17 @@ select thea.protect('thea.events',
 );
 
 -- The midnight, in the new timezone, of the day that begins at this moment in the old one. Of a midnight that comes
--- twice it is the first, where PostgreSQL takes the second.
+-- twice it is the first, where PostgreSQL takes the second. It is as immutable as `at time zone`, and hours are taken off
+-- in UTC, because a cluster takes nothing less in an update.
 create function thea.same_day(midnight timestamptz, old_zone text, new_zone text) returns timestamptz
-  language sql stable set search_path = pg_catalog, pg_temp
+  language sql immutable set search_path = pg_catalog, pg_temp
 begin atomic
-  select case
-    when (d.midnight - interval '1 hour') at time zone new_zone = d.day then d.midnight - interval '1 hour'
-    else d.midnight
-  end
+  select case when e.earlier at time zone new_zone = o.day then e.earlier else d.midnight end
   from (select date_trunc('day', same_day.midnight at time zone old_zone)) as o (day)
-  cross join lateral (select o.day, o.day at time zone new_zone) as d (day, midnight);
+  cross join lateral (select o.day at time zone new_zone) as d (midnight)
+  cross join lateral (
+    select ((d.midnight at time zone 'UTC') - interval '1 hour') at time zone 'UTC'
+  ) as e (earlier);
 end;
 
 alter function thea.same_day(timestamptz, text, text) owner to thea_owner;

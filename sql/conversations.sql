@@ -280,7 +280,10 @@ update thea.conversations c
 set started_at = least(c.started_at, r.started_at),
   last_activity = greatest(c.last_activity, r.last_activity),
   last_message_id = newest.number
-from jsonb_to_recordset(:rows) as r (id bigint, started_at timestamptz, last_activity timestamptz)
+-- The ids by themselves, of whose number a server expects ten: then it looks each up by its key. Of the rows it
+-- expects a hundred, for which it may read all conversations of the tenant, as it may for a list (`any`).
+from unnest(array(select id from jsonb_to_recordset(:rows) as (id bigint))) as asked (id)
+join jsonb_to_recordset(:rows) as r (id bigint, started_at timestamptz, last_activity timestamptz) on r.id = asked.id
 cross join lateral (
   select coalesce(m.message_id, m.id) as number
   from thea.message_history m
@@ -290,9 +293,7 @@ cross join lateral (
   limit 1
 ) newest
 where c.tenant_id = :tenant_id
-  and c.id = r.id
-  -- By their keys: a server that does not know how many conversations the tenant has may read all of them.
-  and c.id = any (array(select id from jsonb_to_recordset(:rows) as (id bigint)))
+  and c.id = asked.id
   and (
     c.started_at > r.started_at
     or c.last_activity < r.last_activity

@@ -43,12 +43,9 @@ from thea_store.tenancy.retention import Retention
 from thea_store.verification import health, opening
 from thea_store.verification.health import Health
 
-__all__ = ["GROUP_FILES", "REFUSED_ON_CITUS", "SQL_FILES", "Store", "StoreTransaction"]
+__all__ = ["GROUP_FILES", "SQL_FILES", "Store", "StoreTransaction"]
 
 T = TypeVar("T")
-
-REFUSED_ON_CITUS = frozenset({"events.upsert_external"})
-"""The queries that a Citus cluster refuses: docs/citus.md says what to do instead."""
 
 SQL_FILES = (*(aggregate.sql for aggregate in AGGREGATES), audit.SQL, people.SQL, limits.SQL, keys.SQL)
 """The library's own queries of tenants' rows."""

@@ -296,7 +296,7 @@ async def _check(*, citus: bool) -> tuple[Findings, list[str]]:
     """What the server and the nodes of a cluster say of every query, and what the parser finds in the extensions'."""
     from thea_store import migrator  # noqa: PLC0415
     from thea_store.migrator.files import lineage_of  # noqa: PLC0415
-    from thea_store.store import GROUP_FILES, REFUSED_ON_CITUS, SQL_FILES  # noqa: PLC0415
+    from thea_store.store import GROUP_FILES, SQL_FILES  # noqa: PLC0415
     from thea_store.verification.cluster import refused_by_nodes  # noqa: PLC0415
     from thea_store.verification.opening import inspect, require_migrated  # noqa: PLC0415
 
@@ -313,7 +313,7 @@ async def _check(*, citus: bool) -> tuple[Findings, list[str]]:
         require_migrated(findings.server, address, lineages)
         unread = any(described.failure for described in findings.described)
         read = [] if unread else await asyncio.to_thread(_read_statements, address, extensions, citus=citus)
-        read += await asyncio.to_thread(refused_by_nodes, address, findings.described, GROUP_FILES, REFUSED_ON_CITUS)
+        read += await asyncio.to_thread(refused_by_nodes, address, findings.described, GROUP_FILES)
     looked_at = {"", *(extension.name for extension in extensions)}
     for name in sorted({lineage_of(id_) or "" for id_ in findings.server.applied or ()} - looked_at):
         say(f"the database has the tables of {name}, which is not looked at: name it in DATABASE_EXTENSIONS")

@@ -6,7 +6,7 @@ function or a grant that a node lacks. Explaining it runs nothing and changes no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thea_store.postgres.session import literal
@@ -47,17 +47,15 @@ def refused_by_nodes(
     address: DatabaseUrl,
     described: Sequence[Described],
     of_groups: Mapping[str, Sequence[SqlFile]],
-    known: Collection[str] = (),
 ) -> list[str]:
     """A sentence for each query that a node refuses; empty where none does, and on a server that is no cluster.
 
     `described` are queries as the server described them to this login, a service's. Those `of_groups` are other
-    logins', and those `known` are refused anyway. `UnreachableError` where there is no connection. Blocks.
+    logins'. `UnreachableError` where there is no connection. Blocks.
     """
     from thea_store.postgres.operator import connect  # noqa: PLC0415 - heavy, as in `opening`
 
     others = {query.name for files in of_groups.values() for file in files for query in file.claimed}
-    others |= set(known)
     with connect(address) as connection:
         connection.autocommit = True
         if connection.execute(_IS_CLUSTER).fetchone() != (True,):

@@ -8,7 +8,7 @@ from thea_store.admin.doctor.findings import Check, CheckContext, Verdict, ok, p
 from thea_store.extensions import Extension, discover
 from thea_store.migrator import Lineage, Status, listed, pending, status
 from thea_store.migrator.plan import compare
-from thea_store.store import GROUP_FILES, REFUSED_ON_CITUS, SQL_FILES
+from thea_store.store import GROUP_FILES, SQL_FILES
 from thea_store.verification.cluster import refused_by_nodes
 from thea_store.verification.opening import Findings, inspect, mismatches
 
@@ -63,7 +63,7 @@ def _queries(context: CheckContext) -> Sequence[Verdict]:
 
 def _on_nodes(context: CheckContext, findings: Findings) -> Sequence[Verdict]:
     """What the nodes of a cluster say; empty where all is well, and on a server that is none."""
-    if not (found := refused_by_nodes(context.settings.address(), findings.described, GROUP_FILES, REFUSED_ON_CITUS)):
+    if not (found := refused_by_nodes(context.settings.address(), findings.described, GROUP_FILES)):
         return []
     fix = "`thea-store check` lists all; run deploy/citus/distribute.sql again, as a superuser of the coordinator"
     return [problem(f"nodes of the cluster refuse queries ({len(found)}), the first: {found[0]}", fix)]

@@ -73,7 +73,7 @@ IN_RANGE = SQL.query(
     limit=int,
     series_limit=int,
 )
-UPSERT_EXTERNAL = SQL.query("upsert_external", Event, row=StoredEvent, given=list[str])
+UPSERT_EXTERNAL = SQL.query("upsert_external", Event, user_id=Id, external_id=Key, row=StoredEvent, given=list[str])
 GET_DELETED_ID = SQL.query("get_deleted_id", int, user_id=Id, external_id=Key)
 LOCK_ZONES = SQL.query("lock_zones", UserZone, user_ids=list[Id])
 LOCK_SCHEDULE = SQL.query("lock_schedule", Schedule, id=Id)
@@ -234,12 +234,13 @@ class Events(Repository[Event]):
             checked = check("row", row, NewEvent)
 
         async def write(db: Executor, ready: Sequence[Mapping[str, Any]]) -> Event:
-            values: dict[str, Any] = {"row": ready[0], "given": list(details)}
+            key: dict[str, Any] = {"user_id": user_id, "external_id": external_id}
+            values = {**key, "row": ready[0], "given": list(details)}
             if event := await db.fetch_optional(UPSERT_EXTERNAL, tenant_id, **values):
                 return event
 
             async def bring_back(db: Executor) -> Event:
-                for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, user_id=user_id, external_id=external_id):
+                for deleted in await db.fetch_all(GET_DELETED_ID, tenant_id, **key):
                     await db.fetch_optional(COMMON.restore, tenant_id, id=deleted)
                 return await db.fetch_one(UPSERT_EXTERNAL, tenant_id, **values)
 
