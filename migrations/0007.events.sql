@@ -94,8 +94,8 @@ select thea.protect('thea.events',
 );
 
 -- The midnight, in the new timezone, of the day that begins at this moment in the old one. Of a midnight that comes
--- twice it is the first, where PostgreSQL takes the second. It is as immutable as `at time zone`, and hours are taken off
--- in UTC, because a cluster takes nothing less in an update.
+-- twice it is the first, where PostgreSQL takes the second. It is as immutable as `at time zone`, and hours are taken
+-- off in UTC, because a cluster takes nothing less in an update.
 create function thea.same_day(midnight timestamptz, old_zone text, new_zone text) returns timestamptz
   language sql immutable set search_path = pg_catalog, pg_temp
 begin atomic

@@ -233,8 +233,8 @@ there as (
   for share of u
   for no key update of e
 )
--- What the row becomes is worked out here and not in `on conflict`, to which a cluster passes neither parameters nor the
--- time. Without the owner there is no id, which the column refuses.
+-- What the row becomes is worked out here and not in `on conflict`, to which a cluster passes neither parameters nor
+-- the time. Without the owner there is no id, which the column refuses.
 insert into thea.events as e (
   tenant_id, user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
   reminder_minutes, recurrence_rule, all_day, timezone, external_id, extra_data, location_key, series_end, skipped,

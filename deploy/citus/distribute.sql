@@ -145,12 +145,18 @@ from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
 where n.oid in (select c.relnamespace from pg_policy y join pg_class c on c.oid = y.polrelid where y.polname = 'tenant')
   and not exists (select from pg_dist_object o where o.classid = 'pg_proc'::regclass and o.objid = p.oid)
-  -- No node has the table of administrators' actions, and what takes its rows is called on the coordinator alone.
+  -- What reads a table that no node has, as the activity log, or takes its rows, is called on the coordinator alone.
   and not exists (
     select from pg_depend d
-    join pg_class c on d.refclassid = 'pg_type'::regclass and c.reltype = d.refobjid
+    join pg_class c on c.relkind in ('r', 'p') and c.relnamespace = n.oid and (
+      (d.refclassid = 'pg_class'::regclass and c.oid = d.refobjid)
+      or (d.refclassid = 'pg_type'::regclass and c.reltype = d.refobjid)
+    )
     where d.classid = 'pg_proc'::regclass and d.objid = p.oid
-      and c.oid = to_regclass('thea.activity_log')
+      and c.oid not in (
+        'thea.tenants'::regclass, 'thea.retention_policies'::regclass, 'thea.quotas'::regclass
+      )
+      and not exists (select from pg_policy y where y.polrelid = c.oid and y.polname = 'tenant')
   )
 order by 1;
 

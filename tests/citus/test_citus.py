@@ -31,6 +31,8 @@ from thea_store import (
     TenantSuspendedError,
     User,
 )
+from thea_store.admin.doctor import of_schema
+from thea_store.admin.doctor.findings import CheckContext
 from thea_store.database.connection import Connector, set_local
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.binding import bind
@@ -311,6 +313,15 @@ def test_every_node_takes_the_queries_and_one_that_does_not_is_named(cluster: Cl
             node.execute(f"grant execute on {function} to thea_app".encode())
 
     assert re.fullmatch(r"sql/notes\.sql:\d+: notes\.search: the node \S+:\d+ refuses it: its log says why.*", sentence)
+
+
+def test_doctor_finds_the_schema_as_the_script_makes_it(cluster: Cluster) -> None:
+    settings = cluster.settings()
+    with psycopg.connect(cluster.url_of("thea_app"), autocommit=True) as connection:
+        connection.execute("set search_path = pg_catalog")
+        found = of_schema(CheckContext(connection, settings))
+
+    assert [finding for finding in found if finding.state == "problem"] == []
 
 
 # --- the operator's script ------------------------------------------------------------------------

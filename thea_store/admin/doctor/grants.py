@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thea_store.admin.doctor.findings import ONLY_READ, Check, CheckContext, Verdict, ok, problem, quoted
+from thea_store.admin.doctor.manifest import Thing
+from thea_store.admin.doctor.on_cluster import is_cluster, is_made_there
 from thea_store.store import SQL_FILES
 from thea_store.verification.groups import GROUPS, shared_tables
 
@@ -316,7 +318,7 @@ def _functions(context: CheckContext) -> Sequence[Verdict]:
         if not fixed_path:
             fix = f"`alter function {name} set search_path = pg_catalog, pg_temp`"
             found.append(problem(f"{name} runs as {owner}, but with the caller's search_path", fix))
-        if powerful or not known:
+        if powerful or not (known or (is_cluster(context) and is_made_there(Thing("owner of function", "", name)))):
             cure = f"alter role {owner} nosuperuser nobypassrls" if known else f"alter function {name} owner to {right}"
             rights = "whom row security does not bind" if powerful else "with other rights than its migration gave it"
             found.append(problem(f"{name} runs as {owner}, {rights}", f"`{cure}`"))

@@ -40,6 +40,11 @@ with relation as (
   select p.oid, p.oid::regprocedure::text as name, p.proacl, p.proowner, p.prokind
   from pg_proc p join pg_namespace n on n.oid = p.pronamespace
   where n.nspname = 'thea'
+), own as (
+  -- On a Citus cluster these roles are logins.
+  select proowner as oid from routine
+  union
+  select relowner from relation
 ), granted as (
   select r.name as on_what, r.relkind = 'S' as is_sequence, null::text as columns, a.grantee, a.privilege_type,
     'relation' as of_what
@@ -141,7 +146,8 @@ select 'function', '', r.name, 'sha256:' || encode(sha256(convert_to(
     when 'thea.is_encrypted(text)'
       then replace(pg_get_functiondef(r.oid), 'RETURN (EXISTS (SELECT FROM thea.encryption_keys k WHERE ((k.tenant_id'
         ' = is_encrypted.p_tenant) AND (k.opened_at IS NULL))))', 'RETURN false')
-    else pg_get_functiondef(r.oid)
+    -- What asks on a node of a Citus cluster has a setting for it there.
+    else replace(pg_get_functiondef(r.oid), E' SET "citus.allow_nested_distributed_execution" TO \\'on\\'\\n', '')
   end, 'UTF8')), 'hex')
 from routine r
 where r.prokind in ('f', 'p')
@@ -182,11 +188,11 @@ select 'right', case g.of_what when 'relation' then g.on_what else '' end,
     coalesce(o.rolname, 'public')),
   ''
 from granted g left join pg_roles o on o.oid = g.grantee
-where g.grantee = 0 or o.rolname ~ '^thea_' and not o.rolcanlogin
+where g.grantee = 0 or o.rolname ~ '^thea_' and (not o.rolcanlogin or o.oid in (select oid from own))
 union all
 select 'member', '', format('%s of %s', m.member::regrole, m.roleid::regrole), ''
 from pg_auth_members m join pg_roles o on o.oid = m.roleid join pg_roles r on r.oid = m.member
-where o.rolname ~ '^thea_' and r.rolname ~ '^thea_' and not r.rolcanlogin
+where o.rolname ~ '^thea_' and r.rolname ~ '^thea_' and (not r.rolcanlogin or r.oid in (select oid from own))
 order by 1, 2, 3
 """
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from thea_store.admin.doctor.findings import CheckContext, Finding, Verdict, ok, problem, quoted, warning
 from thea_store.admin.doctor.manifest import Thing, leakproof, objects, shipped, shipped_leakproof
+from thea_store.admin.doctor.on_cluster import is_cluster, is_made_there
 from thea_store.migrator import available, listed, pending
 from thea_store.migrator.files import lineage_of
 
@@ -70,6 +71,9 @@ def compare_with_shipped(context: CheckContext, told: Sequence[Finding]) -> Sequ
 
 def _differences(context: CheckContext) -> Iterator[_Difference]:
     live, wanted = objects(context.ask), shipped()
+    if is_cluster(context):
+        live = {thing: text for thing, text in live.items() if not is_made_there(thing)}
+        wanted = {thing: text for thing, text in wanted.items() if not is_made_there(thing)}
     missing = {thing.table for thing in wanted if thing.kind == "table"} - {
         thing.table for thing in live if thing.kind == "table"
     }
