@@ -6,7 +6,9 @@ those that the store claims; one that is new is looked at without being named he
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import product
@@ -147,6 +149,37 @@ OF_PEOPLE = {"thea.other_user_ids", "thea.person_row_ids", "thea.person_rows", "
 def test_it_calls_nothing_but_what_is_known(query: Query[Any]) -> None:
     known = HARMLESS | WITH_EFFECT | OF_PEOPLE
     assert called(query) <= known, "say in HARMLESS that it does nothing but look at what it is given"
+
+
+def test_a_function_that_a_query_calls_has_a_condition_for_each_table(catalog: Catalog) -> None:
+    invoked = {name: catalog.invokers[name] for query in QUERIES for name in called(query) & catalog.invokers.keys()}
+
+    assert "thea.add_message" in invoked
+    assert {name: found for name, text in invoked.items() if (found := _without_condition(text, catalog.tables))} == {}
+
+
+def test_a_function_that_lacks_one_is_noticed(catalog: Catalog) -> None:
+    text = catalog.invokers["thea.add_message"]
+    for condition in re.finditer(r"\w+\.tenant_id = p_tenant", text):
+        weaker = f"{text[: condition.start()]}true{text[condition.end() :]}"
+
+        assert len(_without_condition(weaker, catalog.tables)) == 1
+    assert len(_without_condition(text.replace("values (p_tenant,", "values (whose,", 1), catalog.tables)) == 1
+
+
+def _without_condition(function: str, tables: AbstractSet[str]) -> list[str]:
+    """The parts of a function's text that name a tenants' table, and have no `tenant_id = p_tenant` for it.
+
+    Each goes to where the next table is named.
+    """
+    places = [found for found in _TABLE.finditer(function) if found[2] in tables]
+    ends = [found.start() for found in places[1:]] + [len(function)]
+    parts = [(found[1], function[found.start() : end]) for found, end in zip(places, ends, strict=False)]
+    return [part for verb, part in parts if not (_GIVES if verb == "insert into" else _ASKS).search(part)]
+
+
+_TABLE = re.compile(r"\b(from|join|update|insert into)\s+(thea\.\w+)\b(?!\()")
+_ASKS, _GIVES = re.compile(r"\btenant_id = p_tenant\b"), re.compile(r"\(\s*tenant_id,[^)]*\)[^(]*\(\s*p_tenant,")
 
 
 @every_query_with_conditions
