@@ -188,14 +188,15 @@ with owners as (
 parents as (
   select id, user_id
   from (
-    select id, user_id
-    from thea.conversations
-    where tenant_id = :tenant_id
-      and id = any (array(select conversation_id from jsonb_to_recordset(:rows) as (conversation_id bigint)))
-      -- `is true`, so that the conversations are looked up by their ids: a user may have thousands.
-      and (user_id in (select id from owners)) is true
-      and deleted_at is null
-    for share
+    select c.id, c.user_id
+    -- As in conversations.advance: a list, of whose length a server expects ten, has each looked up by its key.
+    from unnest(
+      array(select distinct conversation_id from jsonb_to_recordset(:rows) as (conversation_id bigint))
+    ) as asked (id)
+    join thea.conversations c on c.tenant_id = :tenant_id and c.id = asked.id and c.deleted_at is null
+    -- `is true`, so that the conversations are looked up by their ids: a user may have thousands.
+    where (c.user_id in (select id from owners)) is true
+    for share of c
   ) locked
 )
 insert into thea.message_history (
