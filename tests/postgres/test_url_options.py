@@ -160,6 +160,10 @@ async def test_options_reach_the_server_by_both_drivers(thea_database: TestDatab
         ("service=mine", "write what it says into the URL"),
         ("require_auth=scram-sha-256", "use sslmode=verify-full"),
         ("pgbouncer=true", "set DATABASE_TENANT_SCOPE=transaction"),
+        ("uselibpqcompat=true", "it is node-postgres's: leave it out"),
+        ("sslaccept=strict", "set sslmode"),
+        ("statement_cache_size=0", "set DATABASE_TENANT_SCOPE=transaction"),
+        ("tty=/dev/tty1", "libpq does nothing with it"),
         ("sslmod=require", r"has the unknown option 'sslmod'; known are application_name, channel_binding"),
     ],
 )

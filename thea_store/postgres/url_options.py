@@ -81,7 +81,13 @@ _REFUSED = {
     "schema": "it is Prisma's, and the library's tables are in the schema thea: leave it out",
     "connection_limit": "it is Prisma's: leave it out, and set DATABASE_POOL_SIZE",
     "pool_timeout": "it is Prisma's: leave it out, and set DATABASE_POOL_TIMEOUT",
+    "sslaccept": "it is Prisma's: leave it out, and set sslmode",
     "prepared_statement_cache_size": "it is SQLAlchemy's: leave it out",
+    "statement_cache_size": "it is Prisma's and asyncpg's: leave it out, and set DATABASE_TENANT_SCOPE=transaction",
+    "uselibpqcompat": "it is node-postgres's: leave it out, for sslmode has libpq's meanings here",
+    # Of older versions of libpq, which do nothing with them.
+    "authtype": "libpq does nothing with it: leave it out",
+    "tty": "libpq does nothing with it: leave it out",
 }
 
 
