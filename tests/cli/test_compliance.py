@@ -273,6 +273,7 @@ async def test_an_auditor_is_told_who_administered_and_who_read(
     for _ in range(101):
         await admin.tenants.rename(tenant, REASON)
     await admin.tenants.update(tenant, settings={"log_reads": True})
+    await admin.retention.keep("activity_log.reads", "old", timedelta(days=365), tenant_id=tenant)
     async with Store.open(Settings(url=thea_database.app_url, pool_size=1)) as reader:
         with reader.acting(actor="<b>Ana</b>"):
             for _ in range(3):
@@ -288,6 +289,12 @@ async def test_an_auditor_is_told_who_administered_and_who_read(
         ("<b>Ana</b>", "users.count", 3)
     ]
     assert found["reads_in_all"] == 3
+    assert (found["acts_kept"], found["reads_kept"]) == (
+        [],
+        [{"rule": "old", "keep": 365 * 86_400, "of_tenant": True}],
+    )
+    assert "For how long entries are kept: for ever." in page
+    assert re.search(r"For how long entries are kept: 365 days, 0:00:00 .*\(this tenant's own\)\.", page)
     assert "&lt;b&gt;Ana&lt;/b&gt;, by " in page
     assert "<script" not in page
     assert "<b>Ana" not in page

@@ -71,8 +71,10 @@ def read(
         erased_in_all=erasures,
         acts=acts,
         acts_in_all=noted.get("administration", 0),
+        acts_kept=None if policies is None else policies.get("activity_log.administration", ()),
         reads=reads,
         reads_in_all=noted.get("reads", 0),
+        reads_kept=None if policies is None else policies.get("activity_log.reads", ()),
     )
 
 

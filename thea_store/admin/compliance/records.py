@@ -117,10 +117,14 @@ class Report:
     acts: tuple[Act, ...] | None
     """The newest hundred, also of what was done for all tenants together; `None` where this was not read."""
     acts_in_all: int
+    acts_kept: tuple[Kept, ...] | None
+    """As of a table: the policies by which entries of administration are removed."""
     reads: tuple[Read, ...] | None
     """The hundred that were read last; `None` where this was not read."""
     reads_in_all: int
     """How many entries of reads there are."""
+    reads_kept: tuple[Kept, ...] | None
+    """The same of the entries of reads."""
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values; a time that rows are kept for is in seconds."""

@@ -51,9 +51,11 @@ def to_html(report: Report) -> str:
         "<h2>Who was erased</h2>",
         *_erasures(report),
         "<h2>Who administered</h2>",
+        f"<p>For how long entries are kept: {_kept(report.acts_kept, 'for ever')}.</p>",
         *_newest(_ACTS, report.acts, report.acts_in_all, _act, "Nothing was done."),
         "<h2>Who read</h2>",
         "<p>Each export of the tenant is noted, and each read where its settings say <code>log_reads</code>.</p>",
+        f"<p>For how long entries are kept: {_kept(report.reads_kept, 'for ever')}.</p>",
         *_newest(_READS, report.reads, report.reads_in_all, _read, "No read was noted."),
     ]
     return (
@@ -123,10 +125,10 @@ def _stored(stored: Stored) -> Iterator[str]:
     yield _cell(_text(", ".join(stored.columns)))
 
 
-def _kept(policies: tuple[Kept, ...] | None) -> str:
+def _kept(policies: tuple[Kept, ...] | None, otherwise: str = "until somebody removes it") -> str:
     if policies is None:
         return "not read: it needs a login in thea_auditor, or DATABASE_MIGRATOR_URL"
-    return "<br>".join(_policy(each) for each in policies) or "until somebody removes it"
+    return "<br>".join(_policy(each) for each in policies) or otherwise
 
 
 def _policy(kept: Kept) -> str:
