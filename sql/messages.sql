@@ -231,6 +231,7 @@ returning
 -- or the message that has this `message_id` in it already, with the answer if it had none. No row when the session
 -- is deleted or another user's, or when somebody made it or added this message at the same moment.
 -- not null: tenant_id, id, user_id, conversation_id, created_at, updated_at
+-- writes: thea.add_message adds the message, and makes or moves its conversation
 select
   f.tenant_id, f.id, f.user_id, f.conversation_id, f.message_id, f.user_message, f.bot_response, f.intent_detected,
   f.entities_extracted, f.confidence_score, f.processing_time_ms, f.created_at, f.updated_at, f.deleted_at, f.sealed
