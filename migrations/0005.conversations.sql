@@ -36,7 +36,7 @@ comment on constraint conversations_session_id_key on thea.conversations
   is 'conversations.get_by_session_id, conversations.open, messages.get_context_window, messages.add';
 
 -- A user may have thousands of conversations: pages of them by their time, and the few that are open.
-create index conversations_user_id_idx on thea.conversations (tenant_id, user_id, created_at, id);
+create index conversations_user_id_idx on thea.conversations (tenant_id, user_id, created_at, id) include (deleted_at);
 comment on index thea.conversations_user_id_idx is 'conversations.get_all+user_id+newest_first, '
   'conversations.get_all+user_id, users.get_with';
 
@@ -49,7 +49,9 @@ create index conversations_last_activity_idx on thea.conversations (tenant_id, l
 comment on index thea.conversations_last_activity_idx is 'conversations.get_inactive_since, '
   'conversations.close_inactive, conversations.close_inactive_by_policy, work.tenants_with_work';
 
-create index conversations_created_at_idx on thea.conversations (tenant_id, created_at, id);
-comment on index thea.conversations_created_at_idx is 'conversations.get_all+newest_first, conversations.get_all';
+-- With what a count asks for, so that it need not read the rows.
+create index conversations_created_at_idx on thea.conversations (tenant_id, created_at, id) include (deleted_at);
+comment on index thea.conversations_created_at_idx is 'conversations.get_all+newest_first, conversations.get_all, '
+  'conversations.count';
 
 select thea.protect('thea.conversations', quiet => array['last_activity', 'last_message_id', 'last_message_at']);

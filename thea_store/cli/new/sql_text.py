@@ -44,7 +44,7 @@ def aggregate_migration(aggregate: Aggregate, depends: str) -> tuple[str, str]:
     ]
     keys = [("created_at", ""), *((parent.reference, f"{parent.reference}, ") for parent in aggregate.parents)]
     indexes = [
-        f"create index {name}_{key}_idx on {table} (tenant_id, {column}created_at, id);\n"
+        f"create index {name}_{key}_idx on {table} (tenant_id, {column}created_at, id) include (deleted_at);\n"
         f"comment on index {aggregate.extension}.{name}_{key}_idx is '{name}.get_all';\n"
         for key, column in keys
     ]

@@ -19,10 +19,10 @@ create table planner.tasks (
     references thea.users (tenant_id, id) on delete cascade
 );
 
-create index tasks_created_at_idx on planner.tasks (tenant_id, created_at, id);
+create index tasks_created_at_idx on planner.tasks (tenant_id, created_at, id) include (deleted_at);
 comment on index planner.tasks_created_at_idx is 'tasks.get_all';
 
-create index tasks_user_id_idx on planner.tasks (tenant_id, user_id, created_at, id);
+create index tasks_user_id_idx on planner.tasks (tenant_id, user_id, created_at, id) include (deleted_at);
 comment on index planner.tasks_user_id_idx is 'tasks.get_all';
 
 create index tasks_remind_at_idx on planner.tasks (tenant_id, remind_at, id)

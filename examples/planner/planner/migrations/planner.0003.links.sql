@@ -20,10 +20,10 @@ create table planner.links (
   constraint links_needs_id_check check (needs_id <> task_id)
 );
 
-create index links_created_at_idx on planner.links (tenant_id, created_at, id);
+create index links_created_at_idx on planner.links (tenant_id, created_at, id) include (deleted_at);
 comment on index planner.links_created_at_idx is 'links.get_all';
 
-create index links_task_id_idx on planner.links (tenant_id, task_id, created_at, id);
+create index links_task_id_idx on planner.links (tenant_id, task_id, created_at, id) include (deleted_at);
 comment on index planner.links_task_id_idx is 'links.get_all';
 
 create index links_needs_id_idx on planner.links (tenant_id, needs_id);
