@@ -41,12 +41,14 @@ create table thea.message_history (
 create index message_history_conversation_id_idx on thea.message_history (tenant_id, conversation_id, created_at, id);
 comment on index thea.message_history_conversation_id_idx is 'messages.get_context_window, messages.prune';
 
-create index message_history_user_id_idx on thea.message_history (tenant_id, user_id, created_at, id) include (deleted_at);
+create index message_history_user_id_idx
+  on thea.message_history (tenant_id, user_id, created_at, id) include (deleted_at);
 comment on index thea.message_history_user_id_idx is 'messages.get_all+user_id+newest_first, '
   'messages.get_all+user_id, messages.count+user_id, messages.get_statistics_of_user';
 
 -- With what a count asks for, so that it need not read the rows.
-create index message_history_created_at_idx on thea.message_history (tenant_id, created_at, id) include (deleted_at);
+create index message_history_created_at_idx
+  on thea.message_history (tenant_id, created_at, id) include (deleted_at);
 comment on index thea.message_history_created_at_idx is 'messages.get_all+newest_first, messages.get_all, '
   'messages.count_by_day, messages.get_statistics, messages.analyze_performance, messages.delete_old';
 
