@@ -111,6 +111,20 @@ async def test_in_a_group_an_answer_moves_to_the_person_who_was_answered(
         assert brought_in(superuser, tenant) == brought_in(superuser, other_tenant)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_an_answer_to_the_assistant_itself_moves_the_activity_also_where_a_part_came_first(
+    store: Store, tenant: str, other_tenant: str, superuser: Superuser, tmp_path: Path, *, order: tuple[int, ...]
+) -> None:
+    messages = [said(1, BOT, "aviso"), *(said(number, ANA, "hola") for number in (2, 3)), said(4, BOT, "y", reply_to=1)]
+    parts = [messages[:2], messages[1:]]
+    for number in order:
+        await imported(store, tenant, tmp_path, chat(*parts[number]))
+    for each in (tenant, other_tenant):
+        await imported(store, each, tmp_path, chat(*messages))
+
+    assert brought_in(superuser, tenant) == brought_in(superuser, other_tenant)
+
+
 async def test_answers_of_another_chat_are_left_alone(store: Store, tenant: str, tmp_path: Path) -> None:
     for kind in ("private_group", "private_supergroup"):
         await imported(store, tenant, tmp_path, chat(*TALK[1:], id_=GROUP, kind=kind))

@@ -215,7 +215,9 @@ async def _write(tx: StoreTransaction, tenant_id: str, batch: list[Turn]) -> _Wr
     is_new = {(row.conversation_id, row.message_id): row.is_new for row in written}
     changed = {key: held[key] for key in is_new}
     left = await _take_back(tx, tenant_id, changed)
-    await tx.conversations.advance(tenant_id, _progress(changed, left))
+    # An answer alone did not move its conversation where the file that brought it lacked the message it replies to.
+    moved = changed | {key: each for key, each in held.items() if each.is_alone and not each.may_be_joined}
+    await tx.conversations.advance(tenant_id, _progress(moved, left))
     return _Written(new_users, new_conversations, ids, is_new)
 
 
@@ -267,9 +269,9 @@ def _sessions(batch: list[Turn]) -> list[ImportedSession]:
     ]
 
 
-def _progress(written: dict[tuple[int, int], Turn], left: Iterable[int]) -> list[Progress]:
+def _progress(moved: Mapping[tuple[int, int], Turn], left: Iterable[int]) -> list[Progress]:
     by_conversation: defaultdict[int, list[Turn]] = defaultdict(list)
-    for (conversation_id, _), each in written.items():
+    for (conversation_id, _), each in moved.items():
         by_conversation[conversation_id].append(each)
     return [
         Progress(id=id_, started_at=_started_at(turns), last_activity=_last_activity(turns))

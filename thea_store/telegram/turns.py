@@ -88,6 +88,11 @@ class Turn:
         return f"telegram:{self.chat}:"
 
     @property
+    def is_alone(self) -> bool:
+        """Whether it is an answer without a message of somebody."""
+        return self.message_id in self.answers
+
+    @property
     def bot_response(self) -> str | None:
         """The answers, each on lines of its own."""
         return "\n".join(self.answers.values()) if self.answers else None
