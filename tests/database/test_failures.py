@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -193,10 +194,16 @@ class Ending(Wire):
         await asyncio.gather(pump(), super()._answer(ending, writer))
 
 
-async def test_a_lost_connection_to_a_standby_is_said_to_be_one(thea_database: TestDatabase, tenant: str) -> None:
+@pytest.fixture
+def unnoted(thea_new_database: Callable[..., TestDatabase]) -> str:
+    """The URL of a database in which no tenant's reads are noted, for which a first call would ask the primary."""
+    return thea_new_database().app_url
+
+
+async def test_a_lost_connection_to_a_standby_is_said_to_be_one(unnoted: str, tenant: str) -> None:
     """Between two statements the driver does not pass on what the server said."""
-    async with Wire(thea_database.app_url).listening() as wire:
-        settings = Settings(url=thea_database.app_url, replica_url=wire.url, ssl_mode="disable", pool_size=1)
+    async with Wire(unnoted).listening() as wire:
+        settings = Settings(url=unnoted, replica_url=wire.url, ssl_mode="disable", pool_size=1)
         async with Store.open(settings) as store:
             with pytest.raises(StoreUnavailableError, match="recovery conflict"):
                 async with store.transaction(tenant, read_only=True) as tx:
@@ -206,8 +213,8 @@ async def test_a_lost_connection_to_a_standby_is_said_to_be_one(thea_database: T
                     await tx.users.count(tenant)
 
 
-async def test_read_only_transactions_go_to_the_replica(thea_database: TestDatabase, tenant: str) -> None:
-    settings = Settings(url=thea_database.app_url, replica_url=thea_database.app_url, pool_size=1, max_overflow=0)
+async def test_read_only_transactions_go_to_the_replica(unnoted: str, tenant: str) -> None:
+    settings = Settings(url=unnoted, replica_url=unnoted, pool_size=1, max_overflow=0)
     async with Store.open(settings) as store:
         user = await store.users.create(tenant, telegram_id=1)
         assert store._database._replicas is not None
