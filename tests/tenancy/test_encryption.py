@@ -707,7 +707,6 @@ def test_the_doctor_knows_what_the_first_key_brings_and_misses_what_is_gone(ther
 # --- commands -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 async def test_a_tenant_is_encrypted_gets_a_new_key_and_is_forgotten_by_commands(
     *, vault: Store, there: Place, keys: Path, tenant: str, ana: User, run: Run
 ) -> None:
@@ -748,7 +747,6 @@ async def test_a_tenant_is_encrypted_gets_a_new_key_and_is_forgotten_by_commands
     assert "DATABASE_ENCRYPTION_KEYS: is not set" in without.stderr
 
 
-@pytest.mark.slow
 async def test_an_encryption_is_ended_and_a_tenant_with_its_key_by_commands(
     *, vault: Store, there: Place, keys: Path, encrypted: str, ana: User, run: Run
 ) -> None:
