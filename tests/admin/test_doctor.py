@@ -265,9 +265,10 @@ WEAKENED = [
         "grant execute",
     ),
     (
+        # No query draws from it itself, but a function that one calls.
         "revoke usage on sequence thea.message_history_id_seq from thea_app",
-        "missing rights",
-        "lacks usage on sequence thea.message_history_id_seq",
+        "as shipped",
+        "the right to usage on sequence thea.message_history_id_seq to thea_app is missing",
         "grant usage on sequence thea.message_history_id_seq to thea_app",
     ),
     (

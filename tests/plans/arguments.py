@@ -223,6 +223,7 @@ def _of_place(place: Place, aggregate: str) -> Values:
         "subject_id": ids["users"],
         "session_id": place.session_id,
         "telegram_id": place.telegram_id,
+        "tenants": [place.tenant],
         "user_id": ids["users"],
         "user_ids": [user for user, *_ in place.many],
         **_rows(place),

@@ -91,8 +91,9 @@ class Plan:
 
     @property
     def pages(self) -> int:
-        """How many pages were looked at."""
-        return int(self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"])
+        """How many pages were looked at, without those of functions: each statement inside of one is a plan itself."""
+        functions = [node for node in self.nodes if node["Node Type"] == "Function Scan"]
+        return _pages(self.root) - sum(map(_pages, functions))
 
     @property
     def indexes(self) -> set[str]:
@@ -103,6 +104,10 @@ class Plan:
     def touches(self, tables: Collection[str]) -> bool:
         """Whether it has to do with one of the tables."""
         return any(node.get("Relation Name") in tables for node in _walk(self.root))
+
+
+def _pages(node: _Node) -> int:
+    return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
 
 
 def judge(plan: Plan, tables: Collection[str], hidden: int = 0) -> Iterator[Fault]:
