@@ -19,6 +19,7 @@ from typing import Annotated
 
 import psycopg
 import typer
+from indexes import built_afterwards
 from smoke import Smoke
 
 from thea_store import Store
@@ -29,25 +30,7 @@ ROUNDS, CALLS, ROWS, PEOPLE = 12, 60, 300, 500
 BEFORE, AFTER = 5, 40
 OLD = timedelta(days=3)
 
-# The indexes are built after the rows: it takes a fifth of the time.
 FILL = """
-set session_replication_role = replica;
-
-create temporary table indexes as
-select indexrelid::regclass::text as name, pg_get_indexdef(indexrelid) as definition
-from pg_index
-where indrelid = 'thea.message_history'::regclass and not indisprimary;
-
-do $$
-declare
-  name text;
-begin
-  for name in select i.name from indexes i loop
-    execute 'drop index ' || name;
-  end loop;
-end
-$$;
-
 insert into thea.users (tenant_id, telegram_id) select 'large', u from generate_series(1, {people}) u;
 
 insert into thea.conversations (tenant_id, user_id, session_id)
@@ -65,19 +48,7 @@ select
   case when m % 30 > 0 then (-ln(1 - random()) * 400)::integer end,
   now() - interval '1 day' * {days} * (1 - m / {messages}::double precision)
 from generate_series(1, {messages}) m
-join (select row_number() over (order by id) - 1 as n, id, user_id from thea.conversations) c on c.n = m % {people};
-
-do $$
-declare
-  definition text;
-begin
-  for definition in select i.definition from indexes i loop
-    execute definition;
-  end loop;
-end
-$$;
-
-vacuum analyze;
+join (select row_number() over (order by id) - 1 as n, id, user_id from thea.conversations) c on c.n = m % {people}
 """
 
 # What was not chosen: each statement adds up its own rows in a trigger that sees all of them.
@@ -117,8 +88,11 @@ async def measure(messages: int, days: int, rounds: int) -> None:
     async with EmbeddedPostgres() as server:
         await asyncio.to_thread(migrate, server.migrator_url)
         with psycopg.connect(server.superuser_url, autocommit=True) as superuser:
-            for statement in FILL.format(messages=messages, days=days, people=PEOPLE).split(";\n\n"):
-                superuser.execute(statement.encode())
+            superuser.execute("set session_replication_role = replica")
+            with built_afterwards(superuser, ["message_history"]):
+                for statement in FILL.format(messages=messages, days=days, people=PEOPLE).split(";\n\n"):
+                    superuser.execute(statement.encode())
+            superuser.execute("vacuum analyze")
             superuser.execute("reset session_replication_role")
             # What a process has worked does not tell of its helpers.
             superuser.execute("alter database thea set max_parallel_workers_per_gather = 0")

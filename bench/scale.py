@@ -32,6 +32,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from scale_rows import WORD, build
+from smoke import Smoke
 
 from thea_store import Settings, Store
 from thea_store.embedded import EmbeddedPostgres
@@ -381,9 +382,10 @@ def command(
     server: Annotated[str | None, typer.Option(help="A superuser's URL; without it, an embedded PostgreSQL.")] = None,
     *,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    smoke: Smoke = False,
 ) -> None:
     """How the time of each public call grows with what is stored."""
-    numbers = [int(size) for size in sizes.split(",")]
+    numbers, calls = ([10_000, 20_000], 2) if smoke else ([int(size) for size in sizes.split(",")], calls)
     versions, figures = asyncio.run(measured(server, numbers, calls) if server else on_embedded(numbers, calls))
     if json_:
         print(json.dumps({"versions": versions, "calls": [asdict(each) for each in figures]}, indent=2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,12 @@ import pytest
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
-BENCH = Path(__file__).resolve().parents[2] / "bench"
+ROOT = Path(__file__).resolve().parents[2]
+BENCH, FIGURES = ROOT / "bench", ROOT / "docs" / "figures"
 OF_ANOTHER_KIND = {
     "capacity",  # computes with what another one measured
     "delay",  # a proxy that others start
+    "plots",  # draws what others measured
 }
 
 
@@ -39,6 +43,16 @@ def test_the_model_of_capacity_reads_what_a_turn_cost(tmp_path: Path) -> None:
     turn.write_text(run("turn", "--smoke", "--json"))
 
     assert "| one primary |" in run("capacity", str(turn))
+
+
+def test_each_picture_is_drawn_of_the_figures_beside_it(tmp_path: Path) -> None:
+    shutil.copy(FIGURES / "scale.json", tmp_path)
+
+    assert "tasks.json is not there: run bench/tasks.py --json" in run("plots", str(tmp_path))
+    drawn, kept = ((each / "scale.svg").read_text() for each in (tmp_path, FIGURES))
+    texts = re.findall(r">([^<>]+)</text>", kept)
+    assert "notes.count" in texts
+    assert re.findall(r">([^<>]+)</text>", drawn) == texts
 
 
 def test_what_is_no_benchmark_is_a_program_too() -> None:
