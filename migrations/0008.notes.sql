@@ -216,6 +216,14 @@ begin atomic
     from regexp_matches(normal, thea.grouped_figures(), 'g') with ordinality as m (found, place)
     where m.place <= 1000
       and char_length(regexp_replace(m.found[1], '[^0-9]', '', 'g')) between 7 and 15
+    union all
+    -- At home nobody dials the country's prefix.
+    select regexp_replace(m.found[1], '[^0-9]', '', 'g'), m.place
+    from regexp_matches(
+      normal, '[+][0-9]{1,3}[ ()./-]{1,3}(' || thea.grouped_figures() || ')', 'g'
+    ) with ordinality as m (found, place)
+    where m.place <= 1000
+      and char_length(regexp_replace(m.found[1], '[^0-9]', '', 'g')) between 7 and 15
   ) as w (plain, place);
 end;
 
