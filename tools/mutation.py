@@ -36,6 +36,7 @@ ARCHIVE = ["tests/tenancy/test_archive.py", "tests/tenancy/test_move.py"]
 MISTAKES = ["tests/admin/test_mistakes.py"]
 OPENING = ["tests/verification/test_opening.py"]
 TRANSACTIONS = ["tests/database/test_transactions.py", "tests/database/test_acting.py"]
+CALLS = [*TRANSACTIONS, "tests/database/test_pool.py", "tests/database/test_silence.py"]
 RECURRENCE = ["tests/assistant/test_recurrence.py", "tests/assistant/test_recurrence_set.py"]
 TELEGRAM = ["tests/telegram/test_importer.py", "tests/telegram/test_turns.py", "tests/telegram/test_export.py"]
 
@@ -57,9 +58,9 @@ PARTS: dict[str, list[str]] = {
     "thea_store/migrator/files.py": ["tests/migrator/test_runner.py", "tests/migrator/test_lineages.py"],
     "thea_store/migrator/backend.py": ["tests/migrator/test_losses.py", "tests/migrator/test_runner.py"],
     "thea_store/database/transaction.py": [*TRANSACTIONS, "tests/database/test_cut_short.py"],
-    "thea_store/database/database.py": [
-        *(*TRANSACTIONS, "tests/database/test_pool.py", "tests/database/test_silence.py"),
-    ],
+    "thea_store/database/database.py": CALLS,
+    "thea_store/database/single_call.py": ["tests/database/test_one_message.py", *CALLS],
+    "thea_store/database/server.py": CALLS,
     "thea_store/database/retries.py": TRANSACTIONS,
     "thea_store/database/acting.py": TRANSACTIONS,
     "thea_store/database/origin.py": ["tests/database/test_origin.py"],

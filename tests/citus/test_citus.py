@@ -33,7 +33,8 @@ from thea_store import (
 )
 from thea_store.admin.doctor import of_schema
 from thea_store.admin.doctor.findings import CheckContext
-from thea_store.database.connection import Connector, set_local
+from thea_store.database.connection import set_local
+from thea_store.database.connector import Connector
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.binding import bind
 from thea_store.store import GROUP_FILES, SQL_FILES

@@ -15,7 +15,7 @@ from tests.support.commands import Run
 from tests.support.exports import ANA, BEN, BOT, NOON, account, brought_in, chat, said, written
 from thea_store import Store
 from thea_store.cli import commands
-from thea_store.database import connection
+from thea_store.database import connector
 from thea_store.migrator import available
 from thea_store.resources import sample_export
 from thea_store.testing import TestDatabase
@@ -312,7 +312,7 @@ def test_without_a_url_the_server_is_embedded_and_that_is_said(run: Run) -> None
 def test_a_server_that_does_not_answer_is_told_in_a_sentence_without_the_password(
     run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    monkeypatch.setattr(connection, "_STARTING", 0.0)
+    monkeypatch.setattr(connector, "_STARTING", 0.0)
     result = run(*arguments, DATABASE_URL=DEAD)
 
     assert result.exit_code == 1

@@ -14,8 +14,8 @@ from tests.support.pooler import pgbouncer
 from tests.support.wire import Wire
 from thea_store import AuditEntry, InvalidArgumentError, InvalidReferenceError, Settings, Store, User
 from thea_store.assistant.notes import SQL as NOTES
+from thea_store.database import single_call
 from thea_store.database.acting import Acting
-from thea_store.database.database import _Call
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
 
@@ -74,7 +74,7 @@ async def test_an_argument_that_cannot_be_encoded_ends_the_connection_to_which_t
     store: Store, tenant: str, user: User
 ) -> None:
     """Else the actor waits at the server for whatever is sent next."""
-    call = _Call(PURGE, tenant, [tenant, "no number"], who=Acting("user:12"))
+    call = single_call.Call(PURGE, tenant, [tenant, "no number"], who=Acting("user:12"))
     with pytest.raises(InvalidArgumentError):
         await store._database._alone(store._database._primary, call)
     await store.notes.create(tenant, user.id, "pan")

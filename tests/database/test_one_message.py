@@ -30,7 +30,7 @@ from thea_store import (
 from thea_store.assistant.users import SQL as USERS
 from thea_store.database import wire as before_statements
 from thea_store.database.connection import Connection
-from thea_store.database.database import _Call
+from thea_store.database.single_call import Call
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing import TestDatabase
 
@@ -73,7 +73,7 @@ async def _repeats_a_key(store: Store, tenant: str) -> None:
 
 
 async def _takes_too_long(store: Store, tenant: str) -> None:
-    call = _Call(replace(GET, text="select pg_sleep($1::float8)"), tenant, [30.0], longest_ms=20)
+    call = Call(replace(GET, text="select pg_sleep($1::float8)"), tenant, [30.0], longest_ms=20)
     with pytest.raises(QuotaExceededError):
         await store._database._alone(store._database._primary, call)
 
@@ -126,7 +126,7 @@ async def test_an_argument_that_cannot_be_encoded_leaves_no_tenant_at_the_server
         if not joined:
             raw._transport = _Unchangeable(raw._transport)
         with pytest.raises(InvalidArgumentError):
-            await store._database._alone(store._database._primary, _Call(GET, tenant, [tenant, "no number"]))
+            await store._database._alone(store._database._primary, Call(GET, tenant, [tenant, "no number"]))
 
         assert before.raw.is_closed() is not joined
         assert await store.users.get_by_id(other_tenant, user.id) == user

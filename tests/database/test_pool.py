@@ -273,7 +273,7 @@ async def test_a_transaction_lost_before_its_commit_is_run_again(wire: Wire, ten
 
 
 async def test_a_server_that_is_not_there_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thea_store.database.connection._STARTING", 0.1)
+    monkeypatch.setattr("thea_store.database.connector._STARTING", 0.1)
 
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1/nowhere.*start it") as caught:
         await Store.open("postgresql://someone:secret-word@127.0.0.1:1/nowhere")

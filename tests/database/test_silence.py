@@ -436,7 +436,7 @@ async def test_a_place_that_becomes_free_serves_who_waits_at_once(thea_database:
 async def test_at_the_servers_limit_who_waits_in_vain_is_told_of_it(
     thea_new_database: Callable[..., TestDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thea_store.database.connection._STARTING", 0.1)
+    monkeypatch.setattr("thea_store.database.connector._STARTING", 0.1)
     database = thea_new_database()
     async with opened(database.app_url, pool_size=1, max_overflow=5, pool_timeout=1.5) as store:
         with connections(database, 1):
@@ -448,7 +448,7 @@ async def test_at_the_servers_limit_who_waits_in_vain_is_told_of_it(
 async def test_a_connection_that_the_server_takes_again_serves_who_waits(
     thea_new_database: Callable[..., TestDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thea_store.database.connection._STARTING", 0.1)
+    monkeypatch.setattr("thea_store.database.connector._STARTING", 0.1)
     database = thea_new_database()
     async with opened(database.app_url, pool_size=1, max_overflow=5) as store, store.transaction("acme"):
         with connections(database, 1):

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import asyncpg
 
-from thea_store.database.connection import Connection, Connector
+from thea_store.database.connection import Connection
+from thea_store.database.connector import Connector
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.binding import bind
 from thea_store.queries.file import Query

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from tests.support.profiles import scaled
-from thea_store.database.connection import Connection, Connector
+from thea_store.database.connection import Connection
+from thea_store.database.connector import Connector
 from thea_store.postgres.types import is_optional
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.binding import bind, check_values

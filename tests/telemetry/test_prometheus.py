@@ -141,7 +141,7 @@ async def test_an_unknown_outcome_is_counted_by_its_query(
     async def lost(*_: object) -> None:
         raise OutcomeUnknownError("gone")
 
-    monkeypatch.setattr(measured._database, "_on_sticky", lost)
+    monkeypatch.setattr("thea_store.database.database.in_session", lost)
     with pytest.raises(OutcomeUnknownError):
         await measured.users.create(tenant, telegram_id=1)
 

@@ -1,4 +1,9 @@
-"""The database as a store sees it: single queries, and transactions."""
+"""The database as a store sees it: single queries, and transactions, each on the server that is fit for it.
+
+A single query goes to the primary, or to a replica that has what the tenant wrote. There it is sent in the shortest way
+that the server allows (`single_call`); where none of these is, in a transaction of its own. A transaction begins with
+its first statement (`transaction`), on the primary, or where it is read-only, on a replica.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +13,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
-from thea_store.database import wire
-from thea_store.database.acting import UNSAID, Acting, acting, who_acts
-from thea_store.database.connection import Connection, Connector, set_local
+from thea_store.database.acting import UNSAID, acting, who_acts
+from thea_store.database.connection import set_local
 from thea_store.database.executor import Executor, Row, RowKeyNeededError
 from thea_store.database.explaining import generic_plan
-from thea_store.database.failures import (
-    answered,
-    is_of_other_isolation,
-    is_silent,
-    needs_new_connections,
-    takes_no_writes,
-    translate,
-)
+from thea_store.database.failures import translate
 from thea_store.database.limits import CallLimits, limit_time
 from thea_store.database.nobody import NOBODY, OfNobody
-from thea_store.database.pool import Pool
 from thea_store.database.reading import noting, noting_all
-from thea_store.database.replicas import Replica, Replicas, Server
+from thea_store.database.replicas import Replica, Replicas
 from thea_store.database.retries import repeat
+from thea_store.database.server import Server
+from thea_store.database.single_call import Call, in_one_message, in_session
 from thea_store.database.transaction import Place, Transaction
 from thea_store.encryption import Keyring, provider_of
 from thea_store.errors import (
@@ -39,8 +37,7 @@ from thea_store.errors import (
     StoreUnavailableError,
 )
 from thea_store.postgres.password import PasswordSource
-from thea_store.postgres.session import fixed_at_once, local_statements, which_tenants
-from thea_store.postgres.url import DatabaseUrl
+from thea_store.postgres.session import local_statements
 from thea_store.queries.arguments import Key, check, check_tenant
 from thea_store.queries.binding import Bound, bind_in_turns, changes_texts
 from thea_store.queries.file import Query
@@ -67,17 +64,13 @@ class Database(Executor):
     def __init__(self, settings: Settings, password: PasswordSource | None = None) -> None:
         self._settings = settings
         self._sticky = settings.tenant_scope == "session"
-        self._brought = {
-            "statement_timeout": str(round(settings.command_timeout * 1000)),
-            **which_tenants(settings.tenants),
-        }
         self.observer = Observer(echo=settings.echo, slow_ms=settings.slow_query_ms)
         self._plans = SlowPlans(self._explain)
         self.observer.on_slow = self._plans.consider
         self.limits = CallLimits(self._in_flight, round(settings.command_timeout * 1000))
         """What tenants may do in calls."""
         self.keyring = Keyring(provider_of(settings.encryption_keys) if settings.encryption_keys else None)
-        self._primary = Server(*_pool(settings, settings.address(), password, self.limits))
+        self._primary = Server.at(settings.address(), settings, password, self.limits.admit)
         self._connector, self._pool = self._primary.connector, self._primary.pool
         self.observer.add_pool(self._connector.address, self._pool.server, self._pool.figures, self._pool.statistics)
         self._replicas = self._standbys(settings, password) if settings.replica_url else None
@@ -85,7 +78,7 @@ class Database(Executor):
     def _standbys(self, settings: Settings, password: PasswordSource | None) -> Replicas:
         address = settings.address(settings.replica_url)
         hosts = address.each_host() or [address]
-        replicas = [Replica(*_pool(settings, host, password, self.limits, standby=True)) for host in hosts]
+        replicas = [Replica.at(host, settings, password, self.limits.admit, standby=True) for host in hosts]
         for replica in replicas:
             pool = replica.pool
             self.observer.add_pool(
@@ -144,7 +137,7 @@ class Database(Executor):
         try:
             await connection.raw.execute("select 1", timeout=min(patience, connection.prompt))
         except BaseException as error:
-            self._take_back(connection, error)
+            self._primary.take_back(connection, error)
             if isinstance(error, Exception):
                 raise translate(error, "ping", prompt=True) from error
             raise
@@ -239,7 +232,7 @@ class Database(Executor):
     ) -> Place:
         if server.connector.pooled:
             # A pooler took no start-up settings, so each transaction brings its own, before the tenant's.
-            opening = [opening[0], *local_statements(**self._brought), *opening[1:]]
+            opening = [opening[0], *local_statements(**server.connector.settings), *opening[1:]]
         failed = server.failed if isinstance(server, Replica) else lambda _: None
         rides_along = bool(server.connector.rides_along)
         asks = self._replicas is not None and self._replicas.knows_positions
@@ -301,12 +294,12 @@ class Database(Executor):
             # What neither writes nor is noted has no entry in a log.
             who = who_acts(self) if query.writes or before else UNSAID
             longest_ms = self.limits.statement_ms(tenant)
-            wanted = _Call(bound.query, tenant, bound.arguments, before, who, longest_ms, bound.has_one_plan)
+            wanted = Call(bound.query, tenant, bound.arguments, before, who, longest_ms, bound.has_one_plan)
             rows = await self._run(wanted, call)
             call.rows = len(rows)
         return rows
 
-    async def _run(self, call: _Call, watch: Watch) -> Sequence[Row]:
+    async def _run(self, call: Call, watch: Watch) -> Sequence[Row]:
         if self._replicas is None:
             return await self._on_primary(call, watch)
         if call.query.writes:
@@ -330,124 +323,22 @@ class Database(Executor):
                     return rows
         return await self._on_primary(call, watch)
 
-    def _on_primary(self, call: _Call, watch: Watch) -> Awaitable[Sequence[Row]]:
+    def _on_primary(self, call: Call, watch: Watch) -> Awaitable[Sequence[Row]]:
         return repeat(partial(self._alone, self._primary, call), retried=watch.retried)
 
-    def _alone(self, server: Server, call: _Call) -> Awaitable[Sequence[Row]]:
+    def _alone(self, server: Server, call: Call) -> Awaitable[Sequence[Row]]:
         if self._sticky and (server.connector.rides_along or not (call.longest_ms or call.who != UNSAID)):
-            return self._on_sticky(server, call)
+            return in_session(server, call)
         if not self._sticky and server.connector.at_once:
-            return self._in_one_message(server, call)
+            return in_one_message(server, call)
         return self._in_transaction(server, call)
 
-    async def _on_sticky(self, server: Server, call: _Call) -> Sequence[Row]:
-        connection = await server.pool.acquire(call.tenant)
-        connection.sent, is_ready = False, False
-        try:
-            is_new = connection.tenant != call.tenant
-            # Telling the tenant once more finds out, before the statement is sent, whether the connection is dead.
-            if connection.is_doubtful() or (is_new and not server.connector.rides_along):
-                await connection.carry(call.tenant)
-            is_ready = True
-            if not server.connector.rides_along:
-                rows = await self._send_apart(connection, call)
-            else:
-                if call.who != UNSAID:
-                    await connection.take_actors_by_message()
-                message = _actors_message(call.who) + _message(call)
-                rows = await connection.fetch_for(call.tenant, message, call.query.text, call.arguments)
-        except BaseException as error:
-            if connection.dangling:  # what went before would be the next call's
-                connection.raw.terminate()
-            self._take_back(connection, error, server)
-            if isinstance(error, Exception):
-                query, longest_ms = call.query, call.longest_ms if connection.sent else None
-                unknown = is_ready and query.writes
-                raise translate(
-                    error, query.name, unknown=unknown, prompt=not is_ready, longest_ms=longest_ms
-                ) from error
-            raise
-        server.pool.release(connection)
-        return rows
-
-    async def _send_apart(self, connection: Connection, call: _Call) -> Sequence[Row]:
-        """The statement in a message of its own, where nothing may go before it there."""
-        if call.before:
-            await connection.raw.execute("; ".join(call.before))
-        return await connection.fetch(call.query.text, call.arguments)
-
-    async def _in_one_message(self, server: Server, call: _Call) -> Sequence[Row]:
-        """The tenant and the statement, which the server runs in one transaction that ends with them."""
-        query, tenant, arguments, _, who, longest_ms, _ = call
-        connection = await server.pool.acquire(tenant)
-        connection.sent, is_doubtful = False, connection.is_doubtful()
-        try:
-            if is_doubtful:
-                await connection.catch_up()
-                is_doubtful = False
-            if connection.lacks_settings_for(query.text):
-                opening = ["begin", *local_statements(**self._brought), *set_local(tenant_id=tenant)]
-                await connection.describe(opening, query.text)
-            if who != UNSAID and not server.connector.pooled:
-                await connection.take_actors_by_message()
-            message = self._tenants_message(server, tenant, who) + _message(call, pooled=server.connector.pooled)
-            rows = await connection.fetch_behind(message, query.text, arguments)
-        except BaseException as error:
-            if connection.dangling:  # what went before would be the next call's tenant
-                connection.raw.terminate()
-            self._take_back(connection, error, server)
-            if isinstance(error, Exception):
-                unknown, limit = connection.sent and query.writes, longest_ms if connection.sent else None
-                failure = translate(error, query.name, unknown=unknown, prompt=is_doubtful, longest_ms=limit)
-                if is_of_other_isolation(error):
-                    server.connector.reads_committed, failure.repeatable = False, True
-                raise failure from error
-            raise
-        server.pool.release(connection)
-        return rows
-
-    def _tenants_message(self, server: Server, tenant: str, who: Acting) -> bytes:
-        if not server.connector.pooled:
-            return wire.set_tenant(tenant) + _actors_message(who)
-        # Nothing is prepared behind a pooler, and each transaction brings the settings of its own.
-        return wire.statement(fixed_at_once(**{**self._brought, "app.tenant_id": tenant, **who.settings}))
-
-    async def _in_transaction(self, server: Server, call: _Call) -> Sequence[Row]:
+    async def _in_transaction(self, server: Server, call: Call) -> Sequence[Row]:
         query, tenant, arguments, before, who, *_ = call
         opening = [_BEGIN, *set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id), *before]
         # Not watched: the call itself is.
         async with TransactionScope(self, tenant, opening, Observer(), server=server) as transaction:
             return await transaction.run(query, arguments)
-
-    def _take_back(self, connection: Connection, error: BaseException, server: Server | None = None) -> None:
-        pool = (server or self._primary).pool
-        if needs_new_connections(error) and not (pool.standby and takes_no_writes(error)):
-            pool.expire()
-        if is_silent(error):
-            pool.doubt()
-        # Where the SET was cut short, nobody knows whose connection it is. What the server refused is undone.
-        is_nobodys = self._sticky and connection.tenant is None and not answered(error)
-        if is_nobodys or is_silent(error):
-            pool.end(connection)
-        elif answered(error):
-            pool.release(connection)
-        else:
-            pool.settle(connection)
-
-
-class _Call(NamedTuple):
-    """One statement, and what the server does before it in the same transaction."""
-
-    query: Query[Any]
-    tenant: str
-    arguments: Sequence[object]
-    before: Sequence[str] = ()
-    who: Acting = UNSAID
-    """On whose behalf it is run."""
-    longest_ms: int | None = None
-    """For how many milliseconds it may run, where its tenant has a limit."""
-    has_one_plan: bool = False
-    """Whether the server is to take the plan that it keeps for all values."""
 
 
 class TransactionScope(AbstractAsyncContextManager[Transaction]):
@@ -496,47 +387,3 @@ class TransactionScope(AbstractAsyncContextManager[Transaction]):
             self._transaction.abandon()
         else:
             await self._transaction.roll_back()
-
-
-def _pool(
-    settings: Settings,
-    address: DatabaseUrl,
-    password: PasswordSource | None,
-    limits: CallLimits,
-    *,
-    standby: bool = False,
-) -> tuple[Connector, Pool]:
-    connector = Connector(
-        address,
-        settings.command_timeout,
-        direct_only=settings.tenant_scope == "session",
-        password=password,
-        standby=standby,
-        tenants=settings.tenants,
-    )
-    pool = Pool(
-        connector,
-        place=str(connector.address),
-        size=settings.pool_size,
-        overflow=settings.max_overflow,
-        recycle=settings.pool_recycle,
-        # Who would wait for a standby's connection goes to another server.
-        timeout=min(settings.pool_timeout, connector.prompt) if standby else settings.pool_timeout,
-        standby=standby,
-        admit=limits.admit,
-    )
-    return connector, pool
-
-
-def _actors_message(who: Acting) -> bytes:
-    """What tells the server who acts, in the transaction of the statement behind it; empty where nobody says so."""
-    return wire.set_actor(who.actor or "", who.request_id or "") if who != UNSAID else b""
-
-
-def _message(call: _Call, *, pooled: bool = False) -> bytes:
-    """What the server does before the statement, in its transaction, besides the tenant and who acts."""
-    # Behind a pooler no plan is kept.
-    message = wire.TAKE_ONE_PLAN if call.has_one_plan and not pooled else b""
-    if call.before or call.longest_ms is not None:
-        message += b"".join(map(wire.statement, [*call.before, *limit_time(call.longest_ms)]))
-    return message

@@ -19,13 +19,12 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from thea_store.database.connection import Connector
 from thea_store.database.failures import LATE, is_late, takes_no_writes
-from thea_store.database.pool import Pool
+from thea_store.database.server import Server
 from thea_store.database.transaction import POSITION
 from thea_store.errors import InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, QuotaExceededError, StoreError
 
-__all__ = ["Replica", "Replicas", "Server"]
+__all__ = ["Replica", "Replicas"]
 
 # Seconds between two looks at the standbys, and for which one is left out after a read failed on it.
 _LOOK = 2.0
@@ -67,14 +66,6 @@ def _wait_until_replayed(position: int) -> str:
 
 # Errors that would have come at any server.
 _OF_THE_CALL = (InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, QuotaExceededError)
-
-
-@dataclass(eq=False)
-class Server:
-    """A server, and the connections to it."""
-
-    connector: Connector
-    pool: Pool
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import Connection
 
 from thea_store.admin.doctor.findings import CheckContext, Verdict, ok, problem, quoted, warning
-from thea_store.database.connection import Connector
+from thea_store.database.connector import Connector
 from thea_store.postgres.operator import read_only
 from thea_store.settings import Settings
 

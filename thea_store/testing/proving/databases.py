@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import sql
 
-from thea_store.database.connection import Connector
+from thea_store.database.connector import Connector
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing.proving.arguments import Rows, as_argument
 from thea_store.testing.proving.rows import Table, tables_of
