@@ -66,6 +66,7 @@ PARTS: dict[str, list[str]] = {
     "thea_store/database/origin.py": ["tests/database/test_origin.py"],
     "thea_store/database/limits.py": ["tests/tenancy/test_limits_of_calls.py"],
     "thea_store/database/replicas.py": ["tests/database/test_replicas.py"],
+    "thea_store/database/driver_errors.py": ["tests/database/test_failures.py", *CALLS],
     "thea_store/database/failures.py": ["tests/database/test_failures.py", "tests/secrets/test_secrets.py"],
     "thea_store/repositories/cursors.py": ["tests/repositories/test_cursors.py"],
     "thea_store/repositories/paging.py": ["tests/repositories"],

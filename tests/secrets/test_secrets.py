@@ -45,7 +45,7 @@ from thea_store import (
 )
 from thea_store.admin.doctor import examine
 from thea_store.cli.commands import app
-from thea_store.database import connection, failures
+from thea_store.database import connector, failures
 from thea_store.database.failures import translate, unreachable
 from thea_store.migrator import migrate, status
 from thea_store.postgres import operator
@@ -64,7 +64,7 @@ def marks(thea_database: TestDatabase) -> Iterator[Marks]:
         patch.setattr(calls, "_numbers", marks.numbers())
         patch.setattr(calls, "NOW", calls.NOW.replace(microsecond=marks.microsecond))
         # A server that is not there does not come up while these tests wait.
-        patch.setattr(connection, "_STARTING", 0.0)
+        patch.setattr(connector, "_STARTING", 0.0)
         yield marks
 
 

@@ -12,7 +12,7 @@ import asyncpg
 
 from thea_store.database import wire
 from thea_store.database.driver import sent
-from thea_store.database.failures import answered
+from thea_store.database.driver_errors import answered
 from thea_store.postgres.session import literal
 
 __all__ = ["Connection", "set_local"]

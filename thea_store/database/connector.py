@@ -24,7 +24,8 @@ from pydantic_core import to_json
 from thea_store.database import wire
 from thea_store.database.connection import Connection
 from thea_store.database.driver import connect_arguments
-from thea_store.database.failures import is_misconfigured, is_silent, is_unavailable, unreachable
+from thea_store.database.driver_errors import is_misconfigured, is_silent, is_unavailable
+from thea_store.database.failures import unreachable
 from thea_store.database.keepalive import probe_when_idle
 from thea_store.database.origin import cut_off_in_children
 from thea_store.errors import StoreError, StoreUnavailableError, UnsafeRoleError

@@ -6,10 +6,17 @@ trackers: what of it may quote a value is taken out.
 
 from __future__ import annotations
 
-import ssl
-
 import asyncpg
 
+from thea_store.database.driver_errors import (
+    DEMOTED,
+    answered,
+    is_misconfigured,
+    is_of_other_types,
+    is_silent,
+    is_unavailable,
+    sqlstate,
+)
 from thea_store.errors import (
     ConflictError,
     DuplicateError,
@@ -29,28 +36,10 @@ from thea_store.errors import (
     UnknownTenantError,
 )
 
-__all__ = [
-    "LATE",
-    "answered",
-    "is_late",
-    "is_misconfigured",
-    "is_of_other_isolation",
-    "is_silent",
-    "is_unavailable",
-    "needs_new_connections",
-    "statement_failed",
-    "takes_no_writes",
-    "translate",
-    "unreachable",
-]
+__all__ = ["statement_failed", "translate", "unreachable"]
 
 # PostgreSQL manual, appendix A. The server undid the statement, and the same again may succeed.
-_DEMOTED = "25006"
-_BEGUN_OTHERWISE = "25001"
-LATE = "THLAG"
-"""The SQLSTATE of a read on a standby that would not have found what its tenant wrote."""
-_UNDONE = {"40001", "40P01", _DEMOTED}
-_ENDING = {"57P01", "57P02", "57P03"}
+_UNDONE = {"40001", "40P01", DEMOTED}
 
 # What a commit itself is refused for: constraints and triggers that waited for it, other transactions, its own failure.
 _OF_COMMITS = {"23", "25", "40", "P0", "TH"}
@@ -71,68 +60,12 @@ _NOT_SHOWN = "its text is not shown, because it may quote a value"
 _OF_CONNECTIONS = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
-def answered(error: BaseException) -> bool:
-    """Whether the server itself refused the statement, and the connection stays in step with it."""
-    return (
-        isinstance(error, asyncpg.PostgresError) and _state(error) not in _ENDING and not _state(error).startswith("08")
-    )
-
-
-def needs_new_connections(error: BaseException) -> bool:
-    """Whether every pooled connection is on the wrong server or holds statements that no longer fit."""
-    return takes_no_writes(error) or _is_of_other_types(error)
-
-
-def _is_of_other_types(error: BaseException) -> bool:
-    # Where nothing is prepared, behind a pooler, the server cannot tell it, and the driver meets with another length.
-    # Within a composite type, the driver alone can tell.
-    return isinstance(error, (asyncpg.InvalidCachedStatementError, BufferError, asyncpg.OutdatedSchemaCacheError))
-
-
-def takes_no_writes(error: BaseException | None) -> bool:
-    """Whether the server refused a write, because it is a standby by now or the transaction is read-only."""
-    return _state(error) == _DEMOTED
-
-
-def is_late(error: BaseException | None) -> bool:
-    """Whether a standby refused a read, because it has not replayed yet what the tenant wrote."""
-    return _state(error) == LATE
-
-
-def is_of_other_isolation(error: BaseException) -> bool:
-    """Whether the server refused to make a transaction read committed that had begun otherwise."""
-    return _state(error) == _BEGUN_OTHERWISE
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """Whether the connection is gone, or could not be made."""
-    if isinstance(error, asyncpg.PostgresError):
-        return _state(error) in _ENDING | {"53300"} or _state(error).startswith("08")
-    # InterfaceError "connection is closed" and InternalClientError "cannot switch to state …" are
-    # what asyncpg says when the socket went away between two messages.
-    return isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)) and not isinstance(
-        error, (TimeoutError, asyncpg.DataError)
-    )
-
-
-def is_silent(error: BaseException) -> bool:
-    """Whether no answer came in time: the server hangs, or the network swallows what is sent."""
-    return isinstance(error, TimeoutError)
-
-
-def is_misconfigured(error: BaseException) -> bool:
-    """Whether the TLS settings stop every attempt to connect: a certificate that is missing, or not trusted."""
-    if isinstance(error, ssl.SSLError):
-        return not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-    return isinstance(error, asyncpg.ClientConfigurationError)
-
-
 def unreachable(error: BaseException, place: str) -> StoreError:
     """The error of a connection that could not be made; `error` loses what may quote a value."""
     _silence(error)
-    if hint := _LOGIN.get(_state(error)):
+    if hint := _LOGIN.get(sqlstate(error)):
         return StoreUnavailableError(f"{place}: {hint}")
-    if _state(error) == "53300":
+    if sqlstate(error) == "53300":
         return StoreUnavailableError(
             f"{place}: the server has no connection left: lower DATABASE_POOL_SIZE or raise max_connections"
         )
@@ -169,20 +102,20 @@ def translate(
     that one's; `longest_ms`, that it might run for so long by its tenant's limit.
     """
     _silence(error)
-    if behind_commit and answered(error) and _state(error)[:2] not in _OF_COMMITS:
+    if behind_commit and answered(error) and sqlstate(error)[:2] not in _OF_COMMITS:
         failure: StoreError = _not_known(query)
-    elif longest_ms is not None and _state(error) == "57014":
+    elif longest_ms is not None and sqlstate(error) == "57014":
         failure = _beyond_time(query, longest_ms)
     else:
         failure = _meaning(error, query, unknown=unknown, standby=standby)
-    undone = _state(error) in _UNDONE or (_is_of_other_types(error) and (answered(error) or not unknown))
+    undone = sqlstate(error) in _UNDONE or (is_of_other_types(error) and (answered(error) or not unknown))
     lost = is_unavailable(error) or (prompt and is_silent(error))
     failure.repeatable = undone or (lost and isinstance(failure, StoreUnavailableError))
     return failure
 
 
 def _meaning(error: BaseException, query: str, *, unknown: bool, standby: bool) -> StoreError:
-    if isinstance(error, asyncpg.DataError) and not _state(error).startswith("22P"):
+    if isinstance(error, asyncpg.DataError) and not sqlstate(error).startswith("22P"):
         return InvalidArgumentError(query, "an argument does not fit its column's type")
     if answered(error):
         return _refused(error, query)
@@ -222,7 +155,7 @@ _ENDED = {
 
 
 def _lost(error: BaseException, *, standby: bool) -> str:
-    if reason := _ENDED.get(_state(error.__cause__ or error)):
+    if reason := _ENDED.get(sqlstate(error.__cause__ or error)):
         return reason
     # The driver does not pass on what the server says between two statements.
     hint = " (on a standby perhaps by a recovery conflict: see hot_standby_feedback)" if standby else ""
@@ -230,7 +163,7 @@ def _lost(error: BaseException, *, standby: bool) -> str:
 
 
 def _refused(error: BaseException, query: str) -> StoreError:  # noqa: C901, PLR0911 - a line for each meaning
-    state = _state(error)
+    state = sqlstate(error)
     # Told of the aggregate: the query's name is not always that of the method which ran it.
     aggregate = query.partition(".")[0]
     if state.startswith("TH0"):
@@ -290,7 +223,7 @@ def _unfulfilled(error: BaseException, query: str) -> InvalidArgumentError:
 
 def _of_tenant(error: BaseException, query: str) -> StoreError:  # noqa: PLR0911 - as above
     """What our own functions raise of a tenant, told by SQLSTATE."""
-    match _state(error):
+    match sqlstate(error):
         case "TH004":
             return _beyond_limit(error, query)
         case "TH005":
@@ -358,7 +291,7 @@ def _lacking(aggregate: str) -> str:
 
 def _trouble(error: BaseException) -> str:
     """What is wrong with the server, where it is nothing that a caller can do about."""
-    state = _state(error)
+    state = sqlstate(error)
     match state[:2]:
         case "53" if state == "53100":
             return "the server's disk is full: make room there; nothing was written"
@@ -383,7 +316,7 @@ def _silence(error: BaseException) -> None:
     Left are its class, SQLSTATE, the names of what it is about, and texts that are made of names.
     """
     kept = set(_NAMES)
-    if _state(error)[:2] in _OF_NAMES:
+    if sqlstate(error)[:2] in _OF_NAMES:
         kept |= {"message", "hint"}
     elif not isinstance(error, _OF_CONNECTIONS):
         error.args = (_NOT_SHOWN,)
@@ -394,10 +327,6 @@ def _silence(error: BaseException) -> None:
             delattr(error, name)
     if error.__cause__ is not None:  # behind a lost connection there is what the server said last
         _silence(error.__cause__)
-
-
-def _state(error: BaseException | None) -> str:
-    return getattr(error, "sqlstate", None) or ""
 
 
 def _fields(error: BaseException) -> list[str]:

@@ -35,7 +35,7 @@ from functools import partial
 from typing import Any, Literal
 
 from thea_store.database.connection import Connection
-from thea_store.database.failures import answered, is_silent
+from thea_store.database.driver_errors import answered, is_silent
 from thea_store.database.origin import Origin
 from thea_store.database.waiters import Waiters
 from thea_store.errors import PoolTimeoutError, StoreError, StoreUnavailableError

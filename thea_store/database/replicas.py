@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from thea_store.database.failures import LATE, is_late, takes_no_writes
+from thea_store.database.driver_errors import LATE, is_late, takes_no_writes
 from thea_store.database.server import Server
 from thea_store.database.transaction import POSITION
 from thea_store.errors import InvalidArgumentError, PoolTimeoutError, QueryTimeoutError, QuotaExceededError, StoreError

@@ -8,7 +8,7 @@ from typing import Self
 
 from thea_store.database.connection import Connection
 from thea_store.database.connector import Connector
-from thea_store.database.failures import answered, is_silent, needs_new_connections, takes_no_writes
+from thea_store.database.driver_errors import answered, is_silent, needs_new_connections, takes_no_writes
 from thea_store.database.pool import Pool
 from thea_store.postgres.password import PasswordSource
 from thea_store.postgres.url import DatabaseUrl

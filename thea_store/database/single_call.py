@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 from thea_store.database import wire
 from thea_store.database.acting import UNSAID, Acting
 from thea_store.database.connection import Connection, set_local
+from thea_store.database.driver_errors import is_of_other_isolation
 from thea_store.database.executor import Row
-from thea_store.database.failures import is_of_other_isolation, translate
+from thea_store.database.failures import translate
 from thea_store.database.limits import limit_time
 from thea_store.database.server import Server
 from thea_store.postgres.session import fixed_at_once, local_statements

@@ -15,34 +15,26 @@ turns out to be dead then, nothing is lost: the first statement is sent on anoth
 - *Doubtful*: a call may have been done or not. Then no call succeeds and nothing is committed.
 - *Failed*: the server refused a statement. It does nothing more, until the savepoint or the transaction is undone.
 
-A savepoint's own messages are never cut short: a cancellation is raised when their answer is there, at most a few
-seconds later. The message that releases a savepoint waits for the next call, because a block that has ended well has
-nothing to wait for; so there is no moment at which it could be cancelled and yet be kept.
+The message that releases a savepoint waits for the next call, because a block that has ended well has nothing to wait
+for; so there is no moment at which it could be cancelled and yet be kept. (`savepoints` has what is not of messages.)
 """
 
 from __future__ import annotations
 
 import asyncio
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from contextvars import ContextVar
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from thea_store.database import wire
 from thea_store.database.connection import Connection
+from thea_store.database.driver_errors import answered, is_silent, needs_new_connections, takes_no_writes
 from thea_store.database.executor import Executor, Row
-from thea_store.database.failures import (
-    answered,
-    is_silent,
-    needs_new_connections,
-    statement_failed,
-    takes_no_writes,
-    translate,
-)
+from thea_store.database.failures import statement_failed, translate
 from thea_store.database.pool import Pool
 from thea_store.database.reading import noting
 from thea_store.database.retries import ATTEMPTS
+from thea_store.database.savepoints import Savepoints, uninterrupted
 from thea_store.encryption import Keyring
 from thea_store.errors import EncryptionKeyError, QuotaExceededError, StoreError, TenantMismatchError
 from thea_store.queries.arguments import check_tenant
@@ -59,9 +51,6 @@ POSITION = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint as posi
 
 # A transaction in which a statement has failed refuses the first of these; the second would say "done" and undo it.
 _COMMIT = wire.statement("select where false") + wire.statement("commit")
-
-# The open savepoints round this task, each with its transaction. A task begun inside one inherits it.
-_around: ContextVar[tuple[tuple[Transaction, int], ...]] = ContextVar("thea_store_savepoints", default=())
 
 
 class Place(NamedTuple):
@@ -105,9 +94,7 @@ class Transaction(Executor):
         self._read_only = read_only
         self._holds = True  # whether the connection is this transaction's
         self._turn = asyncio.Lock()
-        self._savepoints = 0
-        # The open savepoints, the innermost last, each with the task that began it, which this must not keep alive.
-        self._open_savepoints: dict[int, Callable[[], asyncio.Task[Any] | None]] = {}
+        self._savepoints = Savepoints()
         self._left = ""  # the message that releases the savepoint which was left last
         self._failed = False  # the server refused a statement, and so refuses all others
         self._wrote = False
@@ -169,7 +156,7 @@ class Transaction(Executor):
         async with self._turn:
             self._check_open(query.name)
             if self._left:
-                await _uninterrupted(self._release(query.name))
+                await uninterrupted(self._release(query.name))
             self._wrote = self._wrote or query.writes
             if self._opening:
                 return await self._first(query.name, lambda: self._fetch_first(query, arguments))
@@ -265,30 +252,24 @@ class Transaction(Executor):
         """
         number = await self._enter_savepoint()
         name = f"thea_{number}"
-        outside = _around.get()
-        _around.set((*outside, (self, number)))
-        try:
-            yield
-            await self._leave_savepoint(name)
-        except GeneratorExit:  # the coroutine is closed, so nothing can be awaited; no later call succeeds
-            self._doubtful = True
-            raise
-        except BaseException:
-            await self._undo(f"rollback to savepoint {name}; release savepoint {name}")
-            raise
-        finally:
-            _around.set(outside)
-            # With those that another task left open inside this one.
-            self._open_savepoints = {one: task for one, task in self._open_savepoints.items() if one < number}
+        with self._savepoints.around(number):
+            try:
+                yield
+                await self._leave_savepoint(name)
+            except GeneratorExit:  # the coroutine is closed, so nothing can be awaited; no later call succeeds
+                self._doubtful = True
+                raise
+            except BaseException:
+                await self._undo(f"rollback to savepoint {name}; release savepoint {name}")
+                raise
 
     async def _enter_savepoint(self) -> int:
         self._pool.check_origin()
         async with self._turn:
             self._check_open("savepoint")
-            self._savepoints += 1
-            number = self._savepoints
-            await _uninterrupted(self._begin_savepoint(f"thea_{number}"))
-            self._open_savepoints[number] = _reference(asyncio.current_task())
+            number = self._savepoints.next()
+            await uninterrupted(self._begin_savepoint(f"thea_{number}"))
+            self._savepoints.opened(number)
             self._left = ""
         return number
 
@@ -376,7 +357,7 @@ class Transaction(Executor):
         with suppress(StoreError):
             async with self._turn:
                 if not self._over:  # else it is another call's connection by now
-                    await _uninterrupted(self._undo_now(message))
+                    await uninterrupted(self._undo_now(message))
 
     async def _undo_now(self, message: str) -> None:
         if not self._in_step:
@@ -444,7 +425,7 @@ class Transaction(Executor):
     def _check_open(self, name: str) -> None:
         if self._over:
             raise StoreError(f"{name}: this transaction has ended; call the store's own repositories, or begin another")
-        if self._is_of_another_task():
+        if self._savepoints.are_of_another_task():
             raise StoreError(
                 f"{name}: another task has a savepoint open in this transaction, and may undo this call with it: "
                 "begin the tasks inside the savepoint, or give each its own transaction"
@@ -454,16 +435,6 @@ class Transaction(Executor):
                 f"{name}: an earlier call of this transaction was cut short, and may have been done or not: let the "
                 "cancellation or timeout leave the block, or wrap what may be cut short in tx.savepoint()"
             )
-
-    def _is_of_another_task(self) -> bool:
-        """Whether the innermost savepoint was begun by a task that still runs, and not round this call."""
-        if not self._open_savepoints:
-            return False
-        number, began = next(reversed(self._open_savepoints.items()))
-        task = began()
-        # `wait_for` begins a task up to Python 3.11: a savepoint that was entered there belongs to whoever waited.
-        runs = task is not None and not task.done()
-        return runs and (self, number) not in _around.get()
 
     def _give_back(self) -> None:
         self._over = True
@@ -477,22 +448,3 @@ class Transaction(Executor):
             self._pool.release(self._connection)
         else:
             self._pool.settle(self._connection)
-
-
-def _reference(task: asyncio.Task[Any] | None) -> Callable[[], asyncio.Task[Any] | None]:
-    return weakref.ref(task) if task is not None else lambda: None
-
-
-async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
-    """Do this work, which takes a moment, to its end: a cancellation is raised after it."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        task.exception()  # the cancellation takes its place
-        raise cancelled
-    task.result()
