@@ -51,4 +51,6 @@ drop function thea.keep_row_key();
 
 drop function thea.seals_texts(text);
 
+drop function thea.has_sealed_texts(text);
+
 drop function thea.sealed_columns();

@@ -67,6 +67,16 @@ begin
 end
 $$;
 
+-- Whether a tenant may have sealed texts, in the same manner. A function of its own, because a cluster plans no
+-- statement of an SQL function by its parameters.
+create function thea.has_sealed_texts(p_tenant text) returns boolean
+  language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (select from thea.encryption_keys k where k.tenant_id = p_tenant and k.opened_at is null);
+end
+$$;
+
 -- It is called for a plain text that is new, of any tenant. Beside a sealed one, which it would leave to be read in its
 -- place, it is refused also where the keys are retired: who writes does not know of them.
 create function thea.refuse_plain_text() returns trigger
@@ -101,8 +111,7 @@ create function thea.install_encryption() returns trigger
 as $$
 declare
   asks constant text := 'create or replace function thea.is_encrypted(p_tenant text) returns boolean'
-    ' language sql stable parallel safe'
-    ' return exists (select from thea.encryption_keys k where k.tenant_id = p_tenant and k.opened_at is null)';
+    ' language sql stable parallel safe return thea.has_sealed_texts(p_tenant)';
   sealable record;
 begin
   perform pg_advisory_xact_lock(7423642018);
@@ -369,6 +378,8 @@ alter function thea.sealed_columns() owner to thea_owner;
 
 alter function thea.seals_texts(text) owner to thea_owner;
 
+alter function thea.has_sealed_texts(text) owner to thea_owner;
+
 alter function thea.refuse_plain_text() owner to thea_owner;
 
 alter function thea.keep_row_key() owner to thea_owner;
@@ -377,8 +388,9 @@ alter function thea.install_encryption() owner to thea_owner;
 
 alter function thea.emptied_columns(text) owner to thea_owner;
 
-revoke all on function thea.sealed_columns(), thea.seals_texts(text), thea.refuse_plain_text(), thea.keep_row_key(),
-    thea.install_encryption(), thea.record_key(), thea.require_key(text), thea.encrypted_tenants(),
+revoke all on function thea.sealed_columns(), thea.seals_texts(text), thea.has_sealed_texts(text),
+    thea.refuse_plain_text(), thea.keep_row_key(), thea.install_encryption(), thea.record_key(),
+    thea.require_key(text), thea.encrypted_tenants(),
     thea.add_key(text, integer, bytea), thea.retire_keys(text), thea.end_encryption(text),
     thea.emptied_columns(text), thea.seal_rows(text, text, jsonb), thea.open_rows(text, text, jsonb),
     thea.redact_texts(text, text, bigint, integer)
@@ -389,6 +401,9 @@ revoke all on function thea.log_forgotten_key() from public;
 grant execute on function thea.sealed_columns() to thea_mover, thea_loader, thea_redactor;
 
 grant execute on function thea.is_encrypted(text), thea.emptied_columns(text) to thea_loader;
+
+-- Whoever may search asks for it.
+grant execute on function thea.has_sealed_texts(text) to thea_app, thea_readonly, thea_loader;
 
 -- Whoever writes a text has it asked by the trigger.
 grant execute on function thea.seals_texts(text) to thea_app, thea_loader;

@@ -99,7 +99,10 @@ where t.tgrelid in (
     to_regclass('thea.tenants'), to_regclass('thea.retention_policies'), to_regclass('thea.audit_log'),
     to_regclass('thea.encryption_keys')
   )
-  and t.tgname in ('install_directory', 'keep_limits', 'record_directory', 'record_policy', 'record_whole', 'record_key')
+  and t.tgname in (
+    'install_directory', 'install_encryption', 'keep_limits', 'record_directory', 'record_policy', 'record_whole',
+    'record_key'
+  )
 order by t.tgname;
 
 insert into thea_steps (statement)
@@ -160,6 +163,25 @@ where n.oid in (select c.relnamespace from pg_policy y join pg_class c on c.oid 
   )
 order by 1;
 
+-- Plain texts of encrypted tenants are refused from the beginning, since no node may put triggers on tables when a first
+-- key comes to it. What the first key of a database does is done by a row of no importance.
+insert into thea_steps (statement)
+select s.statement
+from (
+  values
+    (1, 'create temporary table thea_first_key ()'),
+    (2, 'create trigger install_encryption after insert on thea_first_key'
+      ' for each statement execute function thea.install_encryption()'),
+    (3, 'insert into thea_first_key default values'),
+    (4, 'drop table thea_first_key')
+) as s (place, statement)
+where pg_get_function_sqlbody('thea.is_encrypted(text)'::regprocedure) = 'RETURN false'
+  or exists (
+    select from thea.sealed_columns() c
+    where not exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = 'keep_row_key')
+  )
+order by s.place;
+
 -- A search runs on the node that has the tenant, and reads that node's rows alone.
 insert into thea_steps (statement)
 select replace(
@@ -201,14 +223,15 @@ where p.polname = 'tenant'
 group by s.place, s.statement
 order by s.place;
 
--- Policies and triggers ask the directory on a node, of which every node has a copy; and a message is added on the node
--- that has the tenant.
+-- Policies and triggers ask the directory on a node, of which every node has a copy; a message is added on the node
+-- that has the tenant; and there triggers and searches ask for its keys.
 insert into thea_steps (statement)
 select format('alter function %s set citus.allow_nested_distributed_execution = on', p.oid::regprocedure)
 from pg_proc p
 where p.oid in (
     to_regprocedure('thea.admitted_tenant()'), to_regprocedure('thea.may_work(text)'),
-    to_regproc('thea.add_message')
+    to_regproc('thea.add_message'), to_regprocedure('thea.seals_texts(text)'),
+    to_regprocedure('thea.has_sealed_texts(text)')
   )
   and 'citus.allow_nested_distributed_execution=on' <> all (coalesce(p.proconfig, '{}'))
 order by p.oid;

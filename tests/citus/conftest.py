@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+import uuid
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 import pytest
+import pytest_asyncio
 
-from thea_store import Settings, migrator
+from thea_store import Settings, Store, User, migrator
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.testing.logins import login_of, make_logins
 
@@ -62,3 +64,35 @@ def run_script(cluster: Cluster) -> Callable[..., str]:
         return distribute(url or cluster.superuser_url, *arguments)
 
     return run
+
+
+@pytest.fixture
+def tenant() -> str:
+    return f"citus-{uuid.uuid4().hex[:12]}"
+
+
+@pytest_asyncio.fixture
+async def store(cluster: Cluster) -> AsyncIterator[Store]:
+    async with Store.open(cluster.settings()) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def user(store: Store, tenant: str) -> User:
+    return await store.users.create(tenant, telegram_id=1, first_name="Ana")
+
+
+@pytest.fixture
+def worker(cluster: Cluster) -> str:
+    """A superuser's URL of one of the nodes that have rows."""
+    with psycopg.connect(cluster.superuser_url) as connection:
+        row = connection.execute("select nodename, nodeport from pg_dist_node where groupid <> 0").fetchone()
+    assert row is not None
+    name, port = row
+    return psycopg.conninfo.make_conninfo(cluster.superuser_url, host=name, port=port)
+
+
+@pytest_asyncio.fixture
+async def admin(cluster: Cluster) -> AsyncIterator[Store]:
+    async with Store.open(cluster.settings("thea_admin")) as store:
+        yield store

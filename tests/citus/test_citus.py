@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import psycopg
-import psycopg.sql
 import pytest
-import pytest_asyncio
 
 from tests.citus.conftest import Cluster
+from tests.citus.nodes import down, tenants_of_both
 from tests.isolation.two_locks import ABOUT, QUERIES
 from tests.support.calls import CALLS, Call, Ground, prepare
 from tests.support.distribution import REFUSED
@@ -50,38 +48,6 @@ pytestmark = pytest.mark.timeout(300)  # a cluster takes its time, and the first
 ANSWERS = ("21", "23")
 
 
-@pytest.fixture
-def tenant() -> str:
-    return f"citus-{uuid.uuid4().hex[:12]}"
-
-
-@pytest_asyncio.fixture
-async def store(cluster: Cluster) -> AsyncIterator[Store]:
-    async with Store.open(cluster.settings()) as store:
-        yield store
-
-
-@pytest_asyncio.fixture
-async def user(store: Store, tenant: str) -> User:
-    return await store.users.create(tenant, telegram_id=1, first_name="Ana")
-
-
-@pytest.fixture
-def worker(cluster: Cluster) -> str:
-    """A superuser's URL of one of the nodes that have rows."""
-    with psycopg.connect(cluster.superuser_url) as connection:
-        row = connection.execute("select nodename, nodeport from pg_dist_node where groupid <> 0").fetchone()
-    assert row is not None
-    name, port = row
-    return psycopg.conninfo.make_conninfo(cluster.superuser_url, host=name, port=port)
-
-
-@pytest_asyncio.fixture
-async def admin(cluster: Cluster) -> AsyncIterator[Store]:
-    async with Store.open(cluster.settings("thea_admin")) as store:
-        yield store
-
-
 async def _connection(url: str) -> Any:
     return (await Connector(DatabaseUrl.parse(url), command_timeout=30, direct_only=False)()).raw
 
@@ -93,6 +59,12 @@ async def test_every_query_runs(cluster: Cluster, store: Store, tenant: str) -> 
     await make_twin(store, tenant)
     certify(cluster.superuser_url, tenant)
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
+        with connection.transaction():
+            connection.execute("set local session_replication_role = replica")
+            # Else it could neither write a plain text nor search.
+            connection.execute(
+                "update thea.encryption_keys set retired_at = now(), opened_at = now() where tenant_id = %s", [tenant]
+            )
         connection.execute("set search_path = ''")
         tables = tables_of(connection, ["thea"])
     superuser, service = await _connection(cluster.superuser_url), await _connection(cluster.url_of("thea_app"))
@@ -141,11 +113,11 @@ async def test_every_public_call_works(store: Store, tenant: str) -> None:
 
 
 async def test_with_a_worker_down_the_tenants_of_the_other_go_on(cluster: Cluster, store: Store, worker: str) -> None:
-    of_it, of_the_other = _tenants_of_both(cluster, worker)
+    of_it, of_the_other = tenants_of_both(cluster, worker)
     lost = await prepare(store, of_it)
     grounds = [(call, await prepare(store, of_the_other, f"pan {call}")) for call in CALLS]
 
-    with _down(worker):
+    with down(worker):
         failing = await _failing(store, grounds)
         with pytest.raises(StoreUnavailableError):
             await store.users.get_by_id(of_it, lost.live["users"])
@@ -165,35 +137,6 @@ async def _failing(store: Store, grounds: Sequence[tuple[Call, Ground]]) -> dict
         except StoreError as error:
             failing[str(call)] = f"{error}, by {error.__cause__}"
     return failing
-
-
-def _tenants_of_both(cluster: Cluster, worker: str) -> tuple[str, str]:
-    """A tenant that this worker has, and one that the other has."""
-    port = psycopg.conninfo.conninfo_to_dict(worker)["port"]
-    with psycopg.connect(cluster.superuser_url) as connection:
-        found = connection.execute(
-            "select max(t.id) filter (where n.nodeport = %(port)s), max(t.id) filter (where n.nodeport <> %(port)s)"
-            " from (select %(prefix)s || number as id from generate_series(1, 100) number) t"
-            " join pg_dist_placement p on p.shardid = get_shard_id_for_distribution_column('thea.users', t.id)"
-            " join pg_dist_node n on n.groupid = p.groupid and n.noderole = 'primary'",
-            {"port": int(str(port)), "prefix": f"down-{uuid.uuid4().hex[:8]}-"},
-        ).fetchone()
-    assert found is not None
-    return found
-
-
-@contextmanager
-def _down(worker: str) -> Iterator[None]:
-    """The worker is as good as dead for its database: it ends all connections, and takes no new one."""
-    database = psycopg.conninfo.conninfo_to_dict(worker)["dbname"]
-    with psycopg.connect(psycopg.conninfo.make_conninfo(worker, dbname="postgres"), autocommit=True) as node:
-        named = psycopg.sql.Identifier(str(database))
-        node.execute(psycopg.sql.SQL("alter database {} allow_connections false").format(named))
-        try:
-            node.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [database])
-            yield
-        finally:
-            node.execute(psycopg.sql.SQL("alter database {} allow_connections true").format(named))
 
 
 async def test_session_scope_is_refused(cluster: Cluster) -> None:
@@ -289,6 +232,16 @@ async def test_a_slow_call_is_logged_without_a_plan_and_without_a_failure(
 
     assert "slow query users.count" in caplog.text
     assert "plan of" not in caplog.text
+
+
+async def test_looking_up_types_asks_of_no_table_whether_it_is_a_shard(cluster: Cluster) -> None:
+    service = await _connection(cluster.url_of("thea_app"))
+    try:
+        plan = await service.fetch("explain select oid from pg_class")
+    finally:
+        await service.close()
+
+    assert "shard" not in str(plan)
 
 
 # --- check and doctor -----------------------------------------------------------------------------

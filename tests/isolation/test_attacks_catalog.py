@@ -314,6 +314,7 @@ EXECUTED = {
     # They see the keys that who asks may see.
     "seals_texts": {"thea_app", "thea_loader"},
     "is_encrypted": {"thea_app", "thea_readonly", "thea_loader"},
+    "has_sealed_texts": {"thea_app", "thea_readonly", "thea_loader"},
     "may_search": {"thea_app", "thea_readonly"},
     # What belongs to a person is read with the rights of who asks; the others tell what the catalogs tell everybody.
     "parents": {"thea_app", "thea_readonly", "thea_privacy", "thea_redactor", "thea_maintenance"},
@@ -375,11 +376,12 @@ BODIES = {
     "expire_rows": "2bf7a11a2561",
     "fold_messages": "7c53b0c50cc1",
     "forget_message_counts": "94f447ee1063",
+    "has_sealed_texts": "c44df61e160a",
     "import_begin": "824a0d049a83",
     "import_rows": "ffb34164378f",
     "index_note": "b261674bee2d",
     "install_directory": "a0ddfaa4da73",
-    "install_encryption": "f40364233f9d",
+    "install_encryption": "7ac07ecdf09e",
     "keep_dates": "5bf060dc902f",
     "keep_limits": "ac481f62bb5c",
     "keep_row_key": "ae5741f2da13",

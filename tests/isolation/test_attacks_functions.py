@@ -204,6 +204,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
         # Policies ask for the tenant; the searches check it themselves.
         "thea_readonly": {"tenant", "admitted_tenant", "unchecked_tenant", "search_notes", "tagged_notes"}
         | {"limits_of_calls", "limits_of_calls_of", "log_read", "log_export", "is_encrypted", "may_search"}
+        | {"has_sealed_texts"}
         | OF_PEOPLE,
         # The triggers that make a note's words and keep the dates of events run as who writes the note or the user.
         "thea_app": {
@@ -237,6 +238,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             "log_read",
             "log_export",
             "is_encrypted",
+            "has_sealed_texts",
             "seals_texts",
             "may_search",
             "tenant_keeps",

@@ -31,7 +31,7 @@ from thea_store.database.origin import cut_off_in_children
 from thea_store.errors import StoreError, StoreUnavailableError, UnsafeRoleError
 from thea_store.postgres.encoding import UTF8, wrong_encoding
 from thea_store.postgres.password import PasswordSource, with_password
-from thea_store.postgres.session import STATE, UNSAFE_REPLICATION_ROLE, start_up_settings, which_tenants
+from thea_store.postgres.session import SHOW_SHARDS, STATE, UNSAFE_REPLICATION_ROLE, start_up_settings, which_tenants
 from thea_store.postgres.url import DatabaseUrl, Host
 from thea_store.queries.json_text import JsonText, parse
 
@@ -243,6 +243,8 @@ class Connector:
                     f"{self.address} is a Citus cluster, whose workers do not learn a session's tenant, so that every "
                     "read there would find nothing: set DATABASE_TENANT_SCOPE=transaction"
                 )
+            if state["is_distributed"] and state["arrived"]:
+                await connection.execute(SHOW_SHARDS, timeout=self._patience())
         except BaseException:
             connection.terminate()
             raise

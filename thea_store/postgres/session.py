@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "FIXED",
+    "SHOW_SHARDS",
     "STATE",
     "UNSAFE_REPLICATION_ROLE",
     "fixed_at_once",
@@ -68,6 +69,9 @@ select
   current_setting('default_transaction_isolation') as isolation
 """
 """Asks a new session whether its start-up settings arrived, whether triggers fire, and what the server is like."""
+
+SHOW_SHARDS = "set citus.override_table_visibility = off"
+"""Has Citus hide no shards in the catalog, where the driver looks up types: it asks of each table, for a second."""
 
 UNSAFE_REPLICATION_ROLE = (
     "session_replication_role is not `origin` in a new session, so neither the audit log nor foreign keys would be "

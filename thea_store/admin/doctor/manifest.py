@@ -144,8 +144,7 @@ select 'function', '', r.name, 'sha256:' || encode(sha256(convert_to(
       then replace(pg_get_functiondef(r.oid), 'RETURN thea.admitted_tenant()', 'RETURN thea.unchecked_tenant()')
     -- With the first key of a tenant it looks for one.
     when 'thea.is_encrypted(text)'
-      then replace(pg_get_functiondef(r.oid), 'RETURN (EXISTS (SELECT FROM thea.encryption_keys k WHERE ((k.tenant_id'
-        ' = is_encrypted.p_tenant) AND (k.opened_at IS NULL))))', 'RETURN false')
+      then replace(pg_get_functiondef(r.oid), 'RETURN thea.has_sealed_texts(p_tenant)', 'RETURN false')
     -- What asks on a node of a Citus cluster has a setting for it there.
     else replace(pg_get_functiondef(r.oid), E' SET "citus.allow_nested_distributed_execution" TO \\'on\\'\\n', '')
   end, 'UTF8')), 'hex')

@@ -28,7 +28,8 @@ _MADE_THERE = {
         f"execute on function {_RECORDS} to thea_redactor",
     },
     "trigger": {
-        *("install_directory", "keep_limits", "record_directory", "record_key", "record_policy", "record_whole"),
+        *("install_directory", "install_encryption", "keep_limits"),
+        *("record_directory", "record_key", "record_policy", "record_whole"),
     },
 }
 
