@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from typing_extensions import is_typeddict
@@ -29,7 +30,15 @@ def sealed_in(fields: Any) -> tuple[str, frozenset[str]] | None:
 
     `fields` is a record, a typed dictionary, or a mapping from names to annotations.
     """
-    hints = fields if isinstance(fields, Mapping) else get_type_hints(fields, include_extras=True)
+    return _in_hints(fields) if isinstance(fields, Mapping) else _in_class(fields)
+
+
+@cache  # reading the hints of a class takes long, and a store that opens asks about each of its queries
+def _in_class(fields: Any) -> tuple[str, frozenset[str]] | None:
+    return _in_hints(get_type_hints(fields, include_extras=True))
+
+
+def _in_hints(hints: Mapping[str, Any]) -> tuple[str, frozenset[str]] | None:
     marked = {name: mark.table for name, kind in hints.items() for mark in _marks(kind)}
     if not marked:
         return None
