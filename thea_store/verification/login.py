@@ -78,6 +78,7 @@ _OTHERS: dict[Kind, str] = {
 # A member with `set` may become the role, and one with `admin` may give itself `set`; a member with `inherit` has the
 # role's rights, but not its attributes. Before PostgreSQL 16 a member has all three, so these columns are missing.
 # The session's own role counts beside the current one, which `alter role … set role` may have changed.
+# Who owns what is collected once: asked of each role, the catalog of functions would be read for each.
 # Before 16, CREATEROLE makes its holder a member of any role that is no superuser.
 _POWERS = """
 with recursive reached (role, through, becomes, inherits) as (
@@ -97,6 +98,20 @@ with recursive reached (role, through, becomes, inherits) as (
       coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true) as inherits,
       m.admin_option as administers
   ) o
+), owner (role) as (
+  select n.nspowner from pg_catalog.pg_namespace n where n.nspname = 'thea'
+  union
+  select c.relowner
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'thea'
+  union
+  select p.proowner
+  from pg_catalog.pg_proc p
+  join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  join pg_catalog.pg_roles r on r.oid = p.proowner
+  where n.nspname = 'thea' and r.rolname not in (
+    'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_recorder', 'thea_audit_expirer'
+  )
 ), power (kind, role, through) as (
   select 'superuser', r.rolname, f.through
   from reached f join pg_catalog.pg_roles r on r.oid = f.role
@@ -113,19 +128,7 @@ with recursive reached (role, through, becomes, inherits) as (
   select 'owner', r.rolname, f.through
   from reached f join pg_catalog.pg_roles r on r.oid = f.role
   where (f.becomes or f.inherits) and (
-    r.rolname = 'thea_owner'
-    or exists (select from pg_catalog.pg_namespace n where n.nspname = 'thea' and n.nspowner = r.oid)
-    or exists (
-      select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where n.nspname = 'thea' and c.relowner = r.oid
-    )
-    or exists (
-      select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-      where n.nspname = 'thea' and p.proowner = r.oid
-        and r.rolname not in (
-          'thea_maintenance', 'thea_search', 'thea_loader', 'thea_redactor', 'thea_recorder', 'thea_audit_expirer'
-        )
-    )
+    r.rolname = 'thea_owner' or r.oid in (select o.role from owner o)
   )
   union
   select 'triggers', r.rolname, f.through
