@@ -21,8 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Replay a conversation onto an embedded PostgreSQL, through the public API
 	@$(BIN)/thea-store demo
 
+# Bytecode is kept, also where the environment of a container says otherwise: else each worker compiles all tests anew.
 test: $(STAMP) ## Run all tests on the embedded PostgreSQL 18
-	@THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 coverage: $(STAMP) ## Run all tests and say which lines and branches none of them reached
 	@rm -rf .coverage && mkdir .coverage
