@@ -179,6 +179,21 @@ class Arena:
             await self.unharmed(store, tenant)
         return points
 
+    async def cancel_while_the_server_works(self, store: Store, work: Coroutine[Any, Any, object]) -> None:
+        """Cancel the work while its statement waits for a lock: the server stops, and does not wait any longer."""
+        with psycopg.connect(self.database.superuser_url) as holder:
+            for table in self.tables:
+                holder.execute(sql.SQL("lock table {}, thea.audit_log").format(_table(table)))
+            task = asyncio.create_task(work)
+            while not self.superuser.execute(_BLOCKED).fetchone():
+                assert not task.done(), "the call waits for no table"
+                await asyncio.sleep(0.001)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            await settled(store)
+            assert not self.superuser.execute(_BLOCKED).fetchall(), "the server goes on with what nobody waits for"
+
     async def between_two_writes(
         self,
         store: Store,
@@ -258,6 +273,7 @@ _COPIED = {
         "::tsvector"
     )
 }
+_BLOCKED = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 _KEY = sql.SQL("select {key} from {table} where tenant_id = 'model' and id = %s")
 _ROWS = sql.SQL("select tenant_id, {row} from {table} t where tenant_id = any(%s)")
 _ROW = sql.SQL("to_jsonb(t)")

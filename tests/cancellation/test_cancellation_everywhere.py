@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 import pytest_asyncio
 
 from tests.cancellation.arena import Arena
-from tests.support.aftermath import settled
 from tests.support.calls import CALLS, Call
 from tests.support.stepping import Moment, Stepped, stepped_through
 from thea_store import Store, StoreTransaction
@@ -194,26 +191,20 @@ async def test_a_transaction_goes_on_after_no_call_that_was_cut_short_in_it(
 
 # One call sets a setting of its transaction: it reads no table, and waits for none.
 @pytest.mark.parametrize("call", [call for call in CALLS if str(call) != "messages.plan_for_sizes"], ids=str)
-async def test_a_call_that_is_cancelled_while_the_server_works_is_not_done(
-    stores: dict[str, Store], arena: Arena, call: Call, count: Count
+@pytest.mark.parametrize(
+    "place",
+    [Place("session", alone, "another"), Place("session", alone, "own"), Place("transaction", alone, "own")],
+    ids=str,
+)
+async def test_a_call_that_is_cancelled_while_the_server_works_is_not_done_and_stops_the_server(
+    stores: dict[str, Store], arena: Arena, call: Call, place: Place, count: Count
 ) -> None:
-    for store in stores.values():
-        tenant = arena.copy().tenant
-        with psycopg.connect(arena.database.superuser_url) as holder:
-            for table in arena.tables:
-                holder.execute(f"lock table thea.{table}, thea.audit_log in access exclusive mode")
-            task = asyncio.create_task(call.run(store, tenant, arena.arguments(call)))
-            while not arena.superuser.execute(BLOCKED).fetchone():
-                assert not task.done(), "the call waits for no table"
-                await asyncio.sleep(0.001)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            await settled(store)
-        await arena.unharmed(store, tenant)
-        count(1)
+    store, arguments = stores[place.scope], arena.arguments(call)
+    await call.run(store, arena.copy().tenant, arguments)  # from now on its statement is prepared
+    tenant = arena.copy().tenant
+    await place.ready(arena, store, tenant)
+    await arena.cancel_while_the_server_works(store, call.run(store, tenant, arguments))
+    await arena.unharmed(store, tenant)
+    count(1)
 
-        assert arena.state(tenant) == arena.state(arena.copy().tenant)
-
-
-BLOCKED = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    assert arena.state(tenant) == arena.state(arena.copy().tenant)

@@ -77,6 +77,24 @@ async def test_a_connection_that_did_not_take_its_tenant_is_not_taken_for_that_t
         assert await store.users.count(tenant) == 1
 
 
+# --- the server ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("carried", ["its own tenant", "another tenant"])
+async def test_a_call_that_is_cancelled_while_the_server_works_stops_the_server(
+    single: Store, arena: Arena, carried: str
+) -> None:
+    tenant = arena.copy().tenant
+    await single.users.create(arena.copy().tenant, telegram_id=9)  # so that the statement is prepared
+    if carried == "its own tenant":
+        await single.users.count(tenant)
+
+    await arena.cancel_while_the_server_works(single, single.users.create(tenant, telegram_id=9))
+
+    await carries_what_its_pool_thinks(single)
+    assert await single.users.get_by_telegram_id(tenant, 9) is None
+
+
 # --- several at once ----------------------------------------------------------------------------
 
 

@@ -43,6 +43,8 @@ class Connection:
     used: float = field(default_factory=_now)
     sent: bool = False
     """Whether the last statement went out, so that the server may have run it."""
+    unclear: bool = False
+    """Whether nobody knows which tenant the session carries, because the message that says so was cut short."""
     dangling: bool = False
     """Whether what goes before a statement went out without it, and waits at the server for what comes next."""
     _described: dict[str, Any] = field(default_factory=dict)
@@ -74,6 +76,11 @@ class Connection:
         self.tenant = None
         await self.raw.execute(f"set app.tenant_id = {literal(tenant_id)}", timeout=self.prompt)
         self.tenant = tenant_id
+
+    async def carry_none(self) -> None:
+        """Make the session carry no tenant."""
+        await self.carry("")
+        self.tenant, self.unclear = None, False
 
     async def catch_up(self) -> None:
         """Wait until a call that was cut short is over, and the driver's cancel request through."""

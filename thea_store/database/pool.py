@@ -17,8 +17,9 @@ in line take turns, and none gets more than a little over half of the connection
                  │             ▼
                  └───────── settling ◄── doubt: an idle one, because another one met with silence
 
-Every state leads to *ended*: a connection whose tenant is not certain, that is too old or broken, or that does not
-answer in time is closed, and its place is free for another one.
+Every state leads to *ended*: a connection that is too old or broken, or that does not answer in time, is closed,
+and its place is free for another one. One whose tenant nobody knows is not ended, but told that it carries none: the
+driver's cancel request would end with it, and the server would go on with what nobody waits for.
 
 `_taken` counts the connections in all states but that one, and never exceeds the limit.
 """
@@ -382,6 +383,8 @@ class Pool:
             await connection.catch_up()
             if connection.raw.is_in_transaction():
                 await connection.raw.execute("rollback", timeout=connection.prompt)
+            if connection.unclear:
+                await connection.carry_none()
         except BaseException as error:
             self._end(connection, "lost" if connection.raw.is_closed() else "not settled")
             if not isinstance(error, Exception):

@@ -63,11 +63,9 @@ class Server:
             pool.expire()
         if is_silent(error):
             pool.doubt()
-        # Where a session's SET was cut short, nobody knows whose connection it is. What the server refused is undone.
-        is_nobodys = self.connector.direct_only and connection.tenant is None and not answered(error)
-        if is_nobodys or is_silent(error):
             pool.end(connection)
         elif answered(error):
             pool.release(connection)
         else:
+            connection.unclear = self.connector.direct_only and connection.tenant is None
             pool.settle(connection)
