@@ -37,6 +37,7 @@ MISTAKES = ["tests/admin/test_mistakes.py"]
 OPENING = ["tests/verification/test_opening.py"]
 TRANSACTIONS = ["tests/database/test_transactions.py", "tests/database/test_acting.py"]
 CALLS = [*TRANSACTIONS, "tests/database/test_pool.py", "tests/database/test_silence.py"]
+EVENTS = ["tests/assistant/test_events.py"]
 RECURRENCE = ["tests/assistant/test_recurrence.py", "tests/assistant/test_recurrence_set.py"]
 TELEGRAM = ["tests/telegram/test_importer.py", "tests/telegram/test_turns.py", "tests/telegram/test_export.py"]
 
@@ -102,8 +103,12 @@ PARTS: dict[str, list[str]] = {
     "thea_store/tenancy/archive/importing.py": ARCHIVE,
     "thea_store/tenancy/archive/loading.py": ARCHIVE,
     "thea_store/tenancy/archive/moving.py": ARCHIVE,
+    "thea_store/assistant/message_import.py": ["tests/tenancy/test_encryption.py", "tests/telegram/test_importer.py"],
     "thea_store/assistant/messages.py": ["tests/assistant/test_messages.py", "tests/test_exports.py"],
-    "thea_store/assistant/events/schedule.py": ["tests/assistant/test_events.py"],
+    "thea_store/assistant/events/preparing.py": EVENTS,
+    "thea_store/assistant/events/reminders.py": EVENTS,
+    "thea_store/assistant/events/schedule.py": EVENTS,
+    "thea_store/assistant/events/windows.py": EVENTS,
     "thea_store/assistant/recurrence/rule.py": RECURRENCE,
     "thea_store/assistant/recurrence/series.py": RECURRENCE,
     "thea_store/assistant/recurrence/recurrence_set.py": RECURRENCE,

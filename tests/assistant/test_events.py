@@ -27,7 +27,7 @@ from thea_store import (
     User,
 )
 from thea_store.assistant.events.records import Due
-from thea_store.assistant.events.schedule import claim
+from thea_store.assistant.events.reminders import claim
 from thea_store.assistant.recurrence.budget import WorkBudget
 from thea_store.assistant.recurrence.recurrence_set import midnight
 from thea_store.queries.arguments import FIRST_MOMENT, LAST_MOMENT
@@ -981,7 +981,7 @@ async def test_a_window_that_takes_too_much_work_is_refused(store: Store, tenant
 async def test_a_window_with_too_many_recurring_events_is_refused(
     store: Store, tenant: str, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thea_store.assistant.events.repository._SERIES", 2)
+    monkeypatch.setattr("thea_store.assistant.events.windows._SERIES", 2)
     for n in range(3):
         assert len(await store.events.get_by_date_range(tenant, user.id, MONDAY, MONDAY + DAY)) == n
         await store.events.create(tenant, user.id, "x", MONDAY, recurrence_rule="FREQ=DAILY")
@@ -995,7 +995,7 @@ async def test_a_window_with_too_many_recurring_events_is_refused(
 async def test_a_claim_that_does_enough_leaves_the_rest_to_the_next(
     store: Store, tenant: str, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thea_store.assistant.events.repository._CLAIMING", 1)
+    monkeypatch.setattr("thea_store.assistant.events.reminders._CLAIMING", 1)
     for n in range(3):
         await remind(store, tenant, user, str(n), recurrence_rule="FREQ=DAILY")
 

@@ -15,7 +15,7 @@ from tests.citus.conftest import Cluster
 from tests.citus.nodes import down, tenants_of_both
 from tests.support.twins import snapshot
 from thea_store import EncryptionKeyError, SearchUnavailableError, Settings, Store, StoreUnavailableError
-from thea_store.assistant.messages import NewTurn
+from thea_store.assistant.message_import import NewTurn
 from thea_store.database.connection import set_local
 from thea_store.encryption import FileKeys
 from thea_store.postgres.url import DatabaseUrl

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from thea_store import Event, Store, User
-from thea_store.assistant.messages import NewTurn
+from thea_store.assistant.message_import import NewTurn
 
 __all__ = [
     "ACTOR",

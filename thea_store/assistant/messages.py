@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Required, cast, get_type_hints
 
@@ -10,8 +10,19 @@ from pydantic import Field
 from typing_extensions import TypedDict, Unpack
 
 from thea_store.assistant.conversations import begin_anew, session_is_taken
+from thea_store.assistant.message_import import (
+    SECRET,
+    Exchange,
+    ImportedAnswer,
+    ImportedTurn,
+    NewTurn,
+    PlacedAnswer,
+    PlacedTurn,
+    StoredAnswer,
+    StoredExchange,
+    those_to_write,
+)
 from thea_store.database import Executor
-from thea_store.encryption import SealedIn
 from thea_store.errors import InvalidArgumentError
 from thea_store.queries.arguments import (
     Confidence,
@@ -31,21 +42,14 @@ from thea_store.queries.file import Query, SqlFile
 from thea_store.repositories.base import Page, Record, Repository, RowKey, Stored, common, listed
 
 __all__ = [
-    "ImportedAnswer",
-    "ImportedTurn",
     "Message",
     "MessageChanges",
     "MessageDetails",
     "MessageFilters",
     "MessageStatistics",
     "Messages",
-    "NewTurn",
     "PerformanceReport",
-    "StoredAnswer",
 ]
-
-
-_Secret = SealedIn("thea.message_history")
 
 
 class Message(Stored, frozen=True):
@@ -54,10 +58,10 @@ class Message(Stored, frozen=True):
     user_id: int
     conversation_id: int
     message_id: int | None
-    user_message: Annotated[str, _Secret]
-    bot_response: Annotated[str | None, _Secret]
+    user_message: Annotated[str, SECRET]
+    bot_response: Annotated[str | None, SECRET]
     intent_detected: str | None
-    entities_extracted: Annotated[dict[str, Any] | list[Any] | None, _Secret]
+    entities_extracted: Annotated[dict[str, Any] | list[Any] | None, SECRET]
     confidence_score: float | None
     processing_time_ms: int | None
 
@@ -89,21 +93,13 @@ class PerformanceReport(Record, frozen=True):
     p99_ms: float | None
 
 
-class ImportedTurn(Record, frozen=True):
-    """An exchange that an import wrote: a new one, or one that got its answer or more of it."""
-
-    conversation_id: int
-    message_id: int
-    is_new: bool
-
-
 class MessageDetails(TypedDict, total=False):
     """What a message may have besides what the user wrote."""
 
-    bot_response: Annotated[LongText | None, _Secret]
+    bot_response: Annotated[LongText | None, SECRET]
     message_id: Id | None
     intent_detected: Key | None
-    entities_extracted: Annotated[JsonContainer | None, _Secret]
+    entities_extracted: Annotated[JsonContainer | None, SECRET]
     confidence_score: Confidence | None
     processing_time_ms: Milliseconds | None
 
@@ -111,7 +107,7 @@ class MessageDetails(TypedDict, total=False):
 class MessageChanges(MessageDetails, total=False):
     """What `update` may change."""
 
-    user_message: Annotated[LongText, _Secret]
+    user_message: Annotated[LongText, SECRET]
 
 
 class MessageFilters(TypedDict, total=False):
@@ -133,73 +129,8 @@ class MessageFilters(TypedDict, total=False):
 class _NewMessage(MessageDetails, total=False):
     user_id: Required[Id]
     conversation_id: Required[Id]
-    user_message: Required[Annotated[LongText, _Secret]]
+    user_message: Required[Annotated[LongText, SECRET]]
     created_at: Moment | None
-
-
-class NewTurn(TypedDict):
-    """One exchange of an imported chat, to a conversation that the caller has locked."""
-
-    conversation_id: Id
-    message_id: Id
-    user_message: Annotated[LongText, _Secret]
-    bot_response: Annotated[LongText | None, _Secret]
-    answer_ids: list[Id] | None
-    """The numbers of the messages that are joined in the answer; its own where it is an answer alone."""
-    created_at: Moment
-
-
-class _PlacedTurn(NewTurn, total=False):
-    """An exchange of an encrypted tenant that is to be written."""
-
-    row_key: str | None
-    """What the stored exchange is sealed for."""
-    continues: bool
-    """Its answer takes the place of the stored one."""
-
-
-class _Exchange(TypedDict):
-    conversation_id: Id
-    message_id: Id
-
-
-class _StoredExchange(Record, frozen=True):
-    """The answer that an exchange has already."""
-
-    conversation_id: int
-    message_id: int
-    bot_response: Annotated[str | None, _Secret]
-    answer_ids: list[int] | None
-    row_key: str | None
-
-    def is_continued_by(self, turn: NewTurn) -> bool:
-        """Whether this turn has the answer that it lacks, more of it, or the numbers of its messages."""
-        answer = turn["bot_response"]
-        if self.bot_response is None or answer is None:
-            return self.bot_response is None and answer is not None
-        return (self.bot_response == answer and self.answer_ids is None) or answer.startswith(f"{self.bot_response}\n")
-
-
-class ImportedAnswer(TypedDict):
-    """A message of a chat, which answers another or may do so."""
-
-    session: Key
-    """What the sessions of all people of the chat begin with."""
-    message_id: Id
-
-
-class PlacedAnswer(ImportedAnswer):
-    """An answer whose place is known: with its message, or alone in the conversation `kept_in`."""
-
-    kept_in: Id | None
-
-
-class StoredAnswer(Record, frozen=True):
-    """A message that is stored as an answer, and the row that it is in."""
-
-    session: str
-    message_id: int
-    id: int
 
 
 _Hours = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
@@ -225,7 +156,7 @@ ADD = SQL.query(
     Message,
     user_id=Id,
     session_id=Key,
-    user_message=Annotated[LongText, _Secret],
+    user_message=Annotated[LongText, SECRET],
     sealed=JsonObject | None,
     **_DETAILS,
 )
@@ -241,8 +172,8 @@ ANALYZE_PERFORMANCE = SQL.query(
 )
 PLAN_FOR_SIZES = SQL.query("plan_for_sizes", None)
 DELETE_OLD = SQL.query("delete_old", int, older_than=Moment, batch_size=int)
-IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[_PlacedTurn])
-GET_ANSWERS = SQL.query("get_answers", _StoredExchange, rows=list[_Exchange])
+IMPORT_MANY = SQL.query("import_many", ImportedTurn, rows=list[PlacedTurn])
+GET_ANSWERS = SQL.query("get_answers", StoredExchange, rows=list[Exchange])
 FIND_ANSWERS = SQL.query("find_answers", StoredAnswer, rows=list[ImportedAnswer])
 TAKE_BACK_ANSWERS = SQL.query("take_back_answers", int, rows=list[PlacedAnswer])
 
@@ -430,24 +361,9 @@ class Messages(Repository[Message]):
         """
         turns = listed(rows)
         if await self._db.keys_of(tenant_id) is not None:
-            turns = await self._those_to_write(tenant_id, turns)
+            asked = [{"conversation_id": turn["conversation_id"], "message_id": turn["message_id"]} for turn in turns]
+            turns = those_to_write(turns, await self._db.fetch_all(GET_ANSWERS, tenant_id, rows=asked))
         return await self._db.fetch_all(IMPORT_MANY, tenant_id, rows=turns)
-
-    async def _those_to_write(self, tenant_id: str, turns: Sequence[NewTurn]) -> list[_PlacedTurn]:
-        """The turns that are new, or continue stored ones: the server cannot compare answers that are sealed."""
-        asked = [{"conversation_id": turn["conversation_id"], "message_id": turn["message_id"]} for turn in turns]
-        stored = {
-            (each.conversation_id, each.message_id): each
-            for each in await self._db.fetch_all(GET_ANSWERS, tenant_id, rows=asked)
-        }
-        placed: list[_PlacedTurn] = []
-        for turn in turns:
-            there = stored.get((turn["conversation_id"], turn["message_id"]))
-            if there is None:
-                placed.append(_PlacedTurn(**turn, row_key=None, continues=False))
-            elif there.is_continued_by(turn):
-                placed.append(_PlacedTurn(**turn, row_key=there.row_key, continues=True))
-        return placed
 
     async def find_answers(self, tenant_id: str, rows: Iterable[ImportedAnswer]) -> list[StoredAnswer]:
         """Those of these messages that their chat has as answers, joined to a message or alone; empty when none is."""

@@ -20,7 +20,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field
 
 from thea_store.assistant.conversations import ImportedSession, Progress
-from thea_store.assistant.messages import ImportedAnswer, NewTurn, PlacedAnswer
+from thea_store.assistant.message_import import ImportedAnswer, NewTurn, PlacedAnswer
 from thea_store.assistant.users import ImportedUser
 from thea_store.errors import ExportFileError
 from thea_store.queries.arguments import Id, check, check_tenant

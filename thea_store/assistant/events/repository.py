@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import Field
 from typing_extensions import Unpack
 
-from thea_store.assistant.events.preparing import naming, with_location_key, worked_out
+from thea_store.assistant.events.preparing import is_floating, naming, with_location_key, worked_out
 from thea_store.assistant.events.records import (
     Candidate,
-    Due,
     Event,
     EventChanges,
     EventDetails,
     EventFilters,
     EventOccurrence,
     EventStatus,
-    Move,
     NewEvent,
     Schedule,
     StoredChanges,
     StoredEvent,
     UserZone,
 )
-from thea_store.assistant.events.schedule import (
-    A_SEARCH,
-    INSTANT,
-    Claims,
-    claims,
-    is_floating,
-    occurrences,
-    plus,
-    recurrence_set,
-)
-from thea_store.assistant.recurrence.budget import TooMuchWork, WorkBudget, within
+from thea_store.assistant.events.reminders import claim_due
+from thea_store.assistant.events.schedule import A_SEARCH, INSTANT, plus, recurrence_set
+from thea_store.assistant.events.sql import SQL
+from thea_store.assistant.events.windows import bounded, in_window, window
+from thea_store.assistant.recurrence.budget import within
 from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError, NotFoundError
 from thea_store.queries.arguments import Id, Key, Limit, Moment, check, check_tenant, folded
-from thea_store.queries.file import SqlFile
 from thea_store.queries.pacing import Pace
 from thea_store.repositories.base import Page, Repository, common, listed
 
@@ -53,7 +42,6 @@ T = TypeVar("T")
 
 _Days = Annotated[int, Field(ge=1, le=3660)]
 
-SQL = SqlFile("events")
 COMMON = replace(
     common(SQL, Event, rows=StoredEvent, changes=StoredChanges, filters=EventFilters),
     changes=frozenset(get_type_hints(EventChanges)),
@@ -61,31 +49,12 @@ COMMON = replace(
 
 GET_BY_LOCATION = SQL.query("get_by_location", Event, user_id=Id, location_key=Key)
 GET_BY_CATEGORY = SQL.query("get_by_category", Event, user_id=Id, category=Key)
-IN_RANGE = SQL.query(
-    "in_range",
-    Candidate,
-    user_id=Id,
-    after=Moment,
-    before=Moment,
-    running=bool,
-    scheduled_only=bool,
-    exclude_event_id=Id | None,
-    limit=int,
-    series_limit=int,
-)
 UPSERT_EXTERNAL = SQL.query("upsert_external", Event, user_id=Id, external_id=Key, row=StoredEvent, given=list[str])
 GET_DELETED_ID = SQL.query("get_deleted_id", int, user_id=Id, external_id=Key)
 LOCK_ZONES = SQL.query("lock_zones", UserZone, user_ids=list[Id])
 LOCK_SCHEDULE = SQL.query("lock_schedule", Schedule, id=Id)
 LOCK_CANDIDATE = SQL.query("lock_candidate", Candidate, id=Id)
 SKIP = SQL.query("skip", Event, id=Id, occurrence_start=Moment)
-LOCK_DUE = SQL.query("lock_due", Due, now=Moment, limit=int)
-MOVE_ON = SQL.query("move_on", None, rows=list[Move])
-
-# Units of work (thea_store.assistant.recurrence.budget) that a call may do: some half a second of them, or a second.
-_READING = _CLAIMING = 10_000_000
-# How many recurring events one window may have to look at.
-_SERIES = 5000
 # How many occurrences of one event may be skipped.
 _SKIPPED = 1000
 
@@ -296,7 +265,7 @@ class Events(Repository[Event]):
             if len(event.skipped) >= _SKIPPED:
                 reason = f"the event has {_SKIPPED} skipped occurrences: end its series, and begin a new one"
                 raise InvalidArgumentError("occurrence_start", reason)
-            with _bounded("occurrence_start"):
+            with bounded("occurrence_start"):
                 found = await within(
                     A_SEARCH, lambda work: recurrence_set(event, work).last(start, start + INSTANT, work)
                 )
@@ -332,8 +301,8 @@ class Events(Repository[Event]):
         check("days_ahead", days_ahead, _Days)
         after = _now(now)
         before = plus(after, timedelta(days=days_ahead))
-        with _bounded("days_ahead"):
-            return await self._in_window(tenant_id, user_id, after, before, limit=limit, running=False)
+        with bounded("days_ahead"):
+            return await in_window(self._db, tenant_id, user_id, after, before, limit=limit, running=False)
 
     async def get_by_date_range(
         self, tenant_id: str, user_id: int, start: datetime, end: datetime, *, limit: int = 1000
@@ -342,9 +311,9 @@ class Events(Repository[Event]):
 
         What began before and is still under way belongs to it; an event without an end, where it starts.
         """
-        after, before = _window(start, end)
-        with _bounded("end"):
-            return await self._in_window(tenant_id, user_id, after, before, limit=limit, scheduled_only=False)
+        after, before = window(start, end)
+        with bounded("end"):
+            return await in_window(self._db, tenant_id, user_id, after, before, limit=limit, scheduled_only=False)
 
     async def find_conflicts(
         self, tenant_id: str, user_id: int, start: datetime, end: datetime, *, exclude_event_id: int | None = None
@@ -354,10 +323,10 @@ class Events(Repository[Event]):
         What ends at `start` or starts at `end` is no conflict. An instant (an event without an end, or
         `start` equal to `end`) conflicts with what is under way then or starts then.
         """
-        after, before = _window(start, end)
-        with _bounded("end"):
-            return await self._in_window(
-                tenant_id, user_id, after, before, limit=1000, exclude_event_id=exclude_event_id
+        after, before = window(start, end)
+        with bounded("end"):
+            return await in_window(
+                self._db, tenant_id, user_id, after, before, limit=1000, exclude_event_id=exclude_event_id
             )
 
     async def claim_due_reminders(
@@ -376,42 +345,8 @@ class Events(Repository[Event]):
         """
         check("limit", limit, Limit)
         moment = _now(now)
-        claimed = await self._db.atomic(tenant_id, lambda db: _claim_due(db, tenant_id, moment, limit))
+        claimed = await self._db.atomic(tenant_id, lambda db: claim_due(db, tenant_id, moment, limit))
         return sorted(claimed, key=lambda occurrence: (occurrence.start_datetime, occurrence.id))
-
-    async def _in_window(
-        self,
-        tenant_id: str,
-        user_id: int,
-        after: datetime,
-        before: datetime,
-        *,
-        limit: int,
-        running: bool = True,
-        scheduled_only: bool = True,
-        exclude_event_id: int | None = None,
-    ) -> list[EventOccurrence]:
-        check("limit", limit, Limit)
-        candidates = await self._db.fetch_all(
-            IN_RANGE,
-            tenant_id,
-            user_id=user_id,
-            after=after,
-            before=before,
-            running=running,
-            scheduled_only=scheduled_only,
-            exclude_event_id=exclude_event_id,
-            limit=limit,
-            series_limit=_SERIES + 1,
-        )
-        series = sum(event.recurrence_rule is not None for event in candidates)
-
-        def expand(work: WorkBudget) -> list[EventOccurrence]:
-            if series > _SERIES:
-                raise TooMuchWork(work)
-            return list(islice(occurrences(candidates, after, before, work, running=running), limit))
-
-        return await within(_READING, expand)
 
     async def _write(
         self,
@@ -436,44 +371,8 @@ def _only(row: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name in names}
 
 
-@contextmanager
-def _bounded(argument: str) -> Iterator[None]:
-    try:
-        yield
-    except TooMuchWork:
-        reason = "the recurring events take too long to work out: ask for a shorter time"
-        raise InvalidArgumentError(argument, reason) from None
-
-
 def _now(now: datetime | None) -> datetime:
     moment: datetime | None = check("now", now, Moment | None)
     # Plain, also where a test froze the clock.
     present: datetime = check("now", datetime.now(UTC), Moment)
     return moment or present
-
-
-def _window(start: datetime, end: datetime) -> tuple[datetime, datetime]:
-    after: datetime = check("start", start, Moment)
-    before: datetime = check("end", end, Moment)
-    if before < after:
-        raise InvalidArgumentError("end", "must not be before start")
-    return after, max(before, plus(after, INSTANT))
-
-
-async def _claim_due(db: Executor, tenant_id: str, moment: datetime, limit: int) -> list[EventOccurrence]:
-    claimed: list[EventOccurrence] = []
-    spent = 0
-    # An event that was looked at too early makes room for another one.
-    while len(claimed) < limit and spent < _CLAIMING:
-        due = await db.fetch_all(LOCK_DUE, tenant_id, now=moment, limit=limit - len(claimed))
-        if not due:
-            break
-
-        def claim_these(work: WorkBudget, due: Sequence[Due] = due, allowed: int = _CLAIMING - spent) -> Claims:
-            return claims(due, moment, work, allowed)
-
-        found, moves, done = await within(_CLAIMING + A_SEARCH, claim_these)
-        claimed += found
-        spent += done
-        await db.execute(MOVE_ON, tenant_id, rows=moves)
-    return claimed
