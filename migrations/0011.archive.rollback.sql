@@ -18,6 +18,8 @@ drop function thea.import_begin(text, uuid, jsonb);
 
 drop function thea.reserve_ids(text, bigint);
 
+drop function thea.advance_past(text, text);
+
 drop function thea.advance_ids(text, bigint);
 
 drop function thea.load_entries(text, json, jsonb);

@@ -319,17 +319,20 @@ begin
       into p_rows
       from json_populate_recordset(null::thea.audit_log, p_rows) e;
   end if;
-  execute format('insert into thea.audit_log (tenant_id, %s) select $2, %s'
-      ' from json_populate_recordset(null::thea.audit_log, $1) r where table_name <> ''tenant'' on conflict do nothing',
+  -- What a cluster says of the number of rows counts those that were there.
+  execute format('with done as (insert into thea.audit_log (tenant_id, %s) select $2, %s'
+      ' from json_populate_recordset(null::thea.audit_log, $1) r where table_name <> ''tenant'' on conflict do nothing'
+      ' returning id) select count(*) from done',
       columns, columns)
-    using p_rows, p_tenant;
-  get diagnostics loaded = row_count;
+    into loaded using p_rows, p_tenant;
   return loaded;
 end
 $$;
 
 -- Let new rows of a table have ids above this one. It never lowers a sequence, though others draw from it meanwhile:
 -- a short way is gone by drawing, and on a long one nobody else can come past, a million ids at once.
+--
+-- On a cluster each node draws from a span of its own, the first worker from 2^48 on, and moves on where the id is its.
 create function thea.advance_ids(p_table text, p_highest bigint) returns void
   language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -337,12 +340,51 @@ declare
   ids constant text := pg_get_serial_sequence(p_table, 'id');
   missing bigint;
 begin
+  if p_highest >> 48 > 0 and to_regproc('pg_catalog.citus_is_coordinator') is not null then
+    if citus_is_coordinator() then
+      if not (
+        select bool_and(success)
+        from run_command_on_workers(format('select thea.advance_ids(%L, %s)', p_table, p_highest))
+      ) then
+        raise exception 'a worker is out of reach' using errcode = 'connection_failure';
+      end if;
+      return;
+    elsif p_highest not between (select seqmin from pg_sequence where seqrelid = ids::regclass)
+      and (select seqmax from pg_sequence where seqrelid = ids::regclass)
+    then
+      return;
+    end if;
+  end if;
   execute format('select $1 - last_value + (not is_called)::integer from %s', ids) into missing using p_highest;
   if missing > 1000000 then
     perform setval(ids, p_highest);
   elsif missing > 0 then
     perform count(nextval(ids)) from generate_series(1, missing);
   end if;
+end
+$$;
+
+-- After rows were brought into a cluster with their ids, let new rows of a table have ids above those that the tenant
+-- has and its log speaks of, on every node that may have drawn some of these. Elsewhere the highest of all is enough.
+create function thea.advance_past(p_tenant text, p_table text) returns void
+  language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  highest bigint;
+begin
+  perform thea.require_own(p_tenant, p_table);
+  if to_regproc('pg_catalog.citus_is_coordinator') is null then
+    return;
+  end if;
+  for highest in
+    execute format('select max(i.id) from ('
+        'select id from %s where tenant_id = $1'
+        ' union all select row_id from thea.audit_log where tenant_id = $1 and table_name = $2'
+        ') i group by i.id >> 48', p_table::regclass)
+      using p_tenant, thea.short_name(p_table)
+  loop
+    perform thea.advance_ids(p_table, highest);
+  end loop;
 end
 $$;
 
@@ -600,7 +642,7 @@ revoke all on function thea.tenant_entry(text), thea.require_own(text, text),
     thea.require_import(text, uuid, text), thea.references_of(regclass), thea.parents_exist(regclass),
     thea.id_here(jsonb, text, bigint), thea.load_rows(text, text, json, jsonb, boolean),
     thea.document_here(jsonb, jsonb, jsonb), thea.load_entries(text, json, jsonb), thea.advance_ids(text, bigint),
-    thea.reserve_ids(text, bigint), thea.import_begin(text, uuid, jsonb),
+    thea.advance_past(text, text), thea.reserve_ids(text, bigint), thea.import_begin(text, uuid, jsonb),
     thea.import_rows(text, uuid, text, json, jsonb), thea.sync_rows(text, uuid, text, json),
     thea.remove_rows(text, uuid, text, text[]), thea.pause_tenant(text), thea.unpause_tenant(text, boolean),
     thea.end_begin(text, jsonb), thea.end_rows(text, text, integer)
@@ -618,8 +660,8 @@ grant execute on function thea.tenant_entry(text), thea.require_import(text, uui
 
 grant execute on function thea.import_begin(text, uuid, jsonb), thea.import_rows(text, uuid, text, json, jsonb),
     thea.sync_rows(text, uuid, text, json), thea.remove_rows(text, uuid, text, text[]), thea.pause_tenant(text),
-    thea.unpause_tenant(text, boolean), thea.advance_ids(text, bigint), thea.end_begin(text, jsonb),
-    thea.end_rows(text, text, integer)
+    thea.unpause_tenant(text, boolean), thea.advance_ids(text, bigint), thea.advance_past(text, text),
+    thea.end_begin(text, jsonb), thea.end_rows(text, text, integer)
   to thea_mover;
 
 -- Of the directory these functions reach the tenant that the session names, and no other.
@@ -634,6 +676,8 @@ grant update (status, reason, suspended_at, ended_at) on thea.tenants to thea_lo
 grant create on schema thea to thea_loader;
 
 alter function thea.import_begin(text, uuid, jsonb) owner to thea_loader;
+
+alter function thea.advance_past(text, text) owner to thea_loader;
 
 alter function thea.import_rows(text, uuid, text, json, jsonb) owner to thea_loader;
 

@@ -287,6 +287,7 @@ left join (
     -- What hides and restores rows with others.
     ('cascade_deletion', 'thea_loader'),
     ('advance_ids', 'thea_owner'),
+    ('advance_past', 'thea_loader'),
     ('reserve_ids', 'thea_owner'),
     -- What writes the compliance log, and what is told of a tenant to those who read it.
     ('record_compliance', 'thea_recorder'),

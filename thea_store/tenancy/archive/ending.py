@@ -55,7 +55,9 @@ def end_tenant(
             tables = read_tables(connection)
         with transaction(connection, tenant_id, actor="end"):
             connection.execute(_BEGIN, [tenant_id, Jsonb(told)])
-            # Or each message that goes would leave its difference to the sums.
+        # Or each message that goes would leave its difference to the sums. It has a transaction of its own, since a
+        # node of a cluster lets one role alone change a tenant's rows in one.
+        with transaction(connection, tenant_id, actor="end"):
             connection.execute(_FORGET, [tenant_id])
         gone = dict.fromkeys((table.name for table in reversed(tables)), 0)
         for table in gone:

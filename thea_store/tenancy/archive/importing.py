@@ -20,12 +20,14 @@ from thea_store.tenancy.archive.loading import Loader, Tally
 from thea_store.tenancy.archive.session import Progress, applied_migrations, connected, no_progress, transaction
 from thea_store.tenancy.archive.tables import Table, read_tables
 
-__all__ = ["KEYS", "Imported", "import_tenant", "require_same_keys", "require_same_schema"]
+__all__ = ["ADVANCE", "KEYS", "Imported", "import_tenant", "require_same_keys", "require_same_schema"]
 
 ACTOR = "import"
 """Who brings a tenant in, as the audit log has it."""
 
 _BEGIN = "select thea.import_begin(%s, %s::uuid, %s)"
+ADVANCE = "select thea.advance_past(%s, %s)"
+"""Has new rows of a table come after those that were brought in."""
 _ROWS = "select thea.import_rows(%(tenant)s, %(archive)s::uuid, %(table)s, %(rows)s::json, %(ids)s)"
 
 
@@ -76,6 +78,9 @@ def import_tenant(
         for table in tables:
             if part := manifest.part(table.name):
                 loader.load(table, partial(archive.lines, part), on_progress)
+                if ids == "kept" and not table.is_log:
+                    with transaction(connection, target):
+                        connection.execute(ADVANCE, [target, table.name])
         return Imported(target, ids, loader.tallies)
 
 

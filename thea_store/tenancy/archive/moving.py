@@ -22,7 +22,7 @@ from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
 from thea_store.tenancy.archive.exporting import OWN_ENTRIES, highest_ids, rows_of
 from thea_store.tenancy.archive.file import batches
-from thea_store.tenancy.archive.importing import require_same_schema
+from thea_store.tenancy.archive.importing import ADVANCE, require_same_schema
 from thea_store.tenancy.archive.session import Progress, applied_migrations, connected, no_progress, transaction
 from thea_store.tenancy.archive.tables import Table, read_tables
 
@@ -131,6 +131,9 @@ class _Move:
             self._wait_for_writers()
             self._round()
             self._compare()
+            for table in self.tables:
+                if not table.is_log:
+                    self._called(self.destination, ADVANCE, [self.tenant_id, table.name])
             is_moved = True
         finally:
             pause = time.monotonic() - began
