@@ -5,14 +5,19 @@ What stands in a list of exceptions has its reason there, and an exception that 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.isolation.attacks import Scene, scene_fixture, untouched_fixture  # noqa: F401 - fixtures
 from tests.support.twins import KEYS, LOGS
+from thea_store.assistant import AGGREGATES
+from thea_store.extensions import Aggregate
 from thea_store.postgres.url import DatabaseUrl
+from thea_store.testing import TestDatabase
 
 OF_TENANT = "(tenant_id = thea.tenant())"
 OURS = (
@@ -451,49 +456,40 @@ BODIES = {
     "words": "46bc8f45c371",
 }
 
-# Who is watched by what, and when. The columns that the audit log leaves out follow from others, or are mere activity.
+# The triggers that thea.protect gives every aggregate. What a row hangs on follows from its record. What a migration
+# says of columns, and every other trigger, stands in the lists below.
 _AUDIT = (
     "audit AFTER INSERT OR DELETE OR UPDATE ON thea.{} FOR EACH ROW"
-    " WHEN ((CURRENT_USER <> 'thea_loader'::name)) EXECUTE FUNCTION thea.audit('{}'{})"
+    " WHEN ((CURRENT_USER <> 'thea_loader'::name)) EXECUTE FUNCTION thea.audit({})"
 )
 _TOUCH = "touch BEFORE UPDATE{} ON thea.{} FOR EACH ROW EXECUTE FUNCTION thea.touch()"
-_OF_EVENTS = (
-    " OF title, description, start_datetime, end_datetime, location, event_type, category, status, reminder_minutes,"
-    " recurrence_rule, all_day, skipped, external_id, extra_data, deleted_at, deleted_with"
-)
-_OF_NOTES = (
-    " OF title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, sealed, deleted_at,"
-    " deleted_with"
-)
 _HIDE = (
-    "hide_{0}_{1} AFTER UPDATE OF deleted_at ON thea.{2} FOR EACH ROW WHEN"
+    "hide_{0}_{1} AFTER UPDATE OF deleted_at ON {2} FOR EACH ROW WHEN"
     " ((((old.deleted_at IS NULL) <> (new.deleted_at IS NULL)) AND (CURRENT_USER <> 'thea_loader'::name)))"
-    " EXECUTE FUNCTION thea.cascade_deletion('thea.{0}', '{1}', '{2}'{3})"
+    " EXECUTE FUNCTION thea.cascade_deletion({3})"
 )
-TRIGGERS = {
-    *(
-        _AUDIT.format(table, table, "".join(f", '{column}'" for column in unseen))
-        for table, unseen in {
-            "users": ["last_activity"],
-            "conversations": ["last_activity", "last_message_id", "last_message_at"],
-            "message_history": [],
-            "events": [
-                *("timezone", "location_key", "series_end"),
-                *("reminded_until", "reminded", "reminded_at", "next_reminder_at"),
-            ],
-            "notes": ["next_reminder_at", "search_vector"],
-            "encryption_keys": ["wrapped"],
-        }.items()
-    ),
-    *(
-        _TOUCH.format("", table)
-        for table in ("users", "conversations", "message_history", "tenants", "encryption_keys")
-    ),
-    _TOUCH.format(_OF_EVENTS, "events"),
-    _TOUCH.format(_OF_NOTES, "notes"),
-    *(_HIDE.format(table, "user_id", "users", "") for table in ("conversations", "events", "notes")),
-    _HIDE.format("message_history", "user_id", "users", ", 'thea.conversations', 'conversation_id'"),
-    _HIDE.format("message_history", "conversation_id", "conversations", ", 'thea.users', 'user_id'"),
+# The columns that the audit log leaves out, because they follow from others, or are mere activity.
+NOT_IN_ENTRIES = {
+    "users": ["last_activity"],
+    "conversations": ["last_activity", "last_message_id", "last_message_at"],
+    "events": [
+        *("timezone", "location_key", "series_end"),
+        *("reminded_until", "reminded", "reminded_at", "next_reminder_at"),
+    ],
+    "notes": ["next_reminder_at", "search_vector"],
+    "encryption_keys": ["wrapped"],
+}
+# Where `updated_at` moves with these columns alone.
+TOUCHED_BY = {
+    "events": "title, description, start_datetime, end_datetime, location, event_type, category, status,"
+    " reminder_minutes, recurrence_rule, all_day, skipped, external_id, extra_data, deleted_at, deleted_with",
+    "notes": "title, content, category, priority, tags, is_pinned, reminder_datetime, extra_data, sealed, deleted_at,"
+    " deleted_with",
+}
+# Watched as the aggregates are.
+WATCHED_TOO = ["encryption_keys"]
+TOUCHED_TOO = ["tenants", "encryption_keys"]
+OTHER_TRIGGERS = {
     ("install_directory AFTER INSERT ON thea.tenants FOR EACH STATEMENT EXECUTE FUNCTION thea.install_directory()"),
     (
         "install_encryption AFTER INSERT ON thea.encryption_keys FOR EACH STATEMENT"
@@ -548,6 +544,45 @@ TRIGGERS = {
         " WHEN ((old.timezone IS DISTINCT FROM new.timezone)) EXECUTE FUNCTION thea.keep_dates()"
     ),
 }
+
+
+def _parents(aggregate: Aggregate) -> list[tuple[str, str]]:
+    """The tables that a row hangs on, each with the field that says on which row: `user_id` of the table of `users`."""
+    repository: Any = aggregate.repository
+    fields = repository.common.get_all.record.model_fields
+    named = {f"{other.sql.aggregate.removesuffix('s')}_id": other for other in AGGREGATES if other is not aggregate}
+    return sorted((other.table, field) for field, other in named.items() if field in fields)
+
+
+def _quoted(*names: str) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def needed_triggers() -> set[str]:
+    """Those of each aggregate, by its kind and its record, and those of the lists."""
+    needed = set(OTHER_TRIGGERS)
+    tables = [aggregate.table.removeprefix("thea.") for aggregate in AGGREGATES]
+    for table in (*tables, *WATCHED_TOO):
+        needed.add(_AUDIT.format(table, _quoted(table, *NOT_IN_ENTRIES.get(table, []))))
+    for table in (*tables, *TOUCHED_TOO):
+        needed.add(_TOUCH.format(f" OF {TOUCHED_BY[table]}" if table in TOUCHED_BY else "", table))
+    for aggregate in AGGREGATES:
+        parents = _parents(aggregate)
+        for parent, field in parents:
+            others = [name for pair in parents if pair != (parent, field) for name in pair]
+            child = aggregate.table.removeprefix("thea.")
+            arguments = _quoted(aggregate.table, field, parent.removeprefix("thea."), *others)
+            needed.add(_HIDE.format(child, field, parent, arguments))
+    return needed
+
+
+def triggers_in(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    """Each trigger of the schema, and whether it fires."""
+    found = connection.execute(
+        "select pg_get_triggerdef(t.oid), tgenabled::text from pg_trigger t join pg_class c on c.oid = t.tgrelid"
+        f" where not tgisinternal and c.{IN_OURS}".encode()
+    ).fetchall()
+    return {text.removeprefix("CREATE TRIGGER "): enabled for text, enabled in found}
 
 
 def test_every_table_has_a_tenant_an_owner_who_cannot_log_in_and_forced_row_security(scene: Scene) -> None:
@@ -806,14 +841,58 @@ def test_every_body_is_one_that_was_looked_at(scene: Scene) -> None:
 
 
 def test_every_trigger_is_a_known_one_and_there_is_no_rule(scene: Scene) -> None:
-    triggers = scene.ask(
-        "select pg_get_triggerdef(t.oid), tgenabled::text from pg_trigger t join pg_class c on c.oid = t.tgrelid"
-        f" where not tgisinternal and c.{IN_OURS}"
-    )
+    tables = {aggregate.table.removeprefix("thea.") for aggregate in AGGREGATES}
 
-    assert {text.removeprefix("CREATE TRIGGER ") for text, _ in triggers} == TRIGGERS
-    assert {enabled for _, enabled in triggers} == {"O"}
+    assert triggers_in(scene.superuser) == dict.fromkeys(needed_triggers(), "O")
+    assert {*NOT_IN_ENTRIES, *TOUCHED_BY} <= {*tables, *WATCHED_TOO, *TOUCHED_TOO}
     assert scene.ask(f"select rulename from pg_rewrite r join pg_class c on c.oid = ev_class where c.{IN_OURS}") == []
+
+
+@pytest.fixture(scope="module")
+def altered(thea_new_database: Callable[..., TestDatabase]) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser of a database in which triggers may be changed; what a test does there is rolled back."""
+    with psycopg.connect(thea_new_database().superuser_url) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(f"drop trigger {trigger} on thea.{table}", id=f"{table} lacks {trigger}")
+        for table, trigger in [
+            *(("notes", trigger) for trigger in ("audit", "touch", "search_vector")),
+            *(("users", trigger) for trigger in ("audit", "hide_notes_user_id", "keep_dates")),
+            ("conversations", "hide_message_history_conversation_id"),
+            ("tenants", "record_directory"),
+        ]
+    ]
+    + [
+        "alter table thea.events disable trigger audit",
+        "create trigger more after insert on thea.notes for each row execute function thea.touch()",
+        pytest.param(
+            "create trigger hide_notes_note_id after update of deleted_at on thea.notes for each row"
+            " execute function thea.cascade_deletion('thea.notes', 'user_id', 'notes')",
+            id="notes hide notes",
+        ),
+        "select thea.protect('thea.notes', quiet => array['content'])",
+        "select thea.protect('thea.message_history', untouched => array['user_message'])",
+        pytest.param(
+            "alter table thea.notes add column event_id bigint, add foreign key (tenant_id, event_id)"
+            " references thea.events (tenant_id, id) on delete cascade; select thea.protect('thea.notes')",
+            id="notes hang on events, and their record does not say so",
+        ),
+    ],
+)
+def test_a_trigger_that_is_missing_or_other_or_one_too_many_is_found(
+    altered: psycopg.Connection[Any], change: str
+) -> None:
+    assert triggers_in(altered) == dict.fromkeys(needed_triggers(), "O")
+    try:
+        altered.execute(change.encode())
+
+        assert triggers_in(altered) != dict.fromkeys(needed_triggers(), "O")
+    finally:
+        altered.rollback()
 
 
 def test_the_tenant_is_asked_for_in_every_statement(scene: Scene) -> None:
