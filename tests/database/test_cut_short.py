@@ -349,6 +349,24 @@ async def test_a_transaction_that_fails_is_undone_though_its_undoing_is_cancelle
     assert points >= 2 * len(["begin and create", "savepoint", "create", "undo", "rollback"])
 
 
+async def test_a_begin_of_its_own_that_is_cut_short_leaves_no_transaction_open(
+    single: Store, arena: Arena, request: pytest.FixtureRequest
+) -> None:
+    async def lay_idle(tenant: str) -> None:
+        await single.users.count(tenant)
+        for connection in single._database._pool._idle:
+            connection.used -= 60
+
+    async def create(tenant: str) -> None:
+        async with single.transaction(tenant) as tx:
+            await tx.users.create(tenant, telegram_id=1)
+
+    points = await arena.step_through(single, create, lay_idle, writes=True)
+    request.node.user_properties.append(("cancellation points", points))
+
+    assert points >= 2 * len(["begin", "create", "commit"])
+
+
 async def test_a_task_that_is_destroyed_within_a_transaction_gives_its_connection_back(
     single: Store, arena: Arena
 ) -> None:
