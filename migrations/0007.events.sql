@@ -94,6 +94,129 @@ select thea.protect('thea.events',
   ]
 );
 
+-- Make the user's event with this external id, or have it become what is given, as the query `events.upsert_external`
+-- says it, which has locked the user. Without a user (null) it is refused, as a column of the row is missing. It has no
+-- more rights than its caller. What comes back has types of its own, so that one of a column can change under services
+-- that are at work.
+create function thea.upsert_event(
+  p_tenant text, p_user bigint, p_timezone text, p_external_id text, p_row jsonb, p_given text[]
+) returns table (
+  tenant_id text, id bigint, user_id bigint, title text, description text, start_datetime timestamptz,
+  end_datetime timestamptz, location text, event_type text, category text, status text, reminder_minutes integer,
+  recurrence_rule text, all_day boolean, skipped timestamptz[], external_id text, extra_data jsonb,
+  created_at timestamptz, updated_at timestamptz, deleted_at timestamptz
+)
+  language plpgsql volatile rows 1
+  set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  r record;
+  there record;
+begin
+  select * into r
+  from jsonb_to_record(p_row) as g (
+    title text, description text, start_datetime timestamptz, end_datetime timestamptz, location text,
+    event_type text, category text, status text, reminder_minutes integer, recurrence_rule text, all_day boolean,
+    extra_data jsonb, location_key text, series_end timestamptz
+  );
+  select
+    e.description, e.start_datetime, e.location, e.location_key, e.event_type, e.category, e.status,
+    e.reminder_minutes, e.recurrence_rule, e.all_day, e.timezone, e.skipped, e.extra_data, e.reminded_until,
+    e.reminded_at, e.next_reminder_at, e.created_at
+    into there
+  from thea.events e
+  where e.tenant_id = p_tenant
+    and e.user_id = p_user
+    -- Two bounds and an order, which the key alone gives: for `=`, any index of the user's events looks as good.
+    and e.external_id >= p_external_id
+    and e.external_id <= p_external_id
+  order by e.external_id
+  for no key update;
+  return query
+    insert into thea.events as e (
+      tenant_id, user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
+      reminder_minutes, recurrence_rule, all_day, timezone, external_id, extra_data, location_key, series_end, skipped,
+      reminded_until, next_reminder_at, created_at
+    )
+    values (
+      p_tenant, p_user, r.title,
+      case when 'description' = any (p_given) then r.description else there.description end,
+      r.start_datetime, r.end_datetime,
+      case when 'location' = any (p_given) then r.location else there.location end,
+      case when 'event_type' = any (p_given) then r.event_type else coalesce(there.event_type, 'event') end,
+      case when 'category' = any (p_given) then r.category else there.category end,
+      case when 'status' = any (p_given) then r.status else coalesce(there.status, 'scheduled') end,
+      case when 'reminder_minutes' = any (p_given) then r.reminder_minutes else there.reminder_minutes end,
+      r.recurrence_rule, r.all_day,
+      -- Who moved to another timezone keeps the instants of a series until its start is another.
+      case
+        when r.all_day or (there.start_datetime = r.start_datetime) is not true then coalesce(p_timezone, 'UTC')
+        else there.timezone
+      end,
+      p_external_id,
+      case when 'extra_data' = any (p_given) then r.extra_data else there.extra_data end,
+      case when 'location' = any (p_given) then r.location_key else there.location_key end,
+      case when r.recurrence_rule is not null then coalesce(r.series_end, 'infinity') end,
+      case when there.start_datetime = r.start_datetime then there.skipped else '{}' end,
+      -- A single event that moved is reminded of anew. Of all else that changed, what is still to come is looked at
+      -- again; what was claimed of it stands in `reminded`.
+      case
+        when there.created_at is null then null
+        when r.recurrence_rule is null and there.start_datetime <> r.start_datetime then null
+        when row(there.start_datetime, there.recurrence_rule) is distinct from row(r.start_datetime, r.recurrence_rule)
+          or 'reminder_minutes' = any (p_given) and there.reminder_minutes is distinct from r.reminder_minutes
+            and there.reminded_until is not null
+          then least(
+            there.reminded_until, greatest(there.reminded_at[cardinality(there.reminded_at)], now())
+          )
+        else there.reminded_until
+      end,
+      case
+        when there.created_at is null then r.start_datetime - make_interval(mins => r.reminder_minutes)
+        when row(there.start_datetime, there.recurrence_rule, there.all_day)
+          is not distinct from row(r.start_datetime, r.recurrence_rule, r.all_day)
+          and (there.reminder_minutes is not distinct from r.reminder_minutes or 'reminder_minutes' <> all (p_given))
+          then there.next_reminder_at
+        else '-infinity'::timestamptz
+      end,
+      coalesce(there.created_at, now())
+    )
+    on conflict (tenant_id, user_id, external_id) where external_id is not null do update
+    set title = excluded.title,
+      description = excluded.description,
+      start_datetime = excluded.start_datetime,
+      end_datetime = excluded.end_datetime,
+      location = excluded.location,
+      location_key = excluded.location_key,
+      event_type = excluded.event_type,
+      category = excluded.category,
+      status = excluded.status,
+      reminder_minutes = excluded.reminder_minutes,
+      recurrence_rule = excluded.recurrence_rule,
+      all_day = excluded.all_day,
+      timezone = excluded.timezone,
+      skipped = excluded.skipped,
+      extra_data = excluded.extra_data,
+      series_end = excluded.series_end,
+      reminded_until = excluded.reminded_until,
+      next_reminder_at = excluded.next_reminder_at
+    where e.deleted_at is null
+      -- Not of one that was made since, which `there` did not see.
+      and e.created_at = excluded.created_at
+    returning
+      e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
+      e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.all_day,
+      e.skipped, e.external_id, e.extra_data, e.created_at, e.updated_at, e.deleted_at;
+end
+$$;
+
+alter function thea.upsert_event(text, bigint, text, text, jsonb, text[]) owner to thea_owner;
+
+revoke all on function thea.upsert_event(text, bigint, text, text, jsonb, text[]) from public;
+
+grant execute on function thea.upsert_event(text, bigint, text, text, jsonb, text[]) to thea_app;
+
 -- The midnight, in the new timezone, of the day that begins at this moment in the old one. Of a midnight that comes
 -- twice it is the first, where PostgreSQL takes the second. It is as immutable as `at time zone`, and hours are taken
 -- off in UTC, because a cluster takes nothing less in an update.

@@ -208,113 +208,24 @@ returning
 -- fields that are given replace what was there. No row when the event is deleted, or when somebody made it at the same
 -- moment.
 -- not null: tenant_id, id, user_id, title, start_datetime, event_type, status, all_day, skipped, created_at, updated_at
-with owner as (
+-- writes: thea.upsert_event makes the event, or changes it
+select
+  f.tenant_id, f.id, f.user_id, f.title, f.description, f.start_datetime, f.end_datetime, f.location, f.event_type,
+  f.category, f.status, f.reminder_minutes, f.recurrence_rule, f.all_day, f.skipped, f.external_id, f.extra_data,
+  f.created_at, f.updated_at, f.deleted_at
+from (select 1) as one
+left join lateral (
   select id, timezone
   from thea.users
   where tenant_id = :tenant_id
     and id = :user_id
     and deleted_at is null
   for share
-),
-there as (
-  select
-    e.description, e.start_datetime, e.location, e.location_key, e.event_type, e.category, e.status,
-    e.reminder_minutes, e.recurrence_rule, e.all_day, e.timezone, e.skipped, e.extra_data, e.reminded_until,
-    e.reminded_at, e.next_reminder_at, e.created_at
-  from thea.events e
-  join thea.users u on u.tenant_id = :tenant_id and u.id = e.user_id and u.deleted_at is null
-  where e.tenant_id = :tenant_id
-    and e.user_id = :user_id
-    -- Two bounds and an order, which the key alone gives: for `=`, any index of the user's events looks as good.
-    and e.external_id >= :external_id
-    and e.external_id <= :external_id
-  order by e.external_id
-  -- The user first, whichever of the two queries is run first: so does who deletes them.
-  for share of u
-  for no key update of e
-)
--- What the row becomes is worked out here and not in `on conflict`, to which a cluster passes neither parameters nor
--- the time. Without the owner there is no id, which the column refuses.
-insert into thea.events as e (
-  tenant_id, user_id, title, description, start_datetime, end_datetime, location, event_type, category, status,
-  reminder_minutes, recurrence_rule, all_day, timezone, external_id, extra_data, location_key, series_end, skipped,
-  reminded_until, next_reminder_at, created_at
-)
-select
-  :tenant_id, (select id from owner), r.title,
-  case when 'description' = any(:given::text[]) then r.description else t.description end,
-  r.start_datetime, r.end_datetime,
-  case when 'location' = any(:given) then r.location else t.location end,
-  case when 'event_type' = any(:given) then r.event_type else coalesce(t.event_type, 'event') end,
-  case when 'category' = any(:given) then r.category else t.category end,
-  case when 'status' = any(:given) then r.status else coalesce(t.status, 'scheduled') end,
-  case when 'reminder_minutes' = any(:given) then r.reminder_minutes else t.reminder_minutes end,
-  r.recurrence_rule, r.all_day,
-  -- Who moved to another timezone keeps the instants of a series until its start is another.
-  case
-    when r.all_day or (t.start_datetime = r.start_datetime) is not true
-      then coalesce((select timezone from owner), 'UTC')
-    else t.timezone
-  end,
-  :external_id,
-  case when 'extra_data' = any(:given) then r.extra_data else t.extra_data end,
-  case when 'location' = any(:given) then r.location_key else t.location_key end,
-  case when r.recurrence_rule is not null then coalesce(r.series_end, 'infinity') end,
-  case when t.start_datetime = r.start_datetime then t.skipped else '{}' end,
-  -- A single event that moved is reminded of anew. Of all else that changed, what is still to come is looked at
-  -- again; what was claimed of it stands in `reminded`.
-  case
-    when t.created_at is null then null
-    when r.recurrence_rule is null and t.start_datetime <> r.start_datetime then null
-    when row(t.start_datetime, t.recurrence_rule) is distinct from row(r.start_datetime, r.recurrence_rule)
-      then least(t.reminded_until, greatest(t.reminded_at[cardinality(t.reminded_at)], moment.at))
-    when 'reminder_minutes' = any(:given) and t.reminder_minutes is distinct from r.reminder_minutes
-      and t.reminded_until is not null
-      then least(t.reminded_until, greatest(t.reminded_at[cardinality(t.reminded_at)], moment.at))
-    else t.reminded_until
-  end,
-  case
-    when t.created_at is null then r.start_datetime - make_interval(mins => r.reminder_minutes)
-    when row(t.start_datetime, t.recurrence_rule, t.all_day)
-      is not distinct from row(r.start_datetime, r.recurrence_rule, r.all_day)
-      and (t.reminder_minutes is not distinct from r.reminder_minutes or 'reminder_minutes' <> all(:given))
-      then t.next_reminder_at
-    else '-infinity'::timestamptz
-  end,
-  coalesce(t.created_at, moment.at)
-from jsonb_to_record(:row) as r (
-  title text, description text, start_datetime timestamptz, end_datetime timestamptz, location text,
-  event_type text, category text, status text, reminder_minutes integer, recurrence_rule text, all_day boolean,
-  extra_data jsonb, location_key text, series_end timestamptz
-)
-cross join (select now() as at) moment
-left join there t on true
-on conflict (tenant_id, user_id, external_id) where external_id is not null do update
-set title = excluded.title,
-  description = excluded.description,
-  start_datetime = excluded.start_datetime,
-  end_datetime = excluded.end_datetime,
-  location = excluded.location,
-  location_key = excluded.location_key,
-  event_type = excluded.event_type,
-  category = excluded.category,
-  status = excluded.status,
-  reminder_minutes = excluded.reminder_minutes,
-  recurrence_rule = excluded.recurrence_rule,
-  all_day = excluded.all_day,
-  timezone = excluded.timezone,
-  skipped = excluded.skipped,
-  extra_data = excluded.extra_data,
-  series_end = excluded.series_end,
-  reminded_until = excluded.reminded_until,
-  next_reminder_at = excluded.next_reminder_at
-where e.deleted_at is null
-  -- Not of one that was made since this statement began, which `there` did not see.
-  and e.created_at = excluded.created_at
-returning
-  e.tenant_id, e.id, e.user_id, e.title, e.description, e.start_datetime, e.end_datetime, e.location,
-  e.event_type, e.category, e.status, e.reminder_minutes, e.recurrence_rule, e.all_day,
-  e.skipped, e.external_id, e.extra_data, e.created_at, e.updated_at, e.deleted_at;
+) owner on true
+-- A function, because a cluster runs it as a whole where the tenant is.
+cross join lateral thea.upsert_event(
+  :tenant_id, owner.id, owner.timezone, :external_id, :row, :given
+) f;
 
 -- name: get_deleted_id
 -- The id of the user's deleted event with this external id, locked until the end of the transaction; no row

@@ -257,6 +257,7 @@ EXECUTED = {
     "same_day": {"thea_app"},
     # What a service writes with its own rights.
     "add_message": {"thea_app"},
+    "upsert_event": {"thea_app"},
     # The searches have rights of their own, and alone are called by a service.
     "note_query": {"thea_search"},
     "term_query": {"thea_search"},
@@ -451,6 +452,7 @@ BODIES = {
     "touch": "c7ef398c0b15",
     "unpause_tenant": "f153647dff48",
     "unprotect": "53f0ec5743bd",
+    "upsert_event": "65bb2aebcf42",
     "usage_of": "d0f4417c9e81",
     "withdraw_work": "9a8b7cc08b13",
     "words": "46bc8f45c371",

@@ -229,6 +229,7 @@ def test_what_only_triggers_and_searches_call_is_called_by_nobody_else(scene: Sc
             # It writes with the rights of its caller.
             "load_rows",
             "add_message",
+            "upsert_event",
             "named_tenant",
             "require_own",
             "references_of",

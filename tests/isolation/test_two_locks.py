@@ -131,16 +131,16 @@ def test_whatever_it_names_has_a_condition_of_its_own(catalog: Catalog, query: Q
 # They look at what they are given and do nothing else: no setting, no lock, no message, no file, no other statement.
 HARMLESS = {
     "array_agg", "avg", "cardinality", "chr", "clock_timestamp", "count", "date_trunc", "jsonb_build_object",
-    "jsonb_object_agg", "jsonb_populate_record", "jsonb_strip_nulls", "jsonb_to_record", "jsonb_to_recordset", "lower",
+    "jsonb_object_agg", "jsonb_populate_record", "jsonb_strip_nulls", "jsonb_to_recordset", "lower",
     "make_interval", "max", "min", "now", "percentile_cont", "pg_catalog.timezone",
     "starts_with", "strpos", "sum", "to_jsonb", "unnest",
 }  # fmt: skip
-# What adds a message, with the rights of who asks; what finds notes, each with a proof of its own; what reads the
-# session's own tenant's policy, limits or keys, the last with the rights of who asks.
-WITH_EFFECT = {"thea.add_message", "thea.limits_of_calls_of", "thea.search_notes", "thea.tagged_notes"} | {
-    "thea.may_search",
-    "thea.tenant_keeps",
-}
+# What adds a message or syncs an event, with the rights of who asks; what finds notes, each with a proof of its own;
+# what reads the session's own tenant's policy, limits or keys, the last with the rights of who asks.
+WITH_EFFECT = {
+    "thea.add_message", "thea.limits_of_calls_of", "thea.may_search", "thea.search_notes", "thea.tagged_notes",
+    "thea.tenant_keeps", "thea.upsert_event",
+}  # fmt: skip
 # They tell what belongs to a person, with the rights of who asks.
 OF_PEOPLE = {"thea.other_user_ids", "thea.person_row_ids", "thea.person_rows", "thea.person_tables"}
 
