@@ -50,9 +50,11 @@ PARTS: dict[str, list[str]] = {
     "thea_store/queries/binding.py": [
         *("tests/queries", "tests/repositories/test_repositories.py", "tests/database/test_event_loop.py"),
     ],
+    "thea_store/queries/by_column.py": ["tests/queries/test_by_column.py"],
     "thea_store/queries/folding.py": ["tests/queries"],
     "thea_store/queries/lexer.py": ["tests/queries"],
     "thea_store/queries/parameters.py": ["tests/queries"],
+    "thea_store/queries/reading.py": ["tests/repositories/test_repositories.py", "tests/encryption"],
     "thea_store/queries/variants.py": ["tests/queries"],
     "thea_store/migrator/losses.py": ["tests/migrator/test_losses.py"],
     "thea_store/migrator/plan.py": ["tests/migrator/test_runner.py", "tests/migrator/test_lineages.py"],

@@ -10,8 +10,9 @@ from typing_extensions import is_typeddict
 
 from thea_store.assistant import messages, notes
 from thea_store.encryption import sealed_in
-from thea_store.queries.binding import opens, seals
+from thea_store.queries.binding import seals
 from thea_store.queries.file import Query
+from thea_store.queries.reading import opens
 from thea_store.testing import TestDatabase
 
 FILES = (messages.SQL, notes.SQL)

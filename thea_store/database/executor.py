@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from thea_store.database.keys import GET_WRAPPED
 from thea_store.encryption import ROW, SEALED, Keyring, TenantKeys, version_of, without_key
 from thea_store.errors import EncryptionKeyError, NotFoundError
-from thea_store.queries.binding import Bound, bind_in_turns, read, read_in_turns, sealed_versions, seals
+from thea_store.queries.binding import Bound, bind_in_turns, seals
 from thea_store.queries.file import Query
+from thea_store.queries.reading import read, read_in_turns, sealed_versions
 
 __all__ = ["Executor", "Row", "RowKeyNeededError"]
 

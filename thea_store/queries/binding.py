@@ -1,20 +1,20 @@
-"""A query's arguments checked and put in order, and its rows made records."""
+"""A query's arguments checked and put in order."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from pydantic_core import to_json
 from typing_extensions import TypedDict, is_typeddict
 
-from thea_store.encryption import SEALED, TenantKeys, sealed_in, version_of, without_key
-from thea_store.errors import InvalidArgumentError, StoreError
-from thea_store.postgres.types import is_model, is_optional
+from thea_store.encryption import TenantKeys, sealed_in
+from thea_store.errors import InvalidArgumentError
+from thea_store.postgres.types import is_optional
 from thea_store.queries.arguments import refusal
 from thea_store.queries.file import Query
 from thea_store.queries.json_text import JsonText
@@ -26,10 +26,6 @@ __all__ = [
     "bind_in_turns",
     "changes_texts",
     "check_values",
-    "opens",
-    "read",
-    "read_in_turns",
-    "sealed_versions",
     "seals",
 ]
 
@@ -195,40 +191,6 @@ def _seal(query: Query[Any], checked: dict[str, Any], keys: TenantKeys, row_key:
 
 
 @cache
-def opens(query: Query[Any]) -> tuple[str, frozenset[str]] | None:
-    """The table of its records and which of their fields may be sealed; `None` where none is."""
-    return sealed_in(query.record) if is_model(query.record) else None
-
-
-def sealed_versions(query: Query[Any], rows: Sequence[Any]) -> set[int | None]:
-    """The versions of the keys that sealed what these rows have; empty where nothing is sealed."""
-    found = opens(query)
-    if found is None:
-        return set()
-    texts = [sealed for row in rows if (sealed := row[SEALED])]
-    return {version_of(sealed[name]) for sealed in texts for name in found[1] & sealed.keys()}
-
-
-async def read_in_turns(query: Query[R], rows: Sequence[Any], keys: TenantKeys | None = None) -> list[R]:
-    """As `read`; between some rows and the next ones the event loop serves others."""
-    if len(rows) <= _AT_ONCE:
-        return read(query, rows, keys)
-    pace, records = Pace(), list[R]()
-    for place in range(0, len(rows), _AT_ONCE):
-        records += read(query, rows[place : place + _AT_ONCE], keys)
-        await pace.keep()
-    return records
-
-
-def read(query: Query[R], rows: Sequence[Any], keys: TenantKeys | None = None) -> list[R]:
-    """The record of each row, or the only column of each where the query returns no records.
-
-    Sealed texts are opened with `keys`. `EncryptionKeyError`, `SealedTextError`.
-    """
-    return _reader(query)(rows, keys)
-
-
-@cache
 def _planned_anew(query: Query[Any]) -> tuple[int, ...] | None:
     """The places of the optional arguments that need a plan of their own; `None` where all calls may have one."""
     if query.one_plan is None:
@@ -245,57 +207,3 @@ def _validator(query: Query[Any]) -> Callable[[Mapping[str, object]], dict[str, 
     arguments = with_config(ConfigDict(extra="forbid"))(TypedDict(query.name, fields))  # type: ignore[operator]
     validate: Callable[..., dict[str, Any]] = TypeAdapter(arguments).validator.validate_python
     return lambda values: validate(values, strict=True)
-
-
-@cache
-def _records(record: type[BaseModel]) -> Callable[[list[dict[str, Any]]], list[Any]]:
-    validate: Callable[..., list[Any]] = TypeAdapter(list[record]).validator.validate_python  # type: ignore[valid-type]
-    return validate
-
-
-@cache
-def _reader(query: Query[Any]) -> Callable[[Sequence[Any], TenantKeys | None], list[Any]]:
-    record = query.record
-    if not is_model(record):
-        return lambda rows, _: [row[0] for row in rows]
-    validate = _records(record)
-    may_be_sealed = opens(query)
-
-    def records(rows: Sequence[Any], keys: TenantKeys | None) -> list[Any]:
-        # A quarter faster than dict(row), which asks each row for its keys anew.
-        names: tuple[str, ...] = tuple(rows[0].keys()) if rows else ()
-        if may_be_sealed:
-            names = names[:-1]  # `sealed` comes last, and no record has it
-        fields = [dict(zip(names, row)) for row in rows]  # noqa: B905 - the same without it, and faster
-        if may_be_sealed:
-            for row, values in zip(rows, fields, strict=True):
-                if sealed := row[SEALED]:
-                    _open(query, values, sealed, keys)
-        try:
-            found = validate(fields)
-        except ValidationError as error:
-            misfit = _misfit(query, error)
-        else:
-            return found
-        raise misfit  # here, since the validation's own error quotes the row
-
-    return records
-
-
-def _open(query: Query[Any], values: dict[str, Any], sealed: Mapping[str, Any], keys: TenantKeys | None) -> None:
-    table, names = opens(query) or ("", frozenset())
-    if names.isdisjoint(sealed):  # they have been opened, and the row's key is left
-        return
-    if keys is None:
-        raise without_key(query.name)
-    keys.open(table, values, sealed, names)
-
-
-def _misfit(query: Query[Any], error: ValidationError) -> StoreError:
-    place = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
-    column = place[1] if len(place) > 1 else "a column"
-    record = getattr(query.record, "__name__", "its record")
-    return StoreError(
-        f"{query.name}: {column} of a row is not what {record} takes: correct the row in the database, or what the "
-        f"statement selects ({query.source})"
-    )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from thea_store.encryption import SEALED, sealed_in
 from thea_store.postgres.types import fits, is_model, is_optional
-from thea_store.queries.binding import opens
 from thea_store.queries.file import Query
+from thea_store.queries.reading import opens
 from thea_store.verification.describing import Column, Described
 
 if TYPE_CHECKING:
