@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from thea_store.cli import commands as cli
@@ -14,6 +16,9 @@ from thea_store.cli import commands as cli
 __all__ = ["Run", "no_settings", "run"]
 
 Run = Callable[..., Result]
+
+# For each call, typer makes all commands anew of their functions, which takes longer than most commands do.
+_made_once = cache(get_command)
 
 
 @pytest.fixture
@@ -27,6 +32,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, no_settings: None) -> Run:  # noqa: ARG001 - has been done by then
     """Runs a command with these variables, in a thread, since it has an event loop of its own."""
+
+    monkeypatch.setattr("typer.testing._get_command", _made_once)
 
     def invoke(*arguments: str, **environment: str) -> Result:
         for name, value in environment.items():
