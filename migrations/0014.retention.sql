@@ -191,8 +191,10 @@ declare
   removed bigint := 0;
 begin
   -- What the session says of itself does not count: the entries of the audit log say who does it.
-  perform set_config('app.tenant_id', '', true), set_config('app.actor', 'retention', true),
-    set_config('app.request_id', '', true);
+  -- Statements, because a cluster passes those on to its nodes.
+  set local app.tenant_id = '';
+  set local app.actor = 'retention';
+  set local app.request_id = '';
   for expiring in select * from thea.expiring_tables() loop
     keep := thea.kept(whose_rows, expiring.table_name, expiring.rule);
     if keep is not null then
@@ -212,8 +214,9 @@ begin
     end if;
     exit when removed > 0;
   end loop;
-  perform set_config('app.tenant_id', whose, true), set_config('app.actor', actor, true),
-    set_config('app.request_id', request, true);
+  execute format('set local app.tenant_id = %L', whose);
+  execute format('set local app.actor = %L', actor);
+  execute format('set local app.request_id = %L', request);
   return removed > 0;
 end
 $$;

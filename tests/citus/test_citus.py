@@ -29,6 +29,7 @@ from thea_store import (
     TenantSuspendedError,
     User,
 )
+from thea_store.admin.compliance import read, verify
 from thea_store.admin.doctor import of_schema
 from thea_store.admin.doctor.findings import CheckContext
 from thea_store.database.connection import set_local
@@ -204,10 +205,10 @@ async def test_a_worker_learns_of_work_and_rows_expire(
         assert tenant in await worker.work.tenants_with_expired_rows(limit=1000)
         assert await worker.work.expire(tenant)
 
-    assert [entry.action for entry in await store.audit.get_for(tenant, "notes", note.id)] == [
-        "insert",
-        "delete",
-        "purge",
+    assert [(entry.action, entry.actor) for entry in await store.audit.get_for(tenant, "notes", note.id)] == [
+        ("insert", None),
+        ("delete", None),
+        ("purge", "retention"),
     ]
 
 
@@ -217,9 +218,33 @@ async def test_a_person_is_exported_and_erased(cluster: Cluster, store: Store, t
         exported = [line async for line in privacy.people.export(tenant, user.id)]
         erasure = await privacy.people.erase(tenant, user.id, reason="asked")
 
+    verified = [
+        await asyncio.to_thread(verify, DatabaseUrl.parse(cluster.url_of(group)), tenant)
+        for group in ("thea_app", "thea_privacy", "thea_auditor")
+    ]
+
     assert {"users", "conversations", "message_history"} <= {line.get("table") for line in exported}
+    assert [(each.faults, each.heads[0].log, each.heads[0].place) for each in verified] == [((), "erasures", 1)] * 3
     assert erasure.counts == {"users": 1, "conversations": 1, "message_history": 1}
     assert await store.users.get_by_id(tenant, user.id) is None
+
+
+async def test_reads_are_noted_and_what_is_kept_is_told(
+    cluster: Cluster, store: Store, admin: Store, tenant: str, user: User
+) -> None:
+    await admin.tenants.create(tenant)
+    await admin.tenants.update(tenant, settings={"log_reads": True})
+    await store._database.limits.refresh()
+    await store.users.get_by_id(tenant, user.id)
+    auditor, service = (DatabaseUrl.parse(cluster.url_of(group)) for group in ("thea_auditor", "thea_app"))
+    told = await asyncio.to_thread(read, auditor, tenant)
+    told_to_service = await asyncio.to_thread(read, service, tenant)
+
+    assert told.reads is not None
+    assert [each.query for each in told.reads] == ["users.get_by_id"]
+    rows = {each.table: each.rows for each in told.stored}
+    assert (rows["users"], rows["audit_log"], rows["notes"]) == (1, 1, 0)
+    assert {each.table: each.rows for each in told_to_service.stored}["users"] == 1
 
 
 async def test_a_slow_call_is_logged_without_a_plan_and_without_a_failure(

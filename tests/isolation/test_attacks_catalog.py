@@ -382,7 +382,7 @@ BODIES = {
     "erase_person": "43ab9230fd1a",
     "expire_activity": "27593b33944b",
     "expire_audit": "f87582ae44e2",
-    "expire_rows": "2bf7a11a2561",
+    "expire_rows": "47cc48faea65",
     "fold_messages": "7c53b0c50cc1",
     "forget_message_counts": "94f447ee1063",
     "has_sealed_texts": "c44df61e160a",

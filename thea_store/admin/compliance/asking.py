@@ -17,10 +17,11 @@ from thea_store.errors import (
     TenantSuspendedError,
 )
 from thea_store.postgres.operator import UnreachableError, connect, read_only
+from thea_store.postgres.session import literal
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.verification.groups import groups_of, serves_tenants
 
-__all__ = ["asked", "is_auditor", "require_auditor", "require_reader"]
+__all__ = ["asked", "is_auditor", "name_tenant", "require_auditor", "require_reader"]
 
 _AUDITOR = "thea_auditor"
 # All entries of a log are hashed, and a tenant's rows are counted one by one.
@@ -45,6 +46,11 @@ def asked(address: DatabaseUrl, *, writes: bool = False) -> Iterator[Connection[
             yield connection
     except psycopg.Error as error:
         raise _told(error, address) from error
+
+
+def name_tenant(connection: Connection[Any], tenant: str) -> None:
+    """Say whose rows the transaction reads; by a statement, because a cluster passes that on to its nodes."""
+    connection.execute(f"set local app.tenant_id = {literal(tenant)}".encode())
 
 
 def is_auditor(connection: Connection[Any]) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, LiteralString, NamedTuple
 
 from psycopg import Connection
 
-from thea_store.admin.compliance.asking import asked, is_auditor, require_auditor, require_reader
+from thea_store.admin.compliance.asking import asked, is_auditor, name_tenant, require_auditor, require_reader
 from thea_store.errors import InvalidArgumentError
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.arguments import check_tenant
@@ -94,7 +94,7 @@ def verify(address: DatabaseUrl, tenant: str, expected: Iterable[Head] = ()) -> 
         sees_all = is_auditor(connection)
         if any(head.log != _ERASURES for head in heads):
             require_auditor(connection, address)
-        connection.execute("select set_config('app.tenant_id', %s, true)", [tenant])
+        name_tenant(connection, tenant)
         return _verify(connection, tenant, {tenant: heads}, sees_all=sees_all)[tenant]
 
 

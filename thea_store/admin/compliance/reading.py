@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import Connection, sql
 from psycopg.rows import class_row
 
-from thea_store.admin.compliance.asking import asked, is_auditor, require_reader
+from thea_store.admin.compliance.asking import asked, is_auditor, name_tenant, require_reader
 from thea_store.admin.compliance.chain import chain_reads
 from thea_store.admin.compliance.powers import read_readers
 from thea_store.admin.compliance.records import Act, Erased, Kept, Read, Report, Stored
@@ -41,7 +41,7 @@ def read(
     chain_reads(address, tenant)
     with asked(address) as connection:
         require_reader(connection, address)
-        connection.execute("select set_config('app.tenant_id', %s, true)", [tenant])
+        name_tenant(connection, tenant)
         tables = connection.execute(_TABLES, [schemas]).fetchall()
         if not tables:
             raise MigrationRequiredError(f"{address}: there is no table of tenants: run `thea-store migrate`")
