@@ -224,13 +224,13 @@ group by s.place, s.statement
 order by s.place;
 
 -- Policies and triggers ask the directory on a node, of which every node has a copy; messages are added and events
--- synced on the node that has the tenant; there triggers and searches ask for its keys; and what is kept of it is counted.
+-- synced on the node that has the tenant; there a search asks for its keys, and what is kept of it is counted.
 insert into thea_steps (statement)
 select format('alter function %s set citus.allow_nested_distributed_execution = on', p.oid::regprocedure)
 from pg_proc p
 where p.oid in (
     to_regprocedure('thea.admitted_tenant()'), to_regprocedure('thea.may_work(text)'),
-    to_regproc('thea.add_message'), to_regproc('thea.upsert_event'), to_regprocedure('thea.seals_texts(text)'),
+    to_regproc('thea.add_message'), to_regproc('thea.upsert_event'),
     to_regprocedure('thea.has_sealed_texts(text)'), to_regprocedure('thea.kept_of(text)'),
     to_regprocedure('thea.entries_kept_of(text)'), to_regprocedure('thea.sums_kept_of(text)')
   )
