@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pglast.parser import parse_plpgsql_json
 
 from tests.support.distribution import REFUSED
 from thea_store.migrator import Migration, listed
@@ -114,6 +117,62 @@ def test_a_function_that_does_is_noticed() -> None:
         text = f"execute format('update %s c set deleted_at = $1, updated_at = {value} where c.id = $2', target);"
 
         assert len(_refused_in_functions(text)) == 1
+
+
+# Those that a service's query runs as a whole where the tenant is.
+_ON_NODES = sorted(
+    {
+        name
+        for file in SQL_FILES
+        for query in file.claimed
+        if query.writes and query.text.startswith("select")
+        for name in _OURS.findall(query.text)
+    }
+)
+
+
+def _statements(function: str) -> list[str]:
+    """The statements of a function in PL/pgSQL, without its expressions."""
+
+    def found(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            if "query" in part and part.get("parseMode") == 0:
+                yield part["query"]
+            for each in part.values():
+                yield from found(each)
+        elif isinstance(part, list):
+            for each in part:
+                yield from found(each)
+
+    return list(found(json.loads(parse_plpgsql_json(function))))
+
+
+def _function(name: str) -> str:
+    texts: list[str] = [
+        found
+        for migration in listed()
+        for found in re.findall(rf"create function thea\.{name}\(.*?\n\$\$;", migration.text, re.DOTALL)
+    ]
+    [text] = texts
+    return text
+
+
+@pytest.mark.parametrize("name", _ON_NODES)
+def test_a_node_takes_every_statement_of_a_function_that_a_query_runs_there(name: str) -> None:
+    statements = _statements(_function(name))
+
+    assert any(statement.startswith("insert into") for statement in statements)
+    assert [sentence for statement in statements for sentence in refused_on_clusters(_with(statement))] == []
+
+
+def test_a_statement_of_a_function_that_a_node_refuses_is_noticed() -> None:
+    weaker = _function("upsert_event").replace(
+        "set title = excluded.title", "set created_at = now(), title = excluded.title"
+    )
+    found = [sentence for statement in _statements(weaker) for sentence in refused_on_clusters(_with(statement))]
+
+    assert len(found) == 1
+    assert "no function of the clock in `on conflict`" in found[0]
 
 
 def _with(statement: str) -> Query[Any]:
