@@ -380,9 +380,20 @@ create function thea.tenants_with_noted_reads(p_after text, p_limit integer) ret
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set client_min_messages = warning
+  set plan_cache_mode = force_custom_plan
+  set jit = off
   set enable_seqscan = off
   set enable_bitmapscan = off
+  set enable_indexscan = on
+  set enable_indexonlyscan = on
   set enable_sort = off
+  set enable_incremental_sort = off
+  set seq_page_cost = 1
+  set random_page_cost = 4
+  set cpu_tuple_cost = 0.01
+  set cpu_index_tuple_cost = 0.005
+  set cpu_operator_cost = 0.0025
+  set max_parallel_workers_per_gather = 0
 as $$
 begin
   return query

@@ -123,6 +123,24 @@ def test_no_function_prints_its_plans_to_who_calls_it(scene: Scene, operator: Co
     assert {name for (name,) in silent} == CALLED.get(group_of(operator), set()) | {"keep_limits", "count_rows"}
 
 
+# Whoever calls a function can set these, and its plan would read the rows of other tenants one by one: its time tells.
+PLANNED_BY = {
+    *("plan_cache_mode=force_custom_plan", "jit=off", "enable_seqscan=off", "enable_bitmapscan=off"),
+    *("enable_indexscan=on", "enable_indexonlyscan=on", "enable_sort=off", "enable_incremental_sort=off"),
+    *("seq_page_cost=1", "random_page_cost=4", "cpu_tuple_cost=0.01", "cpu_index_tuple_cost=0.005"),
+    *("cpu_operator_cost=0.0025", "max_parallel_workers_per_gather=0"),
+}
+
+
+def test_no_plan_of_a_function_that_names_tenants_is_chosen_by_who_calls_it(scene: Scene) -> None:
+    found = scene.ask(
+        "select proname, proconfig from pg_proc where pronamespace = 'thea'::regnamespace and proname ~ '^tenants_with'"
+    )
+
+    assert len(found) > 3
+    assert {name: PLANNED_BY - set(settings) for name, settings in found if PLANNED_BY - set(settings)} == {}
+
+
 def test_no_other_role_is_taken_on(scene: Scene, operator: Connection[Any]) -> None:
     others = {role for (role,) in scene.ask("select rolname from pg_roles")} - {operator.info.user, group_of(operator)}
 
