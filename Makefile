@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+# One more than the cores of a small machine: many of these tests wait for a time limit, or for a server to start.
+TEST_WORKERS ?= 3
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +25,7 @@ demo: $(STAMP) ## Replay a conversation onto an embedded PostgreSQL, through the
 
 # Bytecode is kept, also where the environment of a container says otherwise: else each worker compiles all tests anew.
 test: $(STAMP) ## Run all tests on the embedded PostgreSQL 18
-	@PYTHONDONTWRITEBYTECODE= THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= THEA_TEST_SERVER=$${THEA_TEST_SERVER:-embedded} $(BIN)/pytest -q -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 coverage: $(STAMP) ## Run all tests and say which lines and branches none of them reached
 	@rm -rf .coverage && mkdir .coverage
