@@ -439,6 +439,7 @@ async def _agree(peers: dict[str, Peer], name: str, size: int, tenant: str, ids:
             await _time(way, name, size, tenant, ids)
         rows = [await way.one(name, tenant, ids[0])] if size == 1 else await way.page(name, tenant)
         found = [row["id"] if isinstance(row, asyncpg.Record) else row.id for row in rows]
+        assert len(found) == size, f"there are no {size} {name}"
         assert found == ids[:size], f"{peer} returns other {name}"
 
 

@@ -16,7 +16,9 @@ from thea_store.testing import TestServer
 
 __all__ = ["TENANTS", "Ground", "Place", "Traffic", "one_tenant", "prepared_ground", "zipf"]
 
-TENANTS, USERS, MESSAGES, OTHERS = 100, 10, 60, 20
+TENANTS, USERS, MESSAGES, OTHERS = 100, 30, 60, 20
+# So many of a tenant's users have messages, events and notes; the others fill pages of users and of conversations.
+ACTIVE = 10
 _PLAIN = "thea_bench_plain"
 
 # Filled without triggers, which would only make the filling slow; they fire for all that is measured.
@@ -40,7 +42,11 @@ select
   'Done: dentist, tomorrow at 10:00. I shall remind you an hour before.', 'create_event',
   '{{"when": "tomorrow 10:00", "title": "dentist"}}', 0.93, 120,
   now() - make_interval(mins => {MESSAGES} - m, secs => c.id)
-from thea.conversations c, generate_series(1, {MESSAGES}) m;
+from thea.conversations c
+join thea.users u using (tenant_id)
+cross join generate_series(1, {MESSAGES}) m
+where u.id = c.user_id
+  and u.telegram_id <= {ACTIVE};
 
 insert into thea.events (
   tenant_id, user_id, title, start_datetime, end_datetime, location, category, reminder_minutes, extra_data, created_at
@@ -48,13 +54,15 @@ insert into thea.events (
 select
   u.tenant_id, u.id, 'Dentist', now() + make_interval(days => e), now() + make_interval(days => e, hours => 1),
   'Calle Mayor 3', 'health', 30, '{{"color": "red"}}', now() - make_interval(mins => {OTHERS} - e, secs => u.id)
-from thea.users u, generate_series(1, {OTHERS}) e;
+from thea.users u, generate_series(1, {OTHERS}) e
+where u.telegram_id <= {ACTIVE};
 
 insert into thea.notes (tenant_id, user_id, title, content, category, tags, extra_data, search_vector, created_at)
 select
   u.tenant_id, u.id, 'Shopping', 'Bread, milk, and whatever else there is no more of at home.', 'home',
   '{{shopping,week}}', '{{"color": "red"}}', '', now() - make_interval(mins => {OTHERS} - n, secs => u.id)
-from thea.users u, generate_series(1, {OTHERS}) n;
+from thea.users u, generate_series(1, {OTHERS}) n
+where u.telegram_id <= {ACTIVE};
 """
 
 
@@ -88,7 +96,7 @@ class Ground:
     superuser_url: str
     """To look at the server while others work."""
     places: tuple[tuple[Place, ...], ...]
-    """The users of each tenant."""
+    """The active users of each tenant."""
 
 
 @asynccontextmanager
@@ -137,7 +145,8 @@ def _drop_plain_login(superuser_url: str) -> None:
 def _places(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[tuple[Place, ...], ...]:
     tenants: dict[str, list[Place]] = {f"tenant-{n}": [] for n in range(1, TENANTS + 1)}
     for tenant_id, user_id, session_id in connection.execute(
-        "select tenant_id, user_id, session_id from thea.conversations order by id"
+        "select u.tenant_id, u.id, c.session_id from thea.conversations c join thea.users u using (tenant_id)"
+        f" where u.id = c.user_id and u.telegram_id <= {ACTIVE} order by c.id"
     ):
         tenants[str(tenant_id)].append(Place(str(tenant_id), int(str(user_id)), str(session_id)))
     return tuple(map(tuple, tenants.values()))
