@@ -6,8 +6,10 @@ ready in three quarters of the time. What comes out is the same as from Pydantic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -39,17 +41,19 @@ def maker(record: type[BaseModel], names: tuple[str, ...]) -> Maker:
             valid = validate(tuple([by_column[place] for place in places]))
         except ValidationError:
             return None
-        made = []
-        for values in zip(*valid):  # noqa: B905 - the same without it, and faster
-            one = new(record)
-            set_values(one, dict(zip(order, values)))  # noqa: B905
-            set_given(one, given.copy())
-            set_extra(one, None)
-            set_private(one, None)
-            made.append(one)
+        # Without a loop of Python's: half as long again as what it would do.
+        made = list(map(new, repeat(record, len(rows))))
+        _do(set_values, made, map(dict, map(zip, repeat(order), zip(*valid))))  # noqa: B905 - as long as each other
+        _do(set_given, made, map(set.copy, repeat(given)))
+        _do(set_extra, made, repeat(None))
+        _do(set_private, made, repeat(None))
         return made
 
     return make
+
+
+def _do(work: Callable[[Any, Any], None], made: Iterable[Any], values: Iterable[Any]) -> None:
+    deque(map(work, made, values), maxlen=0)
 
 
 def _fields(record: type[BaseModel]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
@@ -64,5 +65,18 @@ def _check_place(query: Query[Any], question: Mapping[str, object], after: Place
 
 def _asked(query: Query[Any], question: Mapping[str, object]) -> str:
     """The question as a text: the query's name without its variant, and the values as they were checked."""
+    try:
+        return _asked_before(query, tuple(question.items()))
+    except TypeError:  # a value that cannot be hashed, as a list of tags
+        return _written(query, question)
+
+
+# The next page asks the same question. What is equal is checked to the same value: 1 and `True` are not both taken.
+@lru_cache(maxsize=1024)
+def _asked_before(query: Query[Any], question: tuple[tuple[str, object], ...]) -> str:
+    return _written(query, dict(question))
+
+
+def _written(query: Query[Any], question: Mapping[str, object]) -> str:
     checked = check_values(query, {**question, "after_at": None, "after_id": None, "limit": 1})
     return f"{query.name} {to_json({name: checked[name] for name in sorted(question)}).decode()}"
