@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -66,7 +66,7 @@ async def test_a_call_too_many_is_refused_and_the_next_one_is_not(
     with locked(thea_database):
         others = asyncio.create_task(service.users.count(other_tenant))
         calls = [asyncio.create_task(service.users.count(tenant)) for _ in range(2)]
-        await asyncio.sleep(0.05)
+        await until(lambda: in_use(service) == 3)
         with pytest.raises(QuotaExceededError, match="2 calls in flight") as caught:
             await service.users.count(tenant)
         with pytest.raises(QuotaExceededError):
@@ -75,6 +75,18 @@ async def test_a_call_too_many_is_refused_and_the_next_one_is_not(
     assert (caught.value.limit, caught.value.allowed, caught.value.table) == ("calls_in_flight", 2, None)
     assert await asyncio.gather(others, *calls) == [0, 0, 0]
     assert await service.users.count(tenant) == 0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.005)
+
+
+def in_use(store: Store) -> int:
+    """How many connections calls have: neither idle, nor still being opened for one that waits."""
+    figures = store._database.figures()
+    return figures.size - figures.idle - figures.waiting
 
 
 async def test_calls_that_wait_for_a_connection_are_in_flight(
@@ -86,10 +98,9 @@ async def test_calls_that_wait_for_a_connection_are_in_flight(
 
     with locked(thea_database):
         others = [asyncio.create_task(service.users.count(other_tenant)) for _ in range(everybody)]
-        await asyncio.sleep(0.1)
+        await until(lambda: in_use(service) == everybody)
         waits = asyncio.create_task(service.users.count(tenant))
-        await asyncio.sleep(0.05)
-        assert service._database.figures().waiting == 1
+        await until(lambda: service._database.figures().waiting == 1)
         with pytest.raises(QuotaExceededError):
             await service.users.count(tenant)
 
