@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from datetime import UTC, datetime
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -42,6 +43,18 @@ async def test_a_cursor_with_a_key_of_another_kind_is_refused(store: Store, tena
     for key in (UUID(int=7), "a text that is no id"):
         with pytest.raises(InvalidArgumentError, match="^cursor"):
             await store.users.get_all(tenant, limit=1, cursor=cursors.encode(question, tenant, NOW, key))
+
+
+def test_a_question_about_each_of_two_times_that_a_clock_shows_twice_is_another_one() -> None:
+    first = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Madrid"))
+    second = first.replace(fold=1)
+    assert first == second
+
+    questions = [
+        _asked(Users.common.get_all, {**dict.fromkeys(Users.common.filters), **ORDER, "active_since": since})
+        for since in (first, second)
+    ]
+    assert questions[0] != questions[1]
 
 
 @pytest.mark.parametrize(

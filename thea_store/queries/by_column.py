@@ -41,7 +41,7 @@ def maker(record: type[BaseModel], names: tuple[str, ...]) -> Maker:
             valid = validate(tuple([by_column[place] for place in places]))
         except ValidationError:
             return None
-        # Without a loop of Python's: half as long again as what it would do.
+        # By `map`, because a loop in Python takes half as long again.
         made = list(map(new, repeat(record, len(rows))))
         _do(set_values, made, map(dict, map(zip, repeat(order), zip(*valid))))  # noqa: B905 - as long as each other
         _do(set_given, made, map(set.copy, repeat(given)))

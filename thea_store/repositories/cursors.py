@@ -13,7 +13,6 @@ import binascii
 import contextlib
 import hashlib
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from uuid import UUID
 
 from thea_store.errors import InvalidArgumentError
@@ -77,9 +76,5 @@ def _key(raw: bytes) -> Key:
 
 
 def _digest(question: str, tenant_id: str, place: bytes) -> bytes:
-    return hashlib.blake2b(place, digest_size=_DIGEST, key=_key_of(question, tenant_id)).digest()
-
-
-@lru_cache(maxsize=1024)
-def _key_of(question: str, tenant_id: str) -> bytes:
-    return hashlib.blake2b(f"{question}\0{tenant_id}".encode(errors="surrogatepass"), digest_size=32).digest()
+    key = hashlib.blake2b(f"{question}\0{tenant_id}".encode(errors="surrogatepass"), digest_size=32).digest()
+    return hashlib.blake2b(place, digest_size=_DIGEST, key=key).digest()

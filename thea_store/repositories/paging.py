@@ -65,13 +65,15 @@ def _check_place(query: Query[Any], question: Mapping[str, object], after: Place
 
 def _asked(query: Query[Any], question: Mapping[str, object]) -> str:
     """The question as a text: the query's name without its variant, and the values as they were checked."""
-    try:
+    if _KEPT.issuperset(map(type, question.values())):
         return _asked_before(query, tuple(question.items()))
-    except TypeError:  # a value that cannot be hashed, as a list of tags
-        return _written(query, question)
+    return _written(query, question)
 
 
-# The next page asks the same question. What is equal is checked to the same value: 1 and `True` are not both taken.
+# Texts of users are not kept; and two times of the hour that comes twice are equal, though they are other instants.
+_KEPT = frozenset({bool, type(None)})
+
+
 @lru_cache(maxsize=1024)
 def _asked_before(query: Query[Any], question: tuple[tuple[str, object], ...]) -> str:
     return _written(query, dict(question))
