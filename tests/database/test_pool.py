@@ -89,6 +89,31 @@ async def test_the_pool_grows_to_its_limit_and_then_says_that_it_is_full(
         assert await store.users.count(tenant) == 0
 
 
+async def test_each_call_in_line_is_refused_once_it_has_waited_for_the_timeout(
+    thea_database: TestDatabase, tenant: str
+) -> None:
+    refused: list[str] = []
+    async with opened(thea_database.app_url, pool_size=1, max_overflow=0, pool_timeout=0.4) as store:
+
+        async def call(name: str) -> None:
+            began = time.monotonic()
+            with pytest.raises(PoolTimeoutError):
+                await store.users.count(tenant)
+            assert time.monotonic() - began >= 0.4
+            refused.append(name)
+
+        async with store.transaction(tenant):
+            early = asyncio.create_task(call("early"))
+            await asyncio.sleep(0.2)
+            await asyncio.gather(early, call("late"))
+            await call("after the line was empty")
+            served = asyncio.create_task(store.users.count(tenant))
+            await asyncio.sleep(0.2)
+        assert await served == 0
+
+    assert refused == ["early", "late", "after the line was empty"]
+
+
 async def test_waiting_calls_are_served_in_order_as_connections_come_back(
     thea_database: TestDatabase, tenant: str
 ) -> None:

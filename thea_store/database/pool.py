@@ -79,6 +79,7 @@ class Pool:
         self._idle: OrderedDict[Connection, None] = OrderedDict()  # least recently used first
         self._by_tenant: defaultdict[str | None, dict[Connection, None]] = defaultdict(dict)
         self._waiting = Waiters[Connection]()
+        self._line_is_watched = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._openers: set[asyncio.Task[Connection]] = set()
         self._calls: Counter[str | None] = Counter()
@@ -134,11 +135,7 @@ class Pool:
             self._end(idle, spent)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout):
-                return self._handed_out(await self._wait_in_line(tenant_id), tenant_id)
-        except TimeoutError:
-            self.statistics.timeouts += 1
-            raise self._nothing_in_time() from self._refusal
+            return self._handed_out(await self._wait_in_line(tenant_id), tenant_id)
         finally:
             self.statistics.waits.add(time.monotonic() - started)
 
@@ -250,6 +247,8 @@ class Pool:
     async def _wait_in_line(self, tenant_id: str | None) -> Connection:
         future: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
         self._waiting.add(tenant_id, future)
+        if not self._line_is_watched:
+            self._watch_line()
         self._open_for_the_waiting()
         try:
             return await future
@@ -264,6 +263,20 @@ class Pool:
         """Open a connection for each call in line that has none coming yet, as far as there is room."""
         while self._opening < len(self._waiting) and self._taken < self._limit and not self._closed:
             self._open_one()
+
+    def _watch_line(self) -> None:
+        """Refuse who has waited for too long, and look again when that is so of the next one.
+
+        One timer for the line: one for each call took a tenth of what a call that waits costs.
+        """
+        late = self._waiting.take_all(time.monotonic() - self._timeout)
+        if late:
+            self.statistics.timeouts += len(late)
+            self._refuse(self._nothing_in_time(), late)
+        since = self._waiting.oldest()
+        if since is not None:
+            asyncio.get_running_loop().call_later(since + self._timeout - time.monotonic(), self._watch_line)
+        self._line_is_watched = since is not None
 
     def _open_one(self) -> asyncio.Task[Connection]:
         """Begin to open a connection, for the first in line."""
@@ -313,6 +326,11 @@ class Pool:
             future.set_exception(own)
 
     def _nothing_in_time(self) -> StoreError:
+        error = self._why_nothing()
+        error.__cause__ = self._refusal
+        return error
+
+    def _why_nothing(self) -> StoreError:
         reason = self._refusal or f"{self.place} does not answer: start the server, or correct DATABASE_URL"
         if not self._open:
             return StoreUnavailableError(f"no connection could be opened in {self._timeout:g} s: {reason}")

@@ -43,6 +43,10 @@ class Waiters(Generic[T]):
         """How many calls of this tenant are in line."""
         return len(self._by_tenant.get(tenant, ()))
 
+    def oldest(self) -> float | None:
+        """Since when the call waits that has waited longest; `None` where none waits."""
+        return min((next(iter(calls.values())) for calls in self._by_tenant.values()), default=None)
+
     def remove(self, tenant: _Tenant, future: asyncio.Future[T]) -> None:
         """Take a call out of the line; nothing happens where it has left it already."""
         calls = self._by_tenant.get(tenant)
