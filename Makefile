@@ -150,6 +150,19 @@ test-citus: $(STAMP) ## The library on the Citus cluster that THEA_CITUS_URL nam
 	@test -n "$$THEA_CITUS_URL" || { echo "THEA_CITUS_URL must be a superuser's URL of an empty database on a coordinator that has its workers" >&2; exit 1; }
 	@$(BIN)/pytest -q tests/citus $(ARGS)
 
+.PHONY: bench-row-security
+bench-row-security: $(STAMP) ## Counts, statistics and other questions of a large tenant, beside the same without row security
+	@$(BIN)/python bench/row_security.py $(ARGS)
+
+.PHONY: bench-import
+bench-import: $(STAMP) ## A chat export of a million messages, imported and imported again
+	@$(BIN)/python bench/importing.py $(ARGS)
+
+.PHONY: bench-tasks
+bench-tasks: $(STAMP) ## Many tasks on one pool, and small tenants beside one that floods it
+	@$(BIN)/python bench/tasks.py $(ARGS)
+	@$(BIN)/python bench/fairness.py
+
 .PHONY: bench-notes
 bench-notes: $(STAMP) ## What the words of a note add to its insert
 	@$(BIN)/python bench/note_words.py $(ARGS)

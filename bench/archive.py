@@ -6,18 +6,15 @@ server. A memory peak is that of a process which does nothing else.
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import psycopg
 import typer
-from smoke import Smoke
+from apart import measure
+from options import Smoke
 
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.tenancy.archive import end_tenant, export_tenant, import_tenant, move_tenant, restore_tenant
@@ -35,25 +32,6 @@ insert into thea.message_history (tenant_id, user_id, conversation_id, message_i
   from thea.conversations c cross join generate_series(1, 10) n;
 
 """
-
-
-def _measured(queue: Any, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-    began = time.perf_counter()
-    result = work(*arguments)
-    seconds = time.perf_counter() - began
-    queue.put((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, getattr(result, "pause", None)))
-
-
-def measure(name: str, rows: int, work: Callable[..., object], *arguments: Any) -> None:
-    """Print how long the work took in a process of its own, and its memory peak."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measured, args=(queue, work, arguments))
-    process.start()
-    seconds, peak, pause = queue.get()
-    process.join()
-    stopped = "" if pause is None else f", service stopped for {pause:.2f} s"
-    print(f"{name:<32}{seconds:>8.1f} s{rows / seconds:>12,.0f} rows/s{peak:>8.0f} MB at most{stopped}")
 
 
 def url(database: TestDatabase) -> DatabaseUrl:

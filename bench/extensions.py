@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from smoke import Smoke
+from options import Smoke
 
 from thea_store import Extension, Settings, Store
 from thea_store.cli.new import new_aggregate, new_extension

@@ -14,7 +14,7 @@ import time
 
 import typer
 from ground import Ground, prepared_ground
-from smoke import Smoke
+from options import Server, Smoke
 
 from thea_store import Settings, Store
 
@@ -64,9 +64,9 @@ def together(taken: dict[str, list[float]]) -> float:
     return statistics.quantiles([each for times in taken.values() for each in times], n=20)[-1]
 
 
-async def measure(calls: int) -> None:
+async def measure(server: str | None, calls: int) -> None:
     """Measure both and print the ratios."""
-    async with prepared_ground(None) as ground:
+    async with prepared_ground(server) as ground:
         settings = Settings(url=ground.app_url, pool_size=POOL_SIZE, max_overflow=0, slow_query_ms=60_000)
         async with Store.open(settings) as store:
             await waits(store, ground, calls)
@@ -77,9 +77,9 @@ async def measure(calls: int) -> None:
     print(f"({together(alone) * 1000:.1f} ms alone, {together(beside) * 1000:.1f} ms beside the flood)")
 
 
-def main(*, smoke: Smoke = False) -> None:
+def main(server: Server = None, *, smoke: Smoke = False) -> None:
     """What small tenants wait while one tenant floods the pool."""
-    asyncio.run(measure(2 if smoke else CALLS))
+    asyncio.run(measure(server, 2 if smoke else CALLS))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import aiosql
 import asyncpg
 import typer
 from ground import Ground, Place, prepared_ground
+from options import Server, Smoke
 from peers import POOL_SIZE
 from piccolo import columns as piccolo_columns
 from piccolo.engine.postgres import PostgresEngine
@@ -35,7 +36,6 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
-from smoke import Smoke
 from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Float, Text, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -469,7 +469,7 @@ def show(versions: str, ratios: dict[str, dict[str, float]]) -> None:
 
 def main(
     rounds: Annotated[int, typer.Option(min=3, help="How many rounds.")] = 60,
-    server: Annotated[str | None, typer.Option(help="A superuser's URL; without it, an embedded PostgreSQL.")] = None,
+    server: Server = None,
     *,
     smoke: Smoke = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,

@@ -1,6 +1,6 @@
 """Counts and statistics of a tenant of millions of messages, and what the sums behind them cost those who write.
 
-Both before and after a worker has counted the messages, in one run, on an embedded server:
+Both before and after a worker has counted the messages, in one run, on the server that the tests would take:
 
     python bench/message_statistics.py [MESSAGES] [DAYS]
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -20,11 +21,10 @@ from typing import Annotated
 import psycopg
 import typer
 from indexes import built_afterwards
-from smoke import Smoke
+from options import Smoke
 
 from thea_store import Store
-from thea_store.embedded import EmbeddedPostgres
-from thea_store.migrator import migrate
+from thea_store.testing import start_server
 
 ROUNDS, CALLS, ROWS, PEOPLE = 12, 60, 300, 500
 BEFORE, AFTER = 5, 40
@@ -85,9 +85,9 @@ Calls = dict[str, Callable[[], Awaitable[object]]]
 
 
 async def measure(messages: int, days: int, rounds: int) -> None:
-    async with EmbeddedPostgres() as server:
-        await asyncio.to_thread(migrate, server.migrator_url)
-        with psycopg.connect(server.superuser_url, autocommit=True) as superuser:
+    with ExitStack() as resources:
+        database = start_server(resources).new_database(resources)
+        with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
             superuser.execute("set session_replication_role = replica")
             with built_afterwards(superuser, ["message_history"]):
                 for statement in FILL.format(messages=messages, days=days, people=PEOPLE).split(";\n\n"):
@@ -95,9 +95,10 @@ async def measure(messages: int, days: int, rounds: int) -> None:
             superuser.execute("vacuum analyze")
             superuser.execute("reset session_replication_role")
             # What a process has worked does not tell of its helpers.
-            superuser.execute("alter database thea set max_parallel_workers_per_gather = 0")
+            [(name,)] = superuser.execute("select current_database()").fetchall()
+            superuser.execute(f"alter database {name} set max_parallel_workers_per_gather = 0".encode())
             print(f"{messages:,} messages over {days} days, milliseconds of the server's work: median, p95")
-            async with Store.open(server.app_url) as store:
+            async with Store.open(database.app_url) as store:
                 before = await measured(superuser, reads(store), BEFORE)
                 pieces = fold(superuser)
                 superuser.execute("vacuum analyze thea.message_counts")
@@ -183,8 +184,11 @@ async def compare_writes(superuser: Connection, store: Store, rounds: int) -> No
 
 
 def worked(superuser: Connection) -> float:
-    """Microseconds that the processes of the service's sessions have worked on this machine."""
-    rows = superuser.execute("select pid from pg_stat_activity where usename = 'thea_service'").fetchall()
+    """Microseconds that the processes of the database's other sessions have worked on this machine."""
+    rows = superuser.execute(
+        "select pid from pg_stat_activity"
+        " where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()"
+    ).fetchall()
     return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for (pid,) in rows) / 1000
 
 

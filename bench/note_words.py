@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
+from options import Smoke
 from rich.console import Console
 from rich.table import Table
-from smoke import Smoke
 
 from thea_store.testing import start_server
 

@@ -29,10 +29,10 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
+from options import Server, Smoke
 from rich.console import Console
 from rich.table import Table
 from scale_rows import WORD, build
-from smoke import Smoke
 
 from thea_store import Settings, Store
 from thea_store.embedded import EmbeddedPostgres
@@ -379,7 +379,7 @@ def show(versions: str, figures: Sequence[Figure]) -> None:
 def command(
     sizes: Annotated[str, typer.Option(help="Messages of each database, the smallest first.")] = "10000,10000000",
     calls: Annotated[int, typer.Option(min=20, help="Of each kind, in each database.")] = 200,
-    server: Annotated[str | None, typer.Option(help="A superuser's URL; without it, an embedded PostgreSQL.")] = None,
+    server: Server = None,
     *,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     smoke: Smoke = False,

@@ -21,11 +21,11 @@ from typing import Annotated, Any
 
 import psycopg
 import typer
+from options import Smoke
 from psycopg.types.json import Jsonb
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from smoke import Smoke
 
 from thea_store.assistant import notes
 from thea_store.assistant.note_search import parse

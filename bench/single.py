@@ -18,13 +18,13 @@ from typing import Annotated
 
 import typer
 from ground import TENANTS, Ground, one_tenant, prepared_ground, zipf
+from options import Server, Smoke
 from orm import Orm
 from peers import POOL_SIZE, AsyncpgPool, Peer, StorePeer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rounds import OPERATIONS, Contender, Operation, Times, run
-from smoke import Smoke
 
 POOL = "asyncpg pool"
 POOL_ZIPF = f"asyncpg pool, {TENANTS} tenants"
@@ -167,7 +167,7 @@ def as_json(figures: Figures) -> str:
 def main(
     rounds: Annotated[int, typer.Option(min=2, help="How many rounds.")] = 300,
     seed: Annotated[int, typer.Option(help="Of the order and of the places.")] = 1,
-    server: Annotated[str | None, typer.Option(help="A superuser's URL; without it, an embedded PostgreSQL.")] = None,
+    server: Server = None,
     *,
     smoke: Smoke = False,
     quick: Annotated[bool, typer.Option("--quick", help="50 rounds.")] = False,

@@ -19,10 +19,10 @@ from typing import Annotated
 import asyncpg
 import typer
 from ground import Ground, Place, Traffic, one_tenant, prepared_ground, zipf
+from options import Server, Smoke
 from peers import AsyncpgPool, Peer, StorePeer
 from rich.console import Console
 from rich.table import Table
-from smoke import Smoke
 
 from thea_store import Settings, Store
 
@@ -60,8 +60,8 @@ async def ratios(ground: Ground, traffic: Traffic, rounds: int) -> dict[int, flo
     return found
 
 
-async def measured(rounds: int) -> dict[str, dict[int, float]]:
-    async with prepared_ground(None) as ground:
+async def measured(server: str | None, rounds: int) -> dict[str, dict[int, float]]:
+    async with prepared_ground(server) as ground:
         return {
             "one tenant": await ratios(ground, one_tenant(ground), rounds),
             "100 tenants by Zipf": await ratios(ground, zipf(ground), rounds),
@@ -70,12 +70,13 @@ async def measured(rounds: int) -> dict[str, dict[int, float]]:
 
 def command(
     rounds: Annotated[int, typer.Option(min=3)] = 40,
+    server: Server = None,
     *,
     smoke: Smoke = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Calls a second of some tasks over one pool, beside asyncpg's pool."""
-    found = asyncio.run(measured(3 if smoke else rounds))
+    found = asyncio.run(measured(server, 3 if smoke else rounds))
     if json_:
         print(json.dumps(found, indent=2))
         return

@@ -21,8 +21,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+from options import Smoke
 from prometheus_client import CollectorRegistry
-from smoke import Smoke
 
 from thea_store import Settings, Store
 from thea_store.assistant.users import Users

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 import typer
-from smoke import Smoke
+from options import Smoke
 
 from thea_store import Store, User
 from thea_store.database import limits as limits_of_calls

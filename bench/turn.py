@@ -29,10 +29,10 @@ import psycopg
 import typer
 from delay import delayed
 from ground import Ground, Place, one_tenant, prepared_ground
+from options import Server, Smoke
 from peers import ENTITIES, MESSAGE, POOL_SIZE
 from rich.console import Console
 from rich.table import Table
-from smoke import Smoke
 
 from thea_store import Settings, Store
 from thea_store.assistant.conversations import OPEN, UPDATE_STATE
@@ -192,12 +192,12 @@ async def _each(turn: Turn, places: Sequence[Place]) -> None:
         await turn(place)
 
 
-async def main(rounds: int, delays: Sequence[float]) -> tuple[str, list[Figure]]:
+async def main(server: str | None, rounds: int, delays: Sequence[float]) -> tuple[str, list[Figure]]:
     loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
     if importlib.util.find_spec("uvloop"):
         loops["uvloop"] = importlib.import_module("uvloop").new_event_loop
     figures = list[Figure]()
-    async with prepared_ground(None) as ground:
+    async with prepared_ground(server) as ground:
         for delay in delays:
             many = rounds if delay < 1 else max(2, rounds // 4)
             async with delayed(ground.app_url, delay) as url:
@@ -250,6 +250,7 @@ def show(versions: str, figures: Sequence[Figure]) -> None:
 def command(
     rounds: Annotated[int, typer.Option(min=4)] = 120,
     delays: Annotated[str, typer.Option(help="Milliseconds added to each round trip.")] = "0,0.5,5",
+    server: Server = None,
     *,
     smoke: Smoke = False,
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
@@ -257,7 +258,7 @@ def command(
     """One turn of a conversation, beside the same by hand."""
     if smoke:
         rounds, delays = 4, "0"
-    versions, figures = asyncio.run(main(rounds, [float(each) for each in delays.split(",")]))
+    versions, figures = asyncio.run(main(server, rounds, [float(each) for each in delays.split(",")]))
     if json_:
         print(json.dumps({"versions": versions, "turns": [asdict(each) for each in figures]}, indent=2))
     else:
