@@ -418,7 +418,7 @@ BODIES = {
     "person_condition": "b2b7eee0fcea",
     "person_row_ids": "36eb2c8c8a87",
     "person_rows": "f8bde1ca75ad",
-    "protect": "36375e48c569",
+    "protect": "bfc3044d3bb0",
     "record_activity": "eebfd40eab5d",
     "record_compliance": "36d68b4c5f4e",
     "record_directory": "8a8dcce43000",

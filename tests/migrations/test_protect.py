@@ -207,6 +207,14 @@ def test_a_parent_must_be_protected_first(scene: Scene) -> None:
     scene.make("select thea.protect('planner.projects')", "select thea.protect('planner.tasks')")
 
 
+@pytest.mark.parametrize(("own", "kept"), [("", "0.02"), ("autovacuum_vacuum_insert_scale_factor = 0.1", "0.1")])
+def test_new_rows_are_marked_for_counts_soon_unless_the_table_says_when(scene: Scene, own: str, kept: str) -> None:
+    scene.make(TASKS, f"alter table planner.tasks set ({own})" if own else "", "select thea.protect('planner.tasks')")
+    options = scene.operator.execute("select reloptions from pg_class where oid = 'planner.tasks'::regclass")
+
+    assert options.fetchone() == ([f"autovacuum_vacuum_insert_scale_factor={kept}"],)
+
+
 def test_a_column_that_is_not_there_is_named(scene: Scene) -> None:
     scene.make(TASKS)
 
