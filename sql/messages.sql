@@ -429,45 +429,41 @@ with given as materialized (
       and k.deleted_at is not null
     limit 1
   ) s on true
-),
-written as (
-  insert into thea.message_history (
-    tenant_id, user_id, conversation_id, message_id, user_message, bot_response, answer_ids, created_at, sealed
-  )
-  select
-    :tenant_id,
-    (
-      select c.user_id
-      from thea.conversations c
-      where c.tenant_id = :tenant_id
-        and c.id = g.conversation_id
-        and c.deleted_at is null
-    ),
-    g.conversation_id, g.message_id, g.user_message, g.bot_response, g.answer_ids, g.created_at, g.sealed
-  from given g
-  where g.stored_id is null
-    or g.deleted_at is null
-    -- Answers are only ever appended: another beginning is not the chat's, and is left alone.
-    and (
-      g.continues
-      or g.stored_response is null and g.bot_response is not null
-      -- What a bot stored itself: from now on it is known which messages these are.
-      or g.stored_response = g.bot_response and g.stored_ids is null
-      or starts_with(g.bot_response, g.stored_response || chr(10))
-    )
-  order by g.place
-  -- No update that joins what is stored: such a join may read all messages of the tenant.
-  on conflict (tenant_id, conversation_id, message_id) where message_id is not null and deleted_at is null
-    do update set bot_response = excluded.bot_response, answer_ids = excluded.answer_ids,
-      sealed = case
-        when excluded.sealed is null then message_history.sealed - 'bot_response'
-        else coalesce(message_history.sealed, '{}') || (excluded.sealed - 'user_message')
-      end
-  returning conversation_id, message_id
 )
-select w.conversation_id, w.message_id, g.stored_id is null as is_new
-from written w
-join given g on g.conversation_id = w.conversation_id and g.message_id = w.message_id;
+insert into thea.message_history as m (
+  tenant_id, user_id, conversation_id, message_id, user_message, bot_response, answer_ids, created_at, sealed
+)
+select
+  :tenant_id,
+  (
+    select c.user_id
+    from thea.conversations c
+    where c.tenant_id = :tenant_id
+      and c.id = g.conversation_id
+      and c.deleted_at is null
+  ),
+  g.conversation_id, g.message_id, g.user_message, g.bot_response, g.answer_ids, g.created_at, g.sealed
+from given g
+where g.stored_id is null
+  or g.deleted_at is null
+  -- Answers are only ever appended: another beginning is not the chat's, and is left alone.
+  and (
+    g.continues
+    or g.stored_response is null and g.bot_response is not null
+    -- What a bot stored itself: from now on it is known which messages these are.
+    or g.stored_response = g.bot_response and g.stored_ids is null
+    or starts_with(g.bot_response, g.stored_response || chr(10))
+  )
+order by g.place
+-- No update that joins what is stored: such a join may read all messages of the tenant.
+on conflict (tenant_id, conversation_id, message_id) where message_id is not null and deleted_at is null
+  do update set bot_response = excluded.bot_response, answer_ids = excluded.answer_ids,
+    sealed = case
+      when excluded.sealed is null then m.sealed - 'bot_response'
+      else coalesce(m.sealed, '{}') || (excluded.sealed - 'user_message')
+    end
+-- A row that was inserted has nobody who deleted or locked it; one that was updated was locked before.
+returning m.conversation_id, m.message_id, m.xmax = 0 as is_new;
 
 -- name: get_answers
 -- The answers of those of these exchanges that are stored, which nobody else changes until the end of the transaction;

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,6 +19,7 @@ from tests.citus.nodes import down, tenants_of_both
 from tests.isolation.two_locks import ABOUT, QUERIES
 from tests.support.calls import CALLS, Call, Ground, prepare
 from tests.support.distribution import REFUSED
+from tests.support.exports import ANA, BOT, chat, said, written
 from tests.support.twins import certify, make_twin
 from thea_store import (
     InvalidArgumentError,
@@ -37,6 +39,7 @@ from thea_store.database.connector import Connector
 from thea_store.postgres.url import DatabaseUrl
 from thea_store.queries.binding import bind
 from thea_store.store import GROUP_FILES, SQL_FILES
+from thea_store.telegram.importer import TelegramImport
 from thea_store.testing.proving.arguments import argument_sets
 from thea_store.testing.proving.databases import rows_of
 from thea_store.testing.proving.rows import tables_of
@@ -113,18 +116,25 @@ async def test_every_public_call_works(store: Store, tenant: str) -> None:
     assert await _failing(store, [(call, await prepare(store, tenant, f"pan {call}")) for call in CALLS]) == {}
 
 
-async def test_with_a_worker_down_the_tenants_of_the_other_go_on(cluster: Cluster, store: Store, worker: str) -> None:
+async def test_with_a_worker_down_the_tenants_of_the_other_go_on(
+    cluster: Cluster, store: Store, worker: str, tmp_path: Path
+) -> None:
     of_it, of_the_other = tenants_of_both(cluster, worker)
     lost = await prepare(store, of_it)
     grounds = [(call, await prepare(store, of_the_other, f"pan {call}")) for call in CALLS]
+    export = written(
+        tmp_path / "result.json", chat(said(1, BOT, "buenas"), said(2, ANA, "hola"), said(3, BOT, "qué tal"))
+    )
 
     with down(worker):
         failing = await _failing(store, grounds)
+        imported = await TelegramImport(store, of_the_other, export).run()
+        imported_again = await TelegramImport(store, of_the_other, export).run()
         with pytest.raises(StoreUnavailableError):
             await store.users.get_by_id(of_it, lost.live["users"])
 
-    # It hands its rows from node to node.
-    assert failing.keys() == {"messages.import_many"}
+    assert failing == {}
+    assert (imported.turns["new"], imported_again.turns["unchanged"]) == (2, 2)
     assert await store.users.get_by_id(of_it, lost.live["users"]) is not None
     await store.messages.add_message(of_it, lost.live["users"], "after", user_message="Hola")
 
