@@ -257,6 +257,28 @@ async def test_reads_are_noted_and_what_is_kept_is_told(
     assert {each.table: each.rows for each in told_to_service.stored}["users"] == 1
 
 
+async def test_a_connection_that_was_idle_notes_a_read_and_begins_with_a_savepoint(
+    cluster: Cluster, store: Store, admin: Store, tenant: str, user: User
+) -> None:
+    await admin.tenants.create(tenant)
+    await admin.tenants.update(tenant, settings={"log_reads": True})
+    await store._database.limits.refresh()
+
+    def lay_idle() -> None:
+        for connection in store._database._pool._idle:
+            connection.used -= 60
+
+    lay_idle()
+    assert await store.users.get_by_id(tenant, user.id) == user
+    lay_idle()
+    async with store.transaction(tenant) as tx, tx.savepoint():
+        assert await tx.users.get_by_id(tenant, user.id) == user
+
+    told = await asyncio.to_thread(read, DatabaseUrl.parse(cluster.url_of("thea_auditor")), tenant)
+    assert told.reads is not None
+    assert [(each.query, each.times) for each in told.reads] == [("users.get_by_id", 2)]
+
+
 async def test_a_slow_call_is_logged_without_a_plan_and_without_a_failure(
     cluster: Cluster, tenant: str, caplog: pytest.LogCaptureFixture
 ) -> None:

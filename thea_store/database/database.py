@@ -237,7 +237,8 @@ class Database(Executor):
         rides_along = bool(server.connector.rides_along)
         asks = self._replicas is not None and self._replicas.knows_positions
         tells_position = asks and rides_along and not server.connector.pooled
-        return Place(server.pool, opening, rides_along, failed, longest_ms, tells_position, is_noted)
+        goes_apart = server.connector.distributed
+        return Place(server.pool, opening, rides_along, goes_apart, failed, longest_ms, tells_position, is_noted)
 
     async def _replicas_places(
         self, replicas: Replicas, tenant_id: str, opening: Sequence[str], longest_ms: int | None

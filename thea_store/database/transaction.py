@@ -61,6 +61,8 @@ class Place(NamedTuple):
     """The statements that begin it, and tell the server its tenant."""
     rides_along: bool = True
     """Whether these may go in the message of the first statement."""
+    goes_apart: bool = False
+    """Whether otherwise each has a message of its own: where one sets something, a cluster's nodes run all of it."""
     failed: Callable[[StoreError], object] = lambda _: None
     """Told of each error there."""
     longest_ms: int | None = None
@@ -125,14 +127,11 @@ class Transaction(Executor):
             raise
         return transaction
 
-    async def _open(self) -> None:
-        """Begin with a message of its own."""
-        await self._command("; ".join(self._opening), "begin", self._connection.prompt_begin)
-        self._opening = ()
-
-    async def _open_with(self, message: str) -> None:
-        """Begin, and send this in the same message."""
-        await self._command("; ".join([*self._opening, message]), "begin", self._connection.prompt_begin)
+    async def _open(self, *further: str) -> None:
+        """Begin, and send these, before there is a statement."""
+        statements = [*self._opening, *further]
+        for message in statements if self._place.goes_apart else ["; ".join(statements)]:
+            await self._command(message, "begin", self._connection.prompt_begin)
         self._opening = ()
 
     async def _rows(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Sequence[Row]:
@@ -275,7 +274,7 @@ class Transaction(Executor):
 
     async def _begin_savepoint(self, name: str) -> None:
         if self._opening:
-            await self._first("savepoint", lambda: self._open_with(f"savepoint {name}"))
+            await self._first("savepoint", lambda: self._open(f"savepoint {name}"))
         else:
             message = f"{self._left}; savepoint {name}" if self._left else f"savepoint {name}"
             await self._command(message, "savepoint", self._connection.prompt)
