@@ -6,6 +6,8 @@ drop function thea.tenants_with_uncounted_messages(text, integer);
 
 drop function thea.fold_messages(text);
 
+drop function thea.fold_messages_here(text);
+
 drop trigger count_update on thea.message_history;
 
 drop trigger count_delete on thea.message_history;

@@ -150,9 +150,8 @@ create trigger count_update after update on thea.message_history for each row
   )
   execute function thea.leave_difference();
 
--- Count some of a tenant's messages that nobody has counted yet, and add up the differences; whether there may be more
--- to do at once. It is false where another worker is at it, or where a transaction has not ended that began before.
-create function thea.fold_messages(whose_rows text) returns boolean
+-- What `thea.fold_messages` says, on the server that has the tenant's rows, whose numbers of transactions it compares.
+create function thea.fold_messages_here(whose_rows text) returns boolean
   language plpgsql volatile security definer
   set search_path = pg_catalog, pg_temp
   set client_min_messages = warning
@@ -167,15 +166,13 @@ as $$
 declare
   fold thea.message_folds;
   next_until timestamptz;
+  seen bigint[];
+  added jsonb;
 begin
   -- Every statement must see what was committed before it.
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'messages are counted in a transaction that is `read committed`'
       using errcode = 'invalid_transaction_state';
-  end if;
-  -- The numbers of transactions are those of one server.
-  if to_regclass('pg_catalog.pg_dist_partition') is not null then
-    raise exception 'messages are not counted on a Citus cluster' using errcode = 'feature_not_supported';
   end if;
   select * into fold from thea.message_folds f where f.tenant_id = whose_rows for update skip locked;
   if not found then
@@ -214,19 +211,20 @@ begin
   if next_until is null or next_until = fold.until then
     next_until := fold.closing_until;
   end if;
-  -- One statement, and so one snapshot.
-  with gone as (
-    delete from thea.message_counts c
+  -- One statement, and so one snapshot. It writes nothing, because of one that does a cluster takes a snapshot for each
+  -- part.
+  with differences as (
+    select c.id, c.at, c.intent, c.messages, c.confidences, c.confidence_sum, c.times, c.time_sum
+    from thea.message_counts c
     where c.tenant_id = whose_rows
       and not c.folded
       and c.at < next_until
-    returning c.at, c.intent, c.messages, c.confidences, c.confidence_sum, c.times, c.time_sum
   ),
   counted as (
-    select date_trunc('day', g.at, 'UTC') as at, g.intent, g.messages, g.confidences, g.confidence_sum, g.times,
-      g.time_sum
-    from gone g
-    where g.at < fold.until
+    select date_trunc('day', d.at, 'UTC') as at, d.intent, d.messages, d.confidences, d.confidence_sum, d.times,
+      d.time_sum
+    from differences d
+    where d.at < fold.until
     union all
     select date_trunc('day', m.created_at, 'UTC'), m.intent_detected, count(*), count(m.confidence_score),
       coalesce(sum((m.confidence_score * 1e11)::bigint), 0), count(m.processing_time_ms),
@@ -237,14 +235,24 @@ begin
       and m.created_at < next_until
       and m.deleted_at is null
     group by 1, 2
+  ),
+  sums as (
+    select t.at, t.intent, sum(t.messages) as messages, sum(t.confidences) as confidences,
+      sum(t.confidence_sum) as confidence_sum, sum(t.times) as times, sum(t.time_sum) as time_sum
+    from counted t
+    group by t.at, t.intent
   )
+  select (select array_agg(d.id) from differences d), (select jsonb_agg(to_jsonb(s)) from sums s)
+    into seen, added;
+  delete from thea.message_counts c where c.tenant_id = whose_rows and c.id = any (seen);
   insert into thea.message_counts as c (
     tenant_id, at, folded, intent, messages, confidences, confidence_sum, times, time_sum
   )
-  select whose_rows, t.at, true, t.intent, sum(t.messages), sum(t.confidences), sum(t.confidence_sum), sum(t.times),
-    sum(t.time_sum)
-  from counted t
-  group by t.at, t.intent
+  select whose_rows, t.at, true, t.intent, t.messages, t.confidences, t.confidence_sum, t.times, t.time_sum
+  from jsonb_to_recordset(added) as t (
+    at timestamptz, intent text, messages bigint, confidences bigint, confidence_sum bigint, times bigint,
+    time_sum bigint
+  )
   on conflict (tenant_id, at, intent) where folded do update
   set messages = c.messages + excluded.messages,
     confidences = c.confidences + excluded.confidences,
@@ -258,6 +266,22 @@ begin
     closing_before = case when fold.closing_until <> next_until then fold.closing_before end
   where f.tenant_id = whose_rows;
   return true;
+end
+$$;
+
+-- Count some of a tenant's messages that nobody has counted yet, and add up the differences; whether there may be more
+-- to do at once. It is false where another worker is at it, or where a transaction has not ended that began before.
+create function thea.fold_messages(whose_rows text) returns boolean
+  language plpgsql volatile security definer
+  set search_path = pg_catalog, pg_temp
+  set client_min_messages = warning
+as $$
+begin
+  -- As part of a query of the tenant's rows, which a cluster runs as a whole on the node that has them.
+  return (
+    select thea.fold_messages_here(whose_rows)
+    from (select count(*) from thea.message_folds f where f.tenant_id = whose_rows) as one
+  );
 end
 $$;
 
@@ -286,7 +310,33 @@ declare
   -- Worked out once, so that the index serves it.
   settled constant timestamptz := clock_timestamp() - interval '2 hours';
 begin
+  -- A cluster walks no index across its nodes: of each tenant that has users, its node counts what is not counted yet.
   if to_regclass('pg_catalog.pg_dist_partition') is not null then
+    return query
+      with uncounted as materialized (
+        select t.tenant_id
+        from (
+          select distinct u.tenant_id
+          from thea.users u
+          where p_after is null or u.tenant_id > p_after
+        ) t
+        left join thea.message_folds f on f.tenant_id = t.tenant_id
+        where 5000 <= (
+            select count(*)
+            from thea.message_history m
+            where m.tenant_id = t.tenant_id
+              and m.created_at >= coalesce(f.until, '-infinity')
+              and m.created_at < settled
+          )
+          or 5000 <= (
+            select count(*)
+            from thea.message_counts c
+            where c.tenant_id = t.tenant_id
+              and not c.folded
+              and c.at < f.until
+          )
+      )
+      select n.tenant_id from uncounted n where thea.may_work(n.tenant_id) order by n.tenant_id limit p_limit;
     return;
   end if;
   return query
@@ -356,7 +406,7 @@ begin
 end
 $$;
 
-revoke all on function thea.leave_difference(), thea.fold_messages(text),
+revoke all on function thea.leave_difference(), thea.fold_messages_here(text), thea.fold_messages(text),
     thea.tenants_with_uncounted_messages(text, integer), thea.forget_message_counts(text), thea.sums_kept_of(text)
   from public;
 
@@ -372,6 +422,8 @@ grant execute on function thea.named_tenant() to thea_maintenance;
 grant create on schema thea to thea_maintenance;
 
 alter function thea.leave_difference() owner to thea_maintenance;
+
+alter function thea.fold_messages_here(text) owner to thea_maintenance;
 
 alter function thea.fold_messages(text) owner to thea_maintenance;
 

@@ -213,9 +213,9 @@ select format(s.statement, string_agg(pg_get_serial_sequence(a.attrelid::regclas
   order by a.attrelid::regclass::text))
 from (
   values
-    (1, 'grant usage on sequence %1$s to thea_app, thea_loader'),
+    (1, 'grant usage on sequence %1$s to thea_app, thea_loader, thea_maintenance'),
     (2, 'select nodename, nodeport, success, result'
-      ' from run_command_on_workers(''grant usage on sequence %1$s to thea_app, thea_loader'')')
+      ' from run_command_on_workers(''grant usage on sequence %1$s to thea_app, thea_loader, thea_maintenance'')')
 ) as s (place, statement)
 cross join pg_policy p
 join pg_attribute a on a.attrelid = p.polrelid and a.attidentity <> ''
@@ -223,14 +223,15 @@ where p.polname = 'tenant'
 group by s.place, s.statement
 order by s.place;
 
--- Policies and triggers ask the directory on a node, of which every node has a copy; messages are added and events
--- synced on the node that has the tenant; there a search asks for its keys, and what is kept of it is counted.
+-- Policies and triggers ask the directory on a node, of which every node has a copy; messages are added and counted,
+-- and events synced, on the node that has the tenant; there a search asks for its keys, and what is kept of it is told.
 insert into thea_steps (statement)
 select format('alter function %s set citus.allow_nested_distributed_execution = on', p.oid::regprocedure)
 from pg_proc p
 where p.oid in (
     to_regprocedure('thea.admitted_tenant()'), to_regprocedure('thea.may_work(text)'),
     to_regproc('thea.add_message'), to_regproc('thea.upsert_event'),
+    to_regprocedure('thea.fold_messages_here(text)'),
     to_regprocedure('thea.has_sealed_texts(text)'), to_regprocedure('thea.kept_of(text)'),
     to_regprocedure('thea.entries_kept_of(text)'), to_regprocedure('thea.sums_kept_of(text)')
   )

@@ -264,6 +264,7 @@ left join (
     ('expire_audit', 'thea_audit_expirer'),
     ('tenants_with_uncounted_messages', 'thea_maintenance'),
     ('fold_messages', 'thea_maintenance'),
+    ('fold_messages_here', 'thea_maintenance'),
     ('sums_kept_of', 'thea_maintenance'),
     ('leave_difference', 'thea_maintenance'),
     ('forget_message_counts', 'thea_maintenance'),

@@ -10,7 +10,7 @@ from thea_store.admin.doctor.manifest import Thing
 __all__ = ["is_cluster", "is_made_there"]
 
 _IS_CLUSTER = "select exists (select from pg_catalog.pg_extension where extname = 'citus')"
-_SEQUENCES = re.compile(r"usage on sequence thea\.\w+_id_seq to (?:thea_app|thea_loader)")
+_SEQUENCES = re.compile(r"usage on sequence thea\.\w+_id_seq to (?:thea_app|thea_loader|thea_maintenance)")
 _RECORDS = "thea.record_compliance(text,text,bigint,text,jsonb)"
 _MADE_THERE = {
     "constraint": {"tenants_limits_on_cluster_check"},
