@@ -21,6 +21,8 @@ set client_min_messages = warning;
 do $$
 declare
   wrong text;
+  target regclass;
+  has_rows boolean;
 begin
   if not exists (select from pg_extension where extname = 'citus') then
     raise exception 'this database has no Citus: `create extension citus` in it, on every node';
@@ -56,6 +58,20 @@ begin
     );
   if wrong is not null then
     raise exception 'these tables do not lie where their tenants'' users do: %: `select undistribute_table(…)`', wrong;
+  end if;
+  -- To copy rows to the nodes fires their triggers there, which ask tables that are not there yet.
+  for target in
+    select p.polrelid from pg_policy p
+    where p.polname = 'tenant' and not exists (select from pg_dist_partition d where d.logicalrelid = p.polrelid)
+    order by p.polrelid::regclass::text
+  loop
+    execute format('select exists (select from %s)', target) into has_rows;
+    if has_rows then
+      wrong := concat_ws(', ', wrong, target);
+    end if;
+  end loop;
+  if wrong is not null then
+    raise exception 'these tables have rows: %: spread a database without, then `thea-store move tenant`', wrong;
   end if;
 end
 $$;

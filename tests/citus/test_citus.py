@@ -344,6 +344,16 @@ def test_a_second_run_has_nothing_left_but_grants(run_script: Callable[..., str]
     assert [line for line in left if line and "grant usage on sequence" not in line] == []
 
 
+def test_the_script_refuses_tables_that_have_rows(cluster: Cluster, run_script: Callable[..., str]) -> None:
+    with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
+        connection.execute("create table thea.filled as select 'x'::text as tenant_id")
+        connection.execute("create policy tenant on thea.filled")
+        try:
+            assert "these tables have rows: thea.filled:" in run_script()
+        finally:
+            connection.execute("drop table thea.filled")
+
+
 def test_the_script_refuses_who_cannot_do_it(cluster: Cluster, run_script: Callable[..., str]) -> None:
     assert "no superuser" in run_script(url=cluster.url_of("thea_app"))
 
