@@ -103,25 +103,19 @@ declare
   there record;
   conversation bigint;
   next_id bigint;
+  newest_at timestamptz;
   moment timestamptz;
 begin
-  -- While it is locked, nobody else adds a message to it.
-  select c.id, c.last_message_at, (
-      select m.created_at
-      from thea.message_history m
-      where m.tenant_id = p_tenant
-        and m.conversation_id = c.id
-      order by m.created_at desc, m.id desc
-      limit 1
-    ) as newest_at
-    into place
+  -- While it is locked, nobody else adds a message to it. No statement here reads two tables: of one that does, a node
+  -- of a cluster keeps no plan.
+  select c.id, c.last_message_at into place
   from thea.conversations c
   where c.tenant_id = p_tenant
     and c.session_id = p_session
     -- Not `=`, so that the session's key leads to the row: the user may have thousands.
     and c.user_id is not distinct from p_user
     and c.deleted_at is null
-  for no key update of c;
+  for no key update;
   if p_message_id is not null and place.id is not null then
     select
       m.tenant_id, m.id, m.user_id, m.conversation_id, m.message_id, m.user_message, m.bot_response,
@@ -167,11 +161,19 @@ begin
   end if;
   -- The conversation remembers the message, so the message's id is drawn before either is written.
   next_id := nextval('thea.message_history_id_seq');
+  if place.id is not null then
+    select m.created_at into newest_at
+    from thea.message_history m
+    where m.tenant_id = p_tenant
+      and m.conversation_id = place.id
+    order by m.created_at desc, m.id desc
+    limit 1;
+  end if;
   -- Its time is drawn while the conversation is locked, and is later than that of every other message in it: so the
   -- order of time is the order of arrival, also where the transaction began earlier, or a message was given a time to
   -- come.
   moment := greatest(
-    clock_timestamp(), place.last_message_at + interval '1 microsecond', place.newest_at + interval '1 microsecond'
+    clock_timestamp(), place.last_message_at + interval '1 microsecond', newest_at + interval '1 microsecond'
   );
   conversation := place.id;
   if conversation is null then

@@ -239,13 +239,54 @@ where p.polname = 'tenant'
 group by s.place, s.statement
 order by s.place;
 
--- Policies and triggers ask the directory on a node, of which every node has a copy; messages are added and counted,
--- and events synced, on the node that has the tenant; there a search asks for its keys, and what is kept of it is told.
+-- Policies ask the directory several times in a statement, and each node has a copy. They read the copy's own table,
+-- with one plan, which is cheaper than to ask Citus for it.
+insert into thea_steps (statement)
+select format(
+  'do $do$ begin execute (select replace(pg_get_functiondef(%s), ''from thea.tenants t'','
+    ' format(''from %%s t'', shard_name(logicalrelid, shardid)))'
+    ' from pg_dist_shard where logicalrelid = ''thea.tenants''::regclass); end $do$',
+  quote_literal(p.oid::regprocedure) || '::regprocedure'
+)
+from pg_proc p
+where p.oid in (to_regprocedure('thea.admitted_tenant()'), to_regprocedure('thea.may_work(text)'))
+  and pg_get_functiondef(p.oid) like '%from thea.tenants t%'
+order by p.oid;
+
+insert into thea_steps (statement)
+select 'alter function thea.admitted_tenant() set plan_cache_mode = force_generic_plan'
+from pg_proc p
+where p.oid = to_regprocedure('thea.admitted_tenant()')
+  and 'plan_cache_mode=force_generic_plan' <> all (coalesce(p.proconfig, '{}'));
+
+-- Citus 13.2.1 and 13.2.2 keep another plan at each execution of a statement that has a kept one, on the node that runs
+-- it, until the connection ends (pull request 8824 of Citus mends it). There the workers plan each anew.
+insert into thea_steps (statement)
+select format(
+  'select nodename, nodeport, success, result from run_command_on_workers(%L)',
+  format('set citus.enable_ddl_propagation = off; alter database %I %s', current_database(), w.change)
+)
+from (
+  select case when citus_version() ~ '^Citus 13\.2\.[12]\M' then 1 else 0 end
+) as f (is_faulty)
+cross join lateral (
+  select case f.is_faulty when 1 then 'set plan_cache_mode = force_custom_plan' else 'reset plan_cache_mode' end
+) as w (change)
+where exists (
+  select from run_command_on_workers(
+    'select count(*) from pg_db_role_setting s'
+    ' join pg_database d on d.oid = s.setdatabase and d.datname = current_database()'
+    ' where s.setrole = 0 and ''plan_cache_mode=force_custom_plan'' = any (s.setconfig)'
+  ) r
+  where r.result <> f.is_faulty::text
+);
+
+-- Messages are added and counted, and events synced, on the node that has the tenant; there a search asks for its keys,
+-- and what is kept of it is told.
 insert into thea_steps (statement)
 select format('alter function %s set citus.allow_nested_distributed_execution = on', p.oid::regprocedure)
 from pg_proc p
 where p.oid in (
-    to_regprocedure('thea.admitted_tenant()'), to_regprocedure('thea.may_work(text)'),
     to_regproc('thea.add_message'), to_regproc('thea.upsert_event'),
     to_regprocedure('thea.fold_messages_here(text)'),
     to_regprocedure('thea.has_sealed_texts(text)'), to_regprocedure('thea.kept_of(text)'),

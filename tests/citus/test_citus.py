@@ -344,6 +344,16 @@ def test_a_second_run_has_nothing_left_but_grants(run_script: Callable[..., str]
     assert [line for line in left if line and "grant usage on sequence" not in line] == []
 
 
+def test_workers_keep_no_plans_where_citus_keeps_too_many(cluster: Cluster, worker: str) -> None:
+    with psycopg.connect(cluster.superuser_url) as coordinator, psycopg.connect(worker) as node:
+        [(version,)] = coordinator.execute("select citus_version()").fetchall()
+        [(mode,)] = node.execute("show plan_cache_mode").fetchall()
+        [(directory,)] = node.execute("select prosrc from pg_proc where proname = 'admitted_tenant'").fetchall()
+
+    assert mode == ("force_custom_plan" if re.match(r"Citus 13\.2\.[12]\b", version) else "auto")
+    assert re.search(r"from thea\.tenants_\d+ t", directory)
+
+
 def test_the_script_refuses_tables_that_have_rows(cluster: Cluster, run_script: Callable[..., str]) -> None:
     with psycopg.connect(cluster.superuser_url, autocommit=True) as connection:
         connection.execute("create table thea.filled as select 'x'::text as tenant_id")

@@ -15,7 +15,9 @@ _RECORDS = "thea.record_compliance(text,text,bigint,text,jsonb)"
 _MADE_THERE = {
     "constraint": {"tenants_limits_on_cluster_check"},
     "function": {
+        "thea.admitted_tenant()",
         "thea.chain_compliance()",
+        "thea.may_work(text)",
         "thea.search_notes(text,bigint,jsonb,integer)",
         "thea.tagged_notes(text,bigint,text[],boolean)",
         "thea.tenants_due(regclass,text)",
