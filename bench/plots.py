@@ -47,10 +47,10 @@ def draw_scale(found: dict[str, Any]) -> None:
     plt.title(f"Each of {len(calls)} public calls")
 
 
-def draw_tasks(found: dict[str, dict[str, float]]) -> None:
+def draw_tasks(found: dict[str, Any]) -> None:
     """A line for each traffic: calls a second, in times of asyncpg's pool."""
     plt.axhline(1, color=GREY, linestyle="--", linewidth=1)
-    for (traffic, ratios), color in zip(found.items(), (BLUE, ORANGE), strict=True):
+    for (traffic, ratios), color in zip(found["ratios"].items(), (BLUE, ORANGE), strict=True):
         plt.plot(list(ratios), list(ratios.values()), marker="o", color=color, label=traffic)
     plt.ylim(bottom=0)
     plt.xlabel("tasks over a pool of ten connections")

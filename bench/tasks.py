@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import platform
 import random
 import statistics
 import time
@@ -60,9 +61,9 @@ async def ratios(ground: Ground, traffic: Traffic, rounds: int) -> dict[int, flo
     return found
 
 
-async def measured(server: str | None, rounds: int) -> dict[str, dict[int, float]]:
+async def measured(server: str | None, rounds: int) -> tuple[str, dict[str, dict[int, float]]]:
     async with prepared_ground(server) as ground:
-        return {
+        return f"{ground.server}; Python {platform.python_version()}", {
             "one tenant": await ratios(ground, one_tenant(ground), rounds),
             "100 tenants by Zipf": await ratios(ground, zipf(ground), rounds),
         }
@@ -76,14 +77,16 @@ def command(
     json_: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Calls a second of some tasks over one pool, beside asyncpg's pool."""
-    found = asyncio.run(measured(server, 3 if smoke else rounds))
+    versions, found = asyncio.run(measured(server, 3 if smoke else rounds))
     if json_:
-        print(json.dumps(found, indent=2))
+        print(json.dumps({"versions": versions, "ratios": found}, indent=2))
         return
     table = Table("", *(f"{tasks} tasks" for tasks in TASKS), title="Calls a second, in times of asyncpg's pool")
     for name, figures in found.items():
         table.add_row(name, *(f"{figures[tasks]:.2f}" for tasks in TASKS))
-    Console(width=100).print(table)
+    console = Console(width=100)
+    console.print(table)
+    console.print(versions, highlight=False)
 
 
 if __name__ == "__main__":
