@@ -157,19 +157,19 @@ create function thea.marked(words text, marks tsquery, options text) returns tex
   set search_path = pg_catalog, pg_temp
   set plan_cache_mode = force_generic_plan
 as $$
+declare
+  -- Once: within the query it would be done again for each configuration.
+  split constant text := regexp_replace(
+    normalize(translate(words, chr(1) || chr(57344) || chr(57345), '')),
+    '([' || thea.separators() || '])', chr(1) || E'\\1' || chr(1), 'g'
+  );
 begin
   return (
     select translate(headline.text, chr(1), '')
-    from (
-      select regexp_replace(
-        normalize(translate(words, chr(1) || chr(57344) || chr(57345), '')),
-        '([' || thea.separators() || '])', chr(1) || E'\\1' || chr(1), 'g'
-      ) as words
-    ) as plain
-    cross join unnest(array['thea.plain', 'pg_catalog.spanish', 'thea.es', 'thea.en']::regconfig[])
+    from unnest(array['thea.plain', 'pg_catalog.spanish', 'thea.es', 'thea.en']::regconfig[])
       with ordinality as c (config, place)
     cross join lateral ts_headline(
-      c.config, plain.words, marks, options || ', StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
+      c.config, split, marks, options || ', StartSel=' || chr(57344) || ', StopSel=' || chr(57345)
     ) as headline (text)
     where strpos(headline.text, chr(57344)) > 0
     order by char_length(replace(headline.text, chr(57344), '')) - char_length(headline.text), c.place

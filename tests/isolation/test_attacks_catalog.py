@@ -406,7 +406,7 @@ BODIES = {
     "log_export": "0e9edd4c1ff6",
     "log_forgotten_key": "deaf1248850c",
     "log_read": "ed2977a59421",
-    "marked": "6b52b8f5b6d6",
+    "marked": "c34ed48326c4",
     "may_search": "103550446c56",
     "may_work": "e9b4cad91a41",
     "meter": "5ef3f325a1d4",
