@@ -265,18 +265,23 @@ class Pool:
             self._open_one()
 
     def _watch_line(self) -> None:
-        """Refuse who has waited for too long, and look again when that is so of the next one.
+        """Have the call that waits longest refused once it has waited for too long.
 
         One timer for the line: one for each call took a tenth of what a call that waits costs.
         """
-        late = self._waiting.take_all(time.monotonic() - self._timeout)
+        since = self._waiting.oldest()
+        self._line_is_watched = since is not None
+        if since is not None:
+            left = since + self._timeout - time.monotonic()
+            asyncio.get_running_loop().call_later(left, self._refuse_late, since)
+
+    def _refuse_late(self, since: float) -> None:
+        """Refuse the calls that wait since this time or longer, and watch the others."""
+        late = self._waiting.take_all(since)
         if late:
             self.statistics.timeouts += len(late)
             self._refuse(self._nothing_in_time(), late)
-        since = self._waiting.oldest()
-        if since is not None:
-            asyncio.get_running_loop().call_later(since + self._timeout - time.monotonic(), self._watch_line)
-        self._line_is_watched = since is not None
+        self._watch_line()
 
     def _open_one(self) -> asyncio.Task[Connection]:
         """Begin to open a connection, for the first in line."""
