@@ -27,7 +27,7 @@ async def delayed(url: str, milliseconds: float) -> AsyncIterator[str]:
         return
     address = DatabaseUrl.parse(url)
     host, port = address.hosts[0]
-    command = [sys.executable, __file__, host, str(port), str(milliseconds)]
+    command = [sys.executable, __file__, host, str(port or 5432), str(milliseconds)]
     pipe = asyncio.subprocess.PIPE
     proxy = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
     assert proxy.stdin is not None
