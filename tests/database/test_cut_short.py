@@ -367,6 +367,22 @@ async def test_a_begin_of_its_own_that_is_cut_short_leaves_no_transaction_open(
     assert points >= 2 * len(["begin", "create", "commit"])
 
 
+@pytest.mark.parametrize("joined", [True, False])
+async def test_a_read_that_is_a_block_of_its_own_and_cut_short_leaves_no_transaction_open(
+    arena: Arena, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, *, joined: bool
+) -> None:
+    """A Citus cluster needs one; without joining, its end goes by itself."""
+    if not joined:
+        monkeypatch.setattr(wire, "_SYNC", b"none")
+    async with arena.store(tenant_scope="transaction") as store:
+        store._database._connector.distributed = True
+
+        points = await arena.step_through(store, store.users.count, store.users.count, writes=False)
+        request.node.user_properties.append(("cancellation points", points))
+
+    assert points >= 2
+
+
 async def test_a_task_that_is_destroyed_within_a_transaction_gives_its_connection_back(
     single: Store, arena: Arena
 ) -> None:

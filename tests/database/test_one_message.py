@@ -298,6 +298,54 @@ async def test_where_transactions_are_of_another_isolation_by_themselves_each_ca
 # --- a driver that is not known -----------------------------------------------------------------
 
 
+# --- a block in one message, as a Citus cluster needs one ----------------------------------------
+
+
+@pytest.mark.parametrize("joined", [True, False])
+async def test_a_read_is_a_block_in_one_message_where_only_a_block_carries_the_tenant(
+    thea_database: TestDatabase, tenant: str, *, joined: bool
+) -> None:
+    async with Wire(thea_database.app_url).listening() as wire, opened(wire.url) as store:
+        user = await store.users.create(tenant, telegram_id=1)
+        store._database._connector.distributed = True
+        assert await store.users.get_by_id(tenant, user.id) == user
+        raw: Any = connection_of(store).raw
+        if not joined:
+            raw._transport = _Unchangeable(raw._transport)
+        wire.reset()
+        assert await store.users.get_by_id(tenant, user.id) == user
+
+        assert wire.round_trips == (1 if joined else 2)
+        assert not raw.is_in_transaction()
+        assert not await carried(connection_of(store))
+
+
+async def test_a_read_that_fails_in_its_block_leaves_none_open(thea_database: TestDatabase, tenant: str) -> None:
+    async with opened(thea_database.app_url) as store:
+        user = await store.users.create(tenant, telegram_id=1)
+        store._database._connector.distributed = True
+        connection = connection_of(store)
+        await _takes_too_long(store, tenant)
+        assert store._database.figures().idle == 1
+        with pytest.raises(InvalidArgumentError):
+            await store._database._alone(store._database._primary, Call(GET, tenant, [tenant, "no number"]))
+
+        assert await store.users.get_by_id(tenant, user.id) == user
+        assert not await carried(connection_of(store))
+        assert connection.raw.is_closed() or connection_of(store) is connection
+
+
+async def test_a_write_waits_for_its_commit_in_a_message_of_its_own(thea_database: TestDatabase, tenant: str) -> None:
+    async with Wire(thea_database.app_url).listening() as wire, opened(wire.url) as store:
+        store._database._connector.distributed = True
+        user = await store.users.create(tenant, telegram_id=1)
+        await store.users.update(tenant, user.id, first_name="Ana")
+        wire.reset()
+        await store.users.update(tenant, user.id, first_name="Eva")
+
+        assert wire.round_trips == 2
+
+
 async def test_with_a_driver_that_is_not_known_every_message_goes_by_itself(
     thea_database: TestDatabase, tenant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,10 @@ from thea_store.database.driver import sent
 from thea_store.database.driver_errors import answered
 from thea_store.postgres.session import literal
 
-__all__ = ["Connection", "set_local"]
+__all__ = ["BEGIN", "Connection", "set_local"]
+
+BEGIN = "begin isolation level read committed"
+"""Begins a transaction that is like a statement's own, whatever the server's default is."""
 
 # Seconds: a connection that was idle for longer has to answer before a call's own message is entrusted to it.
 _LONG_IDLE = 5.0
@@ -114,8 +117,12 @@ class Connection:
         self.tenant = tenant_id
         return rows
 
-    async def fetch_behind(self, before: bytes, sql: str, values: Sequence[object]) -> list[asyncpg.Record]:
+    async def fetch_behind(
+        self, before: bytes, sql: str, values: Sequence[object], after: bytes = b""
+    ) -> list[asyncpg.Record]:
         """The rows of one statement, with the messages `before` it in its own round trip and transaction.
+
+        Where there are some, those `after` it go along as well, where the event loop lets them.
 
         Never the driver's `fetch`: where the type of a result has changed, it would run the statement once more,
         without what goes before it. An argument that cannot be encoded may leave the connection `dangling`.
@@ -126,7 +133,7 @@ class Connection:
         protocol = raw._protocol  # noqa: SLF001
         statement = self._described.get(sql) or await self._describe(sql, alone=bool(before))
         count = protocol.queries_count
-        joined = wire.Joined(raw._transport, before)  # noqa: SLF001
+        joined = wire.Joined(raw._transport, before, after)  # noqa: SLF001
         try:
             rows: list[asyncpg.Record] = await protocol.bind_execute(statement, sent(values), "", 0, False, None)  # noqa: FBT003
         finally:

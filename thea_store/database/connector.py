@@ -104,6 +104,14 @@ class Connector:
         """Whether a single call's tenant goes in the call's own message; otherwise each call is a block."""
         return bool(self.rides_along) and not self.distributed and self.reads_committed
 
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether a single read goes as a block in one message.
+
+        A write does not, because its commit has to be told from what fails before that, and surely wrote nothing.
+        """
+        return bool(self.rides_along) and self.distributed
+
     async def __call__(self) -> Connection:
         """A new connection; `StoreUnavailableError` names the server that cannot be reached."""
         started = time.monotonic()

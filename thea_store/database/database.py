@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from thea_store.database.acting import UNSAID, acting, who_acts
-from thea_store.database.connection import set_local
+from thea_store.database.connection import BEGIN, set_local
 from thea_store.database.executor import Executor, Row, RowKeyNeededError
 from thea_store.database.explaining import generic_plan
 from thea_store.database.failures import translate
@@ -54,7 +54,6 @@ Isolation = Literal["read committed", "repeatable read", "serializable"]
 
 _Bind = Callable[[Query[Any], str, Mapping[str, object]], Awaitable[Bound]]
 
-_BEGIN = "begin isolation level read committed"
 _READ_ONLY = " read only"
 
 
@@ -189,7 +188,7 @@ class Database(Executor):
 
         def begin() -> TransactionScope:
             who = who_acts(self)
-            opening = [_BEGIN, *set_local(tenant_id=named, actor=who.actor, request_id=who.request_id)]
+            opening = [BEGIN, *set_local(tenant_id=named, actor=who.actor, request_id=who.request_id)]
             return TransactionScope(self, NOBODY, opening, Observer())
 
         return OfNobody(begin, self.observer)
@@ -250,7 +249,7 @@ class Database(Executor):
             except StoreError:  # the primary does not tell what has to be there
                 break
             # Elsewhere the wait would take the snapshot that all statements of the transaction see.
-            if not wait or opening[0].startswith(_BEGIN):
+            if not wait or opening[0].startswith(BEGIN):
                 # The wait does not count towards the tenant's limit.
                 places.append(self._place(replica, [*opening, *wait, *limit_time(longest_ms)], longest_ms))
         return places
@@ -330,13 +329,15 @@ class Database(Executor):
     def _alone(self, server: Server, call: Call) -> Awaitable[Sequence[Row]]:
         if self._sticky and (server.connector.rides_along or not (call.longest_ms or call.who != UNSAID)):
             return in_session(server, call)
-        if not self._sticky and server.connector.at_once:
+        if not self._sticky and (
+            server.connector.at_once or (server.connector.reads_at_once and not call.query.writes)
+        ):
             return in_one_message(server, call)
         return self._in_transaction(server, call)
 
     async def _in_transaction(self, server: Server, call: Call) -> Sequence[Row]:
         query, tenant, arguments, before, who, *_ = call
-        opening = [_BEGIN, *set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id), *before]
+        opening = [BEGIN, *set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id), *before]
         # Not watched: the call itself is.
         async with TransactionScope(self, tenant, opening, Observer(), server=server) as transaction:
             return await transaction.run(query, arguments)

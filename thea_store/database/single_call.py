@@ -5,7 +5,7 @@ tenant, who acts, how long it may run.
 
 - In *session* scope a connection carries its tenant from call to call. Another tenant goes before the statement, once.
 - In *transaction* scope each statement has its tenant before it. Behind a pooler, that message brings all the settings
-  of the session, too.
+  of the session, too. On a Citus cluster it is a transaction's block, and has its end, too.
 
 Where the driver or the server cannot do so, `thea_store.database.database` begins a transaction for the statement.
 """
@@ -13,12 +13,15 @@ Where the driver or the server cannot do so, `thea_store.database.database` begi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
+
+import asyncpg
 
 from thea_store.database import wire
 from thea_store.database.acting import UNSAID, Acting
-from thea_store.database.connection import Connection, set_local
-from thea_store.database.driver_errors import is_of_other_isolation
+from thea_store.database.connection import BEGIN, Connection, set_local
+from thea_store.database.driver_errors import answered, is_of_other_isolation
 from thea_store.database.executor import Row
 from thea_store.database.failures import translate
 from thea_store.database.limits import limit_time
@@ -27,6 +30,8 @@ from thea_store.postgres.session import fixed_at_once, local_statements
 from thea_store.queries.file import Query
 
 __all__ = ["Call", "in_one_message", "in_session"]
+
+_COMMIT = wire.statement("commit")
 
 
 class Call(NamedTuple):
@@ -93,14 +98,23 @@ async def in_one_message(server: Server, call: Call) -> Sequence[Row]:
         if connection.lacks_settings_for(query.text):
             opening = ["begin", *local_statements(**server.connector.settings), *set_local(tenant_id=tenant)]
             await connection.describe(opening, query.text)
-        if who != UNSAID and not server.connector.pooled:
+        if who != UNSAID and not (server.connector.pooled or server.connector.distributed):
             await connection.take_actors_by_message()
-        message = _tenants_message(server, tenant, who) + _message(call, pooled=server.connector.pooled)
-        rows = await connection.fetch_behind(message, query.text, arguments)
+        # Behind a pooler no plan is kept, and a coordinator has none for all values.
+        keeps_plans = not (server.connector.pooled or server.connector.distributed)
+        message = _tenants_message(server, tenant, who) + _message(call, keeps_plans=keeps_plans)
+        after = _COMMIT if server.connector.distributed else b""
+        rows = await connection.fetch_behind(message, query.text, arguments, after)
+        if after and connection.raw.is_in_transaction():
+            await connection.raw.execute("commit")
     except BaseException as error:
         if connection.dangling:  # what went before would be the next call's tenant
             connection.raw.terminate()
-        server.take_back(connection, error)
+        try:
+            if server.connector.distributed and answered(error):
+                await _leave_block(connection)
+        finally:
+            server.take_back(connection, error)
         if isinstance(error, Exception):
             unknown, limit = connection.sent and query.writes, longest_ms if connection.sent else None
             failure = translate(error, query.name, unknown=unknown, prompt=is_doubtful, longest_ms=limit)
@@ -112,7 +126,18 @@ async def in_one_message(server: Server, call: Call) -> Sequence[Row]:
     return rows
 
 
+async def _leave_block(connection: Connection) -> None:
+    """Roll the block of a call back that failed, so that it is over when its error is told."""
+    if connection.raw.is_in_transaction():
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # whoever takes it back finds it out
+            await connection.raw.execute("rollback", timeout=connection.prompt)
+
+
 def _tenants_message(server: Server, tenant: str, who: Acting) -> bytes:
+    if server.connector.distributed:
+        settings = local_statements(**server.connector.settings) if server.connector.pooled else []
+        named = set_local(tenant_id=tenant, actor=who.actor, request_id=who.request_id)
+        return b"".join(map(wire.statement, [BEGIN, *settings, *named]))
     if not server.connector.pooled:
         return wire.set_tenant(tenant) + _actors_message(who)
     # Nothing is prepared behind a pooler, and each transaction brings the settings of its own.
@@ -124,10 +149,9 @@ def _actors_message(who: Acting) -> bytes:
     return wire.set_actor(who.actor or "", who.request_id or "") if who != UNSAID else b""
 
 
-def _message(call: Call, *, pooled: bool = False) -> bytes:
+def _message(call: Call, *, keeps_plans: bool = True) -> bytes:
     """What the server does before the statement, in its transaction, besides the tenant and who acts."""
-    # Behind a pooler no plan is kept.
-    message = wire.TAKE_ONE_PLAN if call.has_one_plan and not pooled else b""
+    message = wire.TAKE_ONE_PLAN if call.has_one_plan and keeps_plans else b""
     if call.before or call.longest_ms is not None:
         message += b"".join(map(wire.statement, [*call.before, *limit_time(call.longest_ms)]))
     return message

@@ -48,6 +48,7 @@ ONE_PLAN = (
 )
 """Lets the transaction's statements have the plan that the server keeps for all values; it returns no row."""
 
+_SYNC = b"S" + struct.pack("!i", 4)
 _NO_PARAMETERS = struct.pack("!hhh", 0, 0, 0)
 _ALL_ROWS = struct.pack("!i", 0)
 
@@ -81,16 +82,17 @@ def set_actor(actor: str, request_id: str) -> bytes:
 
 
 class Joined:
-    """Puts a message before the next one that the driver writes, so that both go out at once.
+    """Puts a message before the next one that the driver writes, and another at its end, so that all go out at once.
 
-    Where the event loop's transports cannot be changed, as those of uvloop, it goes out by itself: they join by
-    themselves what is written in one turn of the loop.
+    Where the event loop's transports cannot be changed, as those of uvloop, the first goes out by itself: they join by
+    themselves what is written in one turn of the loop. The other does not go out then.
     """
 
-    __slots__ = ("_before", "_is_changed", "_is_out", "_transport")
+    __slots__ = ("_after", "_before", "_is_changed", "_is_out", "_transport")
 
-    def __init__(self, transport: Any, before: bytes) -> None:
+    def __init__(self, transport: Any, before: bytes, after: bytes = b"") -> None:
         self._transport, self._before, self._is_out, self._is_changed = transport, before, False, False
+        self._after = after
         if not before:
             return
         try:
@@ -104,6 +106,8 @@ class Joined:
     def _write(self, message: bytes) -> None:
         self.end()
         self._is_out = True
+        if self._after and message[-len(_SYNC) :] == _SYNC:
+            message = b"".join((message[: -len(_SYNC)], self._after, _SYNC))
         self._transport.write(b"".join((self._before, message)))
 
     def end(self) -> bool:
