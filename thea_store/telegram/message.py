@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Any, TypeGuard
 
 from thea_store.telegram.message_text import OPENING, Events, TextTooLongError, has_content, is_text, skip, text_of
@@ -45,16 +46,21 @@ class ExportedMessage:
         Where bots can be, it is the Bot API's id of the chat (https://core.telegram.org/api/bots/ids): a bot's own
         id, `-7` for the group 7, `-1000000000007` for the supergroup 7. Else it is `personal_chat:7` and the like.
         """
-        kind = (self.chat_type or "").removeprefix("private_").removeprefix("public_")  # which a chat may change
-        match kind:
-            case "bot_chat":
-                return str(self.chat_id)
-            case "group":
-                return str(-self.chat_id)
-            case "supergroup":
-                return str(_FIRST_SUPERGROUP - self.chat_id)
-            case _:
-                return named_chat(kind, self.chat_id)
+        return _chat(self.chat_type, self.chat_id)
+
+
+@lru_cache(maxsize=1024)  # asked for each message
+def _chat(chat_type: str | None, chat_id: int) -> str:
+    kind = (chat_type or "").removeprefix("private_").removeprefix("public_")  # which a chat may change
+    match kind:
+        case "bot_chat":
+            return str(chat_id)
+        case "group":
+            return str(-chat_id)
+        case "supergroup":
+            return str(_FIRST_SUPERGROUP - chat_id)
+        case _:
+            return named_chat(kind, chat_id)
 
 
 def message_of(chat: Fields, fields: Fields, zone: tzinfo) -> ExportedMessage | str:
@@ -205,7 +211,7 @@ def _take_other(fields: Fields, key: str, event: str, value: Any, events: Events
 
 def _text(fields: Fields) -> str | None:
     """The text of a message, wherever it has it; empty where it has none, None where it is longer than can be."""
-    own, rich = (fields.get(key) or "" for key in ("text", "rich_message"))
+    own, rich = fields.get("text") or "", fields.get("rich_message") or ""
     if _NOT_TEXT in (own, rich, *fields.get(_OTHERS, ())):
         return None
     if not own or own.isspace():
