@@ -45,10 +45,14 @@ class Executor(ABC):
 
     async def fetch_all(self, query: Query[R], tenant_id: str, /, **values: object) -> list[R]:
         """All records, in the query's order; empty when there are none."""
+        return await self._records(query, tenant_id, await self._rows(query, tenant_id, values))
+
+    async def fetch_first(
+        self, count: int, query: Query[R], tenant_id: str, /, **values: object
+    ) -> tuple[list[R], bool]:
+        """The first `count` records, in the query's order, and whether there was another one."""
         rows = await self._rows(query, tenant_id, values)
-        versions = sealed_versions(query, rows)
-        keys = await self._keys_of_versions(tenant_id, versions) if versions else None
-        return await read_in_turns(query, rows, keys)
+        return await self._records(query, tenant_id, rows[:count]), len(rows) > count
 
     async def fetch_optional(self, query: Query[R], tenant_id: str, /, **values: object) -> R | None:
         """The only record, or `None`."""
@@ -102,6 +106,11 @@ class Executor(ABC):
         if keys is None:
             raise without_key(table)
         keys.open(table, document, sealed, names)
+
+    async def _records(self, query: Query[R], tenant_id: str, rows: Sequence[Row]) -> list[R]:
+        versions = sealed_versions(query, rows)
+        keys = await self._keys_of_versions(tenant_id, versions) if versions else None
+        return await read_in_turns(query, rows, keys)
 
     async def _bound(self, query: Query[Any], tenant_id: str, values: Mapping[str, object]) -> Bound:
         """What to send for a call, with the texts of an encrypted tenant sealed."""

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from thea_store.database import Executor
 from thea_store.errors import InvalidArgumentError
-from thea_store.queries.arguments import Limit, check
+from thea_store.queries.arguments import Limit, checker
 from thea_store.queries.binding import check_values
 from thea_store.queries.file import Query
 from thea_store.repositories import cursors
@@ -23,6 +23,8 @@ from thea_store.repositories.records import Page
 __all__ = ["read_page"]
 
 R = TypeVar("R")
+
+_check_limit = checker(Limit)
 
 Place = tuple[datetime, cursors.Key]
 """A row's time and its key, in the order of which the pages are."""
@@ -43,16 +45,18 @@ async def read_page(
     `question` are the query's arguments but `after_at`, `after_id` and `limit`. `InvalidArgumentError` for a
     cursor that did not come from a page of the same question.
     """
-    check("limit", limit, Limit)
+    _check_limit("limit", limit)
     after: Place | tuple[None, None] = (None, None)
     if cursor is not None:
         after = cursors.decode(_asked(query, question), tenant_id, cursor)
         _check_place(query, question, after)
-    rows = await db.fetch_all(query, tenant_id, **question, after_at=after[0], after_id=after[1], limit=limit + 1)
-    if len(rows) <= limit:
+    rows, are_more = await db.fetch_first(
+        limit, query, tenant_id, **question, after_at=after[0], after_id=after[1], limit=limit + 1
+    )
+    if not are_more:
         return Page(items=rows, next_cursor=None)
-    at, key = place(rows[limit - 1])
-    return Page(items=rows[:limit], next_cursor=cursors.encode(_asked(query, question), tenant_id, at, key))
+    at, key = place(rows[-1])
+    return Page(items=rows, next_cursor=cursors.encode(_asked(query, question), tenant_id, at, key))
 
 
 def _check_place(query: Query[Any], question: Mapping[str, object], after: Place) -> None:
