@@ -85,6 +85,9 @@ QUERIES = {
     " where t.tenant_id = :tenant_id limit :limit",
     "as_xml": f"select {_COLUMNS} from leaky.tasks t where t.tenant_id = :tenant_id"
     " and xmlexists('//title' passing query_to_xml('select title from leaky.tasks', true, false, '')) limit :limit",
+    # In both databases of the proof, and hardly ever at the same time.
+    "fails": f"select {_COLUMNS} from leaky.tasks t where t.tenant_id = :tenant_id"
+    " and 1 / length(pg_sleep(random() * 0.2)::text) > 0 limit :limit",
     "coalesced": f"select {_COLUMNS} from leaky.tasks t where t.tenant_id = coalesce(:tenant_id, t.tenant_id)"
     " and (:tenant_id = t.tenant_id) is not false limit :limit",
     "through_a_view": f"select {_COLUMNS} from leaky.everything t where t.id = :id and :tenant_id::text is not null",

@@ -78,9 +78,7 @@ class TwoLocks:
         found: list[str] = []
         async with self._undone():
             for values in self._argument_sets(query):
-                alone, shared = await asyncio.gather(
-                    self._run(self._of.alone, query, values, locks), self._run(self._of.shared, query, values, locks)
-                )
+                alone, shared = await self._in_both(query, values, locks)
                 if shared != alone:
                     found.append(f"{query.name} with {values}: {shared}, and without other tenants {alone}")
                 if found and first_only:
@@ -110,6 +108,15 @@ class TwoLocks:
             about = self._about.get(str(query.source.path))
             self._sets[query.name] = argument_sets(query, of_file, self._of.mine, self._of.others, about)
         return self._sets[query.name]
+
+    async def _in_both(self, query: Query[Any], values: Mapping[str, Any], locks: Locks) -> list[Outcome | str]:
+        runs = [self._run(world, query, values, locks) for world in (self._of.alone, self._of.shared)]
+        # Both are over before an error of one is raised: what follows undoes what was done on either connection.
+        outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
     async def _run(self, world: World, query: Query[Any], values: Mapping[str, Any], locks: Locks) -> Outcome | str:
         self.calls += 1
