@@ -62,14 +62,15 @@ async def ordinary(store: Store, tenant: str, n: int) -> None:
 
 async def full_pool(store: Store, tenant: str, timeline: Timeline, superuser: psycopg.Connection[Any]) -> None:
     del superuser
+    pool = store._database._pool
     async with store.transaction(tenant), store.transaction(tenant):
+        pool._timeout = 0.01
+        with pytest.raises(PoolTimeoutError):
+            await store.users.count(tenant)
+        pool._timeout = 30.0
         waiting = [asyncio.create_task(store.users.count(tenant)) for _ in range(3)]
         await asyncio.sleep(0)
         timeline.look(5 * MINUTES)
-        store._database._pool._timeout = 0.01
-        with pytest.raises(PoolTimeoutError):
-            await store.users.count(tenant)
-        store._database._pool._timeout = 30.0
     await asyncio.gather(*waiting)
 
 
