@@ -71,7 +71,7 @@ begin
     end if;
   end loop;
   if wrong is not null then
-    raise exception 'these tables have rows: %: spread a database without, then `thea-store move tenant`', wrong;
+    raise exception 'these tables have rows: %: take them out, or spread a new database and `thea-store move tenant`', wrong;
   end if;
 end
 $$;

@@ -280,7 +280,9 @@ class Pool:
         late = self._waiting.take_all(since)
         if late:
             self.statistics.timeouts += len(late)
-            self._refuse(self._nothing_in_time(), late)
+            error = self._nothing_in_time()
+            error.__cause__ = self._refusal
+            self._refuse(error, late)
         self._watch_line()
 
     def _open_one(self) -> asyncio.Task[Connection]:
@@ -331,11 +333,6 @@ class Pool:
             future.set_exception(own)
 
     def _nothing_in_time(self) -> StoreError:
-        error = self._why_nothing()
-        error.__cause__ = self._refusal
-        return error
-
-    def _why_nothing(self) -> StoreError:
         reason = self._refusal or f"{self.place} does not answer: start the server, or correct DATABASE_URL"
         if not self._open:
             return StoreUnavailableError(f"no connection could be opened in {self._timeout:g} s: {reason}")
