@@ -49,9 +49,9 @@ create index conversations_last_activity_idx on thea.conversations (tenant_id, l
 comment on index thea.conversations_last_activity_idx is 'conversations.get_inactive_since, '
   'conversations.close_inactive, conversations.close_inactive_by_policy, work.tenants_with_work';
 
--- With what a count asks for, so that it need not read the rows. It reads this one or that of the user, whichever has
--- fewer pages.
+-- With what a count asks for, so that it need not read the rows.
 create index conversations_created_at_idx on thea.conversations (tenant_id, created_at, id) include (deleted_at);
-comment on index thea.conversations_created_at_idx is 'conversations.get_all+newest_first, conversations.get_all';
+comment on index thea.conversations_created_at_idx is 'conversations.get_all+newest_first, conversations.get_all, '
+  'conversations.count';
 
 select thea.protect('thea.conversations', quiet => array['last_activity', 'last_message_id', 'last_message_at']);

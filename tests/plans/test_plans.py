@@ -101,10 +101,13 @@ class Ground:
     ) -> list[Plan]:
         plans = await self.planner.explain(query, place.tenant, values, mode, spoilt=spoilt)
         if any(fault.rule == "pages" for plan in plans for fault in self._faults(plan, place)):
-            # What earlier calls wrote and undid is still met in the indexes.
-            self.superuser.execute("vacuum (index_cleanup on)")
+            self.clean_up()
             plans = await self.planner.explain(query, place.tenant, values, mode, spoilt=spoilt)
         return plans
+
+    def clean_up(self) -> None:
+        """What earlier calls wrote and undid is still met in the indexes, and keeps an index from being read alone."""
+        self.superuser.execute("vacuum (index_cleanup on)")
 
     def _faults(self, plan: Plan, place: Place) -> list[Fault]:
         return list(judge(plan, self.planner.tables, place.hidden))
@@ -179,7 +182,11 @@ async def test_a_query_reads_no_more_than_it_needs(ground: Ground, name: str) ->
     unanswered = asked_by_rarity(QUERIES[name]) - account.answers
     assert not unanswered, f"{name} finds nothing, given {unanswered} (case, rarity): add rows to tests/plans/skewed.py"
     # Each index is paid for with every write, so it must serve whom it says it does.
-    unused = ground.promised.get(name, set()) - account.indexes
+    promised = ground.promised.get(name, set())
+    if promised - account.indexes:
+        ground.clean_up()
+        account = await ground.examine(QUERIES[name])
+    unused = promised - account.indexes
     assert not unused, f"no plan of {name} uses {unused}, whose comment says that it serves it: correct the comment"
 
 

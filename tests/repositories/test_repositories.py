@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -292,15 +293,17 @@ async def test_pages_put_together_are_the_whole(kind: Kind, newest_first: bool) 
     created = [row.id for row in await kind.create_many(7)]
     for limit in (1, 2, 3, 7, 8):
         seen: list[int] = []
-        cursor = None
+        cursor, pages = None, 0
         while True:
             page = await kind.repository.get_all(kind.tenant, newest_first=newest_first, limit=limit, cursor=cursor)
             seen += [row.id for row in page.items]
+            pages += 1
             assert len(page.items) <= limit
             if (cursor := page.next_cursor) is None:
                 break
 
         assert seen == (created[::-1] if newest_first else created)
+        assert pages == math.ceil(7 / limit)  # a last page that is full has no cursor, which would lead to an empty one
 
 
 @every
