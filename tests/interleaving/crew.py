@@ -14,6 +14,7 @@ from tests.interleaving.model import State
 from tests.interleaving.server import Server
 from tests.interleaving.wishes import TABLES
 from tests.interleaving.witness import Witness
+from tests.support.patience import let_calls_wait
 from thea_store import QueryTimeoutError, Settings, Store
 
 Scope = Literal["session", "transaction"]
@@ -57,7 +58,7 @@ class Crew:
         entering = sum(act.what == "enter" for acts in plan.values() for act in acts)
         full = len(self.inside) + entering >= LIMIT
         # No setting, as it changes: a wait without hope is short, and any other ends well.
-        self._pool._timeout = _SHORT if full else _STUCK
+        let_calls_wait(self._pool, _SHORT if full else _STUCK)
         holders = self.inside
         await self._play(plan)
         told = self.witness.take()

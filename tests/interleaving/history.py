@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.interleaving.model import LOST, Effect, Frame, Rows, State, difference, face
@@ -67,6 +67,8 @@ class Event:
             yield self._lose(state)
             if self.seen is CUT and not inside:  # it may have been done
                 yield from self._done(state, effect, view)
+            elif self.seen is CUT and frames[-1].left:  # while the savepoint was released, and so before it was sent
+                yield state.holding(self._number, *frames[:-1], replace(frames[-1], left=False))
         elif face(self.seen) == face(effect.answer):
             yield from [self._lose(state)] if effect.refused else self._done(state, effect, view)
         elif self.seen in OUT_OF_REACH and not inside:
@@ -89,14 +91,14 @@ class Event:
         return state.holding(self.transaction, *state.frames(self.transaction)[:-1], LOST)
 
     def _savepoint(self, state: State) -> Iterator[State]:
-        frames = state.frames(self.transaction)
-        if frames[-1].lost:
+        *below, top = state.frames(self.transaction)
+        if top.lost:
             if self.seen in (StoreError, CUT):
                 yield state
         elif self.seen is None:
-            yield state.holding(self._number, *frames, Frame())
+            yield state.holding(self._number, *below, replace(top, left=False), Frame())
         elif self.seen is CUT:  # it is not entered then, and the transaction goes on, unless its connection is lost
-            yield from (state, self._lose(state))
+            yield from (state.holding(self._number, *below, replace(top, left=True)), self._lose(state))
 
     def _release(self, state: State) -> Iterator[State]:
         *below, top = state.frames(self.transaction)
@@ -106,7 +108,7 @@ class Event:
             if self.seen is StoreError:
                 yield state.holding(self._number, *below)
         elif self.seen is None:
-            yield state.holding(self._number, *below[:-1], top.onto(below[-1]))
+            yield state.holding(self._number, *below[:-1], replace(top.onto(below[-1]), left=True))
 
     def _undo(self, state: State) -> Iterator[State]:
         *below, _ = state.frames(self.transaction)

@@ -80,6 +80,8 @@ class Frame:
     shares: frozenset[Key] = frozenset()
     entries: int = 0
     lost: bool = False
+    left: bool = False
+    """A savepoint was left last, and the message that says so goes before the next call."""
 
     def over(self, rows: Rows) -> Rows:
         changed = dict(self.changes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -18,6 +20,7 @@ from tests.interleaving.history import CUT, Event, explain
 from tests.interleaving.machine import Interleaving
 from tests.interleaving.model import Row, Rows, State
 from tests.interleaving.server import Server
+from tests.interleaving.witness import Cut, seen
 from thea_store import QueryTimeoutError, Store, StoreError, User
 from thea_store.assistant.notes import COMMON
 from thea_store.database import Transaction, wire
@@ -89,6 +92,8 @@ OLD, NEW = (Row("users", "1", (name, None), id=7) for name in ("Ana", "Eva"))
 RENAME, READ = RenameUser(7, "Eva", last=False), Read("users", 7)
 BEGIN, UNDO = ("begin", None, 1, 2, 1), ("undo", None, 8, 9, 1)
 RENAMED_INSIDE = [BEGIN, (RENAME, NEW, 3, 4, 1)]
+LEFT = [BEGIN, ("savepoint", None, 3, 4, 1), ("release", None, 5, 6, 1)]
+CUT_LATER, COMMIT = (RENAME, CUT, 20, 21, 1), ("commit", None, 22, 23, 1)
 
 History = Sequence[tuple[Any, ...]]
 
@@ -119,6 +124,10 @@ def ends(history: History) -> set[Rows]:
             [BEGIN, ("savepoint", None, 3, 4, 1), (RENAME, NEW, 5, 6, 1), UNDO, (READ, NEW, 10, 11, 1)],
             id="a change seen after its savepoint was undone",
         ),
+        pytest.param([*LEFT, (RENAME, NEW, 7, 8, 1), CUT_LATER, COMMIT], id="one that was sent after a savepoint"),
+        pytest.param(
+            [*LEFT, ("savepoint", None, 7, 8, 1), CUT_LATER, ("release", None, 22, 23, 1)], id="in another savepoint"
+        ),
     ],
 )
 def test_what_cannot_have_been_is_not_explained(history: History) -> None:
@@ -140,6 +149,7 @@ def test_what_cannot_have_been_is_not_explained(history: History) -> None:
             [NEW],
             id="a savepoint that was cut short, in a transaction that goes on",
         ),
+        pytest.param([*LEFT, CUT_LATER, COMMIT], [OLD], id="cut short while a savepoint was released"),
         pytest.param(
             [BEGIN, ("commit", None, 3, 4, 1), (Next(AsyncMock()), END, 5, 6, 1)], [OLD], id="an iterator's end, later"
         ),
@@ -150,6 +160,18 @@ def test_what_may_have_been_leaves_what_it_says(history: History, left: Sequence
 
 
 # --- what the machine found -----------------------------------------------------------------------------
+
+
+async def test_a_call_that_is_cut_short_while_a_savepoint_is_released_was_not_sent_and_the_rest_is_kept(
+    store: Store, tenant: str
+) -> None:
+    async with store.transaction(tenant) as tx:
+        async with tx.savepoint():
+            await tx.users.create(tenant, telegram_id=1)
+        _, error = await seen(tx.users.create(tenant, telegram_id=2), Cut(1, "before"), copy_context())
+
+    assert isinstance(error, asyncio.CancelledError)
+    assert [user.telegram_id for user in (await store.users.get_all(tenant)).items] == [1]
 
 
 async def test_a_restore_that_meets_a_delete_half_way_brings_the_row_back(

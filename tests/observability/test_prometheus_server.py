@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from tests.observability.test_dashboards import ALERTS, PLACE, expressions
 from tests.observability.timeline import STEP, Prometheus, Timeline, promtool, running
+from tests.support.patience import let_calls_wait
 from tests.support.standby import Standby, servers_directory, standbys
 from thea_store import (
     DuplicateError,
@@ -64,10 +65,10 @@ async def full_pool(store: Store, tenant: str, timeline: Timeline, superuser: ps
     del superuser
     pool = store._database._pool
     async with store.transaction(tenant), store.transaction(tenant):
-        pool._timeout = 0.01
+        let_calls_wait(pool, 0.01)
         with pytest.raises(PoolTimeoutError):
             await store.users.count(tenant)
-        pool._timeout = 30.0
+        let_calls_wait(pool, 30.0)
         waiting = [asyncio.create_task(store.users.count(tenant)) for _ in range(3)]
         await asyncio.sleep(0)
         timeline.look(5 * MINUTES)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.support.patience import let_calls_wait
 from thea_store import (
     Call,
     DuplicateError,
@@ -180,7 +181,7 @@ async def test_a_call_that_gets_no_connection_is_told(thea_database: TestDatabas
     told: list[Call] = []
     async with Store.open(Settings(url=thea_database.app_url, pool_size=1, max_overflow=0)) as store:
         store.on_call(told.append)
-        store._database._pool._timeout = 0.05  # not before: a store that opens waits as long, too
+        let_calls_wait(store._database._pool, 0.05)  # not before: a store that opens waits as long, too
         async with store.transaction(tenant):
             with pytest.raises(PoolTimeoutError):
                 await store.users.count(tenant)

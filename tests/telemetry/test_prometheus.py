@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry, generate_latest
 
+from tests.support.patience import let_calls_wait
 from thea_store import DuplicateError, OutcomeUnknownError, PoolTimeoutError, Settings, Store, StoreUnavailableError
 from thea_store.telemetry import prometheus
 from thea_store.testing import TestDatabase
@@ -83,7 +84,7 @@ async def test_a_full_pool_is_seen_as_waiting_as_timeouts_and_as_refused_work(
     measured: Store, registry: CollectorRegistry, tenant: str
 ) -> None:
     before = total(registry, "db_client_connection_timeouts_total", thea_store_server="primary")
-    measured._database._pool._timeout = 0.05  # not before: a store that opens waits as long, too
+    let_calls_wait(measured._database._pool, 0.05)  # not before: a store that opens waits as long, too
     async with measured.transaction(tenant):
         with pytest.raises(PoolTimeoutError):
             await measured.users.count(tenant)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.support.patience import let_calls_wait
 from thea_store import PoolTimeoutError, Settings, Store
 from thea_store.store import SQL_FILES
 from thea_store.telemetry.calls import Watch
@@ -115,7 +116,7 @@ async def test_a_call_that_waited_for_a_connection_in_vain_asks_for_no_plan(
     thea_database: TestDatabase, tenant: str
 ) -> None:
     async with Store.open(Settings(url=thea_database.app_url, pool_size=1, max_overflow=0, slow_query_ms=40)) as store:
-        store._database._pool._timeout = 0.05  # not before: a store that opens waits as long, too
+        let_calls_wait(store._database._pool, 0.05)  # not before: a store that opens waits as long, too
         asked: list[Watch] = []
         store.observer.on_slow = asked.append
         async with store.transaction(tenant):
