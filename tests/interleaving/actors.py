@@ -63,6 +63,15 @@ class Actor:
         assert begun or transaction._opening or transaction._doubtful, "a transaction has ended by itself"
         return begun
 
+    def may_ask(self) -> bool:
+        """Whether the server may still be in the description of its first statement, which was cut short.
+
+        The driver asks for one without an end (a flush, and no sync), which comes with the next message: here when the
+        block is left. Until then the server says that it is active.
+        """
+        assert isinstance(self._at, StoreTransaction)
+        return self._at._transaction._doubtful and not self.has_begun()
+
     async def _play(self, acts: Sequence[Act]) -> None:
         for act in acts:
             error = await self._one(act)

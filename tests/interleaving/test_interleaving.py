@@ -21,7 +21,7 @@ from tests.interleaving.machine import Interleaving
 from tests.interleaving.model import Row, Rows, State
 from tests.interleaving.server import Server
 from tests.interleaving.witness import Cut, seen
-from thea_store import QueryTimeoutError, Store, StoreError, User
+from thea_store import QueryTimeoutError, Settings, Store, StoreError, User
 from thea_store.assistant.notes import COMMON
 from thea_store.database import Transaction, wire
 from thea_store.database import database as database_module
@@ -172,6 +172,23 @@ async def test_a_call_that_is_cut_short_while_a_savepoint_is_released_was_not_se
 
     assert isinstance(error, asyncio.CancelledError)
     assert [user.telegram_id for user in (await store.users.get_all(tenant)).items] == [1]
+
+
+async def test_a_transaction_that_was_cut_short_before_it_began_keeps_nothing_after_its_block(
+    thea_new_database: Callable[..., TestDatabase], tenant: str
+) -> None:
+    database = thea_new_database()
+    with psycopg.connect(database.superuser_url, autocommit=True) as connection:
+        server = Server(connection)
+        async with Store.open(Settings(url=database.app_url, pool_size=1, max_overflow=0)) as store:
+            with pytest.raises(StoreError, match="was cut short"):
+                async with store.transaction(tenant) as tx:
+                    _, error = await seen(tx.users.exists(tenant, 1), Cut(1, "with"), copy_context())
+                    assert isinstance(error, asyncio.CancelledError)
+                    assert server.backends()[:2] == (1, 1)  # its statement was described, which goes on
+            assert await store.users.count(tenant) == 0
+
+            assert server.backends() == (1, 0, 0)
 
 
 async def test_a_restore_that_meets_a_delete_half_way_brings_the_row_back(
