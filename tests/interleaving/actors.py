@@ -63,11 +63,11 @@ class Actor:
         assert begun or transaction._opening or transaction._doubtful, "a transaction has ended by itself"
         return begun
 
-    def may_ask(self) -> bool:
-        """Whether the server may still be in the description of its first statement, which was cut short.
+    def may_be_describing(self) -> bool:
+        """Whether the server may still be busy with the description of the first statement, whose call was cut short.
 
-        The driver asks for one without an end (a flush, and no sync), which comes with the next message: here when the
-        block is left. Until then the server says that it is active.
+        The driver asks for a description without ending its message (flush, and no sync). The next message ends it,
+        which goes out when the block is left; until then the server says `active`.
         """
         assert isinstance(self._at, StoreTransaction)
         return self._at._transaction._doubtful and not self.has_begun()

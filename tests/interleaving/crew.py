@@ -105,7 +105,7 @@ class Crew:
             return False
         size, in_transaction, locks = self.server.backends()
         begun = sum(actor.has_begun() for actor in self.inside)
-        most = begun + sum(actor.may_ask() for actor in self.inside)
+        most = begun + sum(actor.may_be_describing() for actor in self.inside)
         return size == figures.size and begun <= in_transaction <= most and (in_transaction > 0 or locks == 0)
 
     def _compare(self, tenant: str) -> None:
